@@ -1,0 +1,7 @@
+"""Ringfence measures and shrinks the attack surface of an application as it is really deployed.
+
+Rooms, and the one direction in which they import: `model`, then `knowledge`, `collect` and
+`measure`, then `report`, then `cli`. The definition of every number is in docs/measure.md.
+"""
+
+__version__ = "0.1.0"

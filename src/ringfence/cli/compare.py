@@ -1,0 +1,70 @@
+"""`ringfence compare TARGET...`"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ringfence.cli.options import colour, deliver, measuring, width
+
+
+@click.command("compare")
+@click.argument("targets", nargs=-1, required=True)
+@click.option(
+    "--as",
+    "places",
+    multiple=True,
+    metavar="DEPLOYMENT",
+    help="Place it only there (repeat). Default: every deployment of the knowledge base.",
+)
+@measuring
+@click.option(
+    "--fail-on", multiple=True, metavar="LIMIT", help="Exit 1 if the first target passes."
+)
+def command(
+    targets: tuple[str, ...],
+    places: tuple[str, ...],
+    form: str,
+    output: Path | None,
+    kind: str | None,
+    start: str | None,
+    scale: str,
+    no_plan: bool,
+    fail_on: tuple[str, ...],
+) -> None:
+    """The same service as unikernel, VM, container, plain server, side by side.
+
+    What was observed on TARGET stays observed; what a deployment of the knowledge base supplies
+    is graded assumed. With several targets the first one's service is placed, and the others
+    stand beside it as they were measured.
+    """
+    from ringfence.cli.fail_on import passed
+    from ringfence.cli.placing import placements
+    from ringfence.cli.scales import checked_start, chosen_scale
+    from ringfence.knowledge.loader import load
+    from ringfence.measure.assemble import Asked, compare
+
+    knowledge = load()
+    asked = Asked(chosen_scale(scale, knowledge), checked_start(start, knowledge), plan=not no_plan)
+    passed(fail_on, ())
+    result = compare(placements(targets, places, kind or "", knowledge), knowledge, asked)
+    if form == "json":
+        from ringfence.report import json_format
+
+        text = json_format.comparison(result)
+    elif form == "markdown":
+        from ringfence.report import markdown
+
+        text = markdown.comparison(result)
+    else:
+        from ringfence.report import terminal
+
+        text = terminal.comparison(result, colour=colour() and output is None, width=width(170))
+    deliver(text, output)
+    lines = passed(fail_on, result.measurements[:1])
+    for line in lines:
+        click.echo(f"ringfence: limit passed: {line}", err=True)
+    if lines:
+        sys.exit(1)

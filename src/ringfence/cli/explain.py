@@ -1,0 +1,35 @@
+"""`ringfence explain ID...`"""
+
+from __future__ import annotations
+
+import click
+
+from ringfence.cli.options import deliver
+
+
+@click.command("explain")
+@click.argument("ids", nargs=-1)
+def command(ids: tuple[str, ...]) -> None:
+    """What each ID of a report means, why it weighs what it weighs, its sources, how to close it.
+
+    Without an ID: every id that the knowledge base has.
+    """
+    from difflib import get_close_matches
+
+    from ringfence.errors import UsageError
+    from ringfence.knowledge.loader import load
+    from ringfence.report.explain import explain, known_ids
+
+    knowledge = load()
+    if not ids:
+        deliver("\n".join(known_ids(knowledge)) + "\n", None)
+        return
+    texts = []
+    for name in ids:
+        text = explain(name, knowledge)
+        if text is None:
+            near = get_close_matches(name, known_ids(knowledge), n=3)
+            remedy = f"did you mean {', '.join(near)}?" if near else "ringfence explain lists all"
+            raise UsageError(f"no id {name!r}", remedy=remedy)
+        texts.append(text)
+    deliver("\n\n".join(texts) + "\n", None)

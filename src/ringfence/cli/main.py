@@ -1,0 +1,72 @@
+"""The `ringfence` command: its subcommands are imported only when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from ringfence import __version__
+from ringfence.errors import RingfenceError
+
+COMMANDS = {
+    "measure": "The attack surface now, with the evidence of every number.",
+    "compare": "The same service in other deployments, side by side.",
+    "explain": "What an id means, why it weighs what it weighs, how to close it.",
+    "schema": "The JSON Schema of a result.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in `ringfence.cli.NAME`, so that --help imports none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the help page."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command itself, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"ringfence.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands from the table, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ringfence")
+def ringfence() -> None:
+    """Measure and shrink the attack surface of an application as it is really deployed.
+
+    Exit codes: 0 fine; 1 a --fail-on limit was passed; 2 wrong usage or unreadable input;
+    3 a needed privilege or program is missing.
+    """
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one line on standard error."""
+    try:
+        code = ringfence.main(standalone_mode=False)
+    except RingfenceError as error:
+        _end(f"ringfence: {error.line()}", error.exit_code)
+    except click.exceptions.Abort:
+        _end("ringfence: interrupted", 130)
+    except click.ClickException as error:
+        _end(f"ringfence: {error.format_message()}", 2)
+    except BrokenPipeError:
+        # Whoever read our output has gone: not an error of ours, and nothing more to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end(line: str, code: int) -> None:
+    click.echo(line, err=True)
+    sys.exit(code)

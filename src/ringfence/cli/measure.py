@@ -1,0 +1,88 @@
+"""`ringfence measure TARGET...`"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ringfence.cli.options import colour, deliver, measuring, width
+
+
+@click.command("measure")
+@click.argument("targets", nargs=-1, required=True)
+@measuring
+@click.option("--as-file", is_flag=True, help="Print the deployment as TOML, to edit and measure.")
+@click.option(
+    "--facts", type=click.Path(path_type=Path), help="Write all that was read to a JSON file."
+)
+@click.option(
+    "--fail-on", multiple=True, metavar="LIMIT", help="Exit 1 if passed: surface>50, system<2 ..."
+)
+def command(
+    targets: tuple[str, ...],
+    form: str,
+    output: Path | None,
+    kind: str | None,
+    start: str | None,
+    scale: str,
+    no_plan: bool,
+    as_file: bool,
+    facts: Path | None,
+    fail_on: tuple[str, ...],
+) -> None:
+    """The attack surface of each TARGET now, with the evidence of every number.
+
+    A target is a PID, `host`, a container's name, an image archive or layout, a root file
+    system (folder or tar), an OCI bundle, or a deployment written as TOML.
+    """
+    from ringfence.cli.fail_on import passed
+    from ringfence.cli.scales import checked_start, chosen_scale
+    from ringfence.collect.targets import collect
+    from ringfence.knowledge.loader import load
+    from ringfence.measure.assemble import Asked, measure
+    from ringfence.measure.judge import deployment_of
+
+    knowledge = load()
+    asked = Asked(chosen_scale(scale, knowledge), checked_start(start, knowledge), plan=not no_plan)
+    passed(fail_on, ())
+    read = [collect(target, knowledge, kind or "") for target in targets]
+    placed = [(item.target, deployment_of(item, knowledge)) for item in read]
+    if facts is not None:
+        _write_facts(read, facts)
+    if as_file:
+        from ringfence.measure.mechanisms import describe
+        from ringfence.report.as_file import as_file as written
+
+        text = "".join(written(item, describe(item, knowledge)) for _, item in placed[:1])
+        deliver(text, output)
+        return
+    results = tuple(measure(target, item, knowledge, asked) for target, item in placed)
+    deliver(_rendered(results, form, output), output)
+    lines = passed(fail_on, results)
+    for line in lines:
+        click.echo(f"ringfence: limit passed: {line}", err=True)
+    if lines:
+        sys.exit(1)
+
+
+def _rendered(results: tuple, form: str, output: Path | None) -> str:  # type: ignore[type-arg]
+    if form == "json":
+        from ringfence.report import json_format
+
+        return json_format.measurements(results)
+    if form == "markdown":
+        from ringfence.report import markdown
+
+        return markdown.measurements(results)
+    from ringfence.report import terminal
+
+    return terminal.measurements(results, colour=colour() and output is None, width=width(120))
+
+
+def _write_facts(read: list, output: Path) -> None:  # type: ignore[type-arg]
+    import msgspec
+
+    encoded = msgspec.json.encode(read[0] if len(read) == 1 else read)
+    deliver(msgspec.json.format(encoded, indent=1).decode() + "\n", output)

@@ -1,0 +1,1 @@
+"""Containers: an OCI runtime bundle's configuration, and running containers by their name."""

@@ -1,0 +1,267 @@
+"""An OCI runtime bundle: config.json and a root file system, before anything runs.
+
+Format: https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md. What the
+configuration says is of grade `declared`.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from pathlib import Path
+from typing import Any
+
+from ringfence.collect.container.document import read_document, rows, table, words
+from ringfence.collect.files.directory import read_directory
+from ringfence.collect.host.read import read_host
+from ringfence.collect.process.environment import hint
+from ringfence.collect.process.namespaces import KINDS
+from ringfence.collect.process.paths import path_facts
+from ringfence.collect.seccomp.profile import from_profile
+from ringfence.collect.seccomp.tables import native_calls
+from ringfence.errors import InputError
+from ringfence.knowledge.questions import call_questions
+from ringfence.knowledge.records import Knowledge
+from ringfence.model.evidence import Evidence, Grade, Seen, Unseen
+from ringfence.model.facts import Facts, ImageConfig, Target
+from ringfence.model.files import Elf, Tree
+from ringfence.model.process import (
+    CallVerdict,
+    Credentials,
+    EnvironmentHint,
+    Limits,
+    Memory,
+    Mount,
+    Namespace,
+    PathFact,
+    Process,
+    Seccomp,
+)
+
+KIND = "bundle"
+NAMESPACE_WORDS = {"mount": "mnt", "network": "net"}
+"""The runtime specification's words, where the kernel's differ."""
+
+
+def read_bundle(folder: Path, knowledge: Knowledge) -> Facts:
+    """The facts of a bundle. Raises InputError when config.json or its root makes no sense."""
+    path = folder / "config.json"
+    config = read_document(path)
+    tree, root, unseen = _tree(config, folder)
+    process = described(config, str(path), knowledge, root)
+    arguments = tuple(words(config, "process", "args"))
+    user = table(config, "process", "user")
+    return Facts(
+        target=Target(KIND, str(folder)),
+        processes=(process,),
+        host=read_host(knowledge, []),
+        tree=tree,
+        config=ImageConfig(
+            user=f"{user.get('uid', 0)}:{user.get('gid', 0)}",
+            command=arguments,
+            ports=(),
+            layers=0,
+            digest="",
+            evidence=Evidence(Grade.DECLARED, str(path)),
+        ),
+        container=True,
+        unseen=unseen,
+    )
+
+
+def _tree(
+    config: dict[str, Any], folder: Path
+) -> tuple[Tree | None, str | None, tuple[Unseen, ...]]:
+    stated = table(config, "root").get("path")
+    if not isinstance(stated, str) or not stated:
+        raise InputError("root.path is missing", where=str(folder / "config.json"))
+    root = folder / stated
+    if not root.is_dir():
+        return None, None, (Unseen("file tree", f"{root} is not a directory"),)
+    return read_directory(root), str(root), ()
+
+
+def described(
+    config: dict[str, Any], source: str, knowledge: Knowledge, root: str | None
+) -> Process:
+    """The process that a runtime configuration describes, graded `declared`."""
+    said = Evidence(Grade.DECLARED, source)
+    arguments = words(config, "process", "args")
+    program = posixpath.basename(arguments[0]) if arguments else "process"
+    credentials = _credentials(config, said)
+    mounts = _mounts(config)
+    no_new = table(config, "process").get("noNewPrivileges") is True
+    filters = _seccomp(config, knowledge, said, credentials)
+    paths = _paths(root, knowledge, mounts, config)
+    unread = Evidence(Grade.ASSUMED, source, "does not run: nothing live to see")
+    return Process(
+        pid=None,
+        parent=None,
+        program=program,
+        executable=arguments[0] if arguments else "",
+        credentials=Seen(credentials, credentials.evidence),
+        no_new_privileges=Seen(no_new, _detail(said, f"process.noNewPrivileges {no_new}")),
+        seccomp=Seen(filters, filters.evidence),
+        namespaces=_namespaces(config, said),
+        mac_label=_label(config, said),
+        mounts=Seen(mounts, _detail(said, "mounts")),
+        memory=Seen[Memory](None, unread),
+        limits=Seen(_limits(config, said), said),
+        environment=Seen(_environment(config), _detail(said, "process.env")),
+        image=Seen[Elf](None, unread),
+        neighbours=Seen[tuple[str, ...]](None, unread),
+        terminal=Seen(table(config, "process").get("terminal") is True, said),
+        paths=paths,
+        paths_seen=root is not None,
+    )
+
+
+def _detail(said: Evidence, detail: str) -> Evidence:
+    return Evidence(said.grade, said.source, detail)
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _credentials(config: dict[str, Any], said: Evidence) -> Credentials:
+    user = table(config, "process", "user")
+    uid, gid = _number(user.get("uid")), _number(user.get("gid"))
+    sets = {
+        name: frozenset(words(config, "process", "capabilities", name))
+        for name in ("effective", "permitted", "inheritable", "bounding", "ambient")
+    }
+    groups = user.get("additionalGids")
+    extra = tuple(_number(item) for item in groups) if isinstance(groups, list) else ()
+    detail = f"process.user {uid}:{gid}, {len(sets['effective'])} effective capabilities"
+    evidence = _detail(said, detail)
+    return Credentials(uid, gid, extra, str(uid), evidence=evidence, **sets)
+
+
+def _seccomp(
+    config: dict[str, Any], knowledge: Knowledge, said: Evidence, credentials: Credentials
+) -> Seccomp:
+    profile = table(config, "linux", "seccomp")
+    if not profile:
+        everything = dict.fromkeys(native_calls(), CallVerdict(("allow",)))
+        return Seccomp(0, 0, _detail(said, "no linux.seccomp"), everything)
+    evidence = _detail(said, "linux.seccomp")
+    return from_profile(profile, call_questions(knowledge), evidence, credentials.effective)
+
+
+def _namespaces(config: dict[str, Any], said: Evidence) -> tuple[Namespace, ...]:
+    """A namespace that is not listed is shared with the runtime, one with a path is joined."""
+    listed: dict[str, str] = {}
+    for row in rows(config, "linux", "namespaces"):
+        kind = str(row.get("type", ""))
+        listed[NAMESPACE_WORDS.get(kind, kind)] = str(row.get("path") or "")
+    found = []
+    for kind in KINDS:
+        if kind not in listed:
+            seen = Seen(True, _detail(said, f"linux.namespaces lacks {kind}"))
+        elif listed[kind]:
+            joined = _detail(said, f"joins {listed[kind]}")
+            seen = Seen[bool](None, Evidence(Grade.ASSUMED, joined.source, joined.detail))
+        else:
+            seen = Seen(False, _detail(said, f"linux.namespaces has {kind}"))
+        found.append(Namespace(kind, None, seen))
+    return tuple(found)
+
+
+def _label(config: dict[str, Any], said: Evidence) -> Seen[str]:
+    apparmor = table(config, "process").get("apparmorProfile")
+    selinux = table(config, "process").get("selinuxLabel")
+    if isinstance(apparmor, str) and apparmor:
+        name = apparmor if apparmor == "unconfined" else f"{apparmor} (enforce)"
+        return Seen(name, _detail(said, f"process.apparmorProfile {apparmor}"))
+    if isinstance(selinux, str) and selinux:
+        return Seen(selinux, _detail(said, "process.selinuxLabel"))
+    return Seen("", _detail(said, "no apparmorProfile and no selinuxLabel"))
+
+
+def _mounts(config: dict[str, Any]) -> tuple[Mount, ...]:
+    """The mounts as mountinfo would list them, masked and read-only paths included."""
+    read_only = table(config, "root").get("readonly") is True
+    found = [Mount("/", "/", "rootfs", "rootfs", frozenset({"ro" if read_only else "rw"}))]
+    for row in rows(config, "mounts"):
+        options = frozenset(words(row, "options"))
+        bind = bool({"bind", "rbind"} & options) or row.get("type") == "bind"
+        source = str(row.get("source") or "")
+        found.append(
+            Mount(
+                path=str(row.get("destination") or "/"),
+                root=source if bind else "/",
+                fstype="bind" if bind else str(row.get("type") or ""),
+                source=source,
+                options=options,
+            )
+        )
+    for path in words(config, "linux", "readonlyPaths"):
+        found.append(Mount(path, path, "proc", "proc", frozenset({"ro"})))
+    for path in words(config, "linux", "maskedPaths"):
+        found.append(Mount(path, "/", "tmpfs", "masked", frozenset({"ro"})))
+    return tuple(found)
+
+
+def _limits(config: dict[str, Any], said: Evidence) -> Limits:
+    resources = table(config, "linux", "resources")
+    quota = _number(table(resources, "cpu").get("quota"))
+    period = _number(table(resources, "cpu").get("period")) or 100000
+    return Limits(
+        memory_bytes=_positive(table(resources, "memory").get("limit")),
+        pids=_positive(table(resources, "pids").get("limit")),
+        cpu_quota=quota / period if quota > 0 else None,
+        cgroup=str(table(config, "linux").get("cgroupsPath") or ""),
+        evidence=_detail(said, "linux.resources"),
+    )
+
+
+def _positive(value: object) -> int | None:
+    number = _number(value)
+    return number if number > 0 else None
+
+
+def _environment(config: dict[str, Any]) -> tuple[EnvironmentHint, ...]:
+    entries = (word.encode("utf-8", "replace") for word in words(config, "process", "env"))
+    return tuple(found for entry in entries if (found := hint(entry)) is not None)
+
+
+def _paths(
+    root: str | None, knowledge: Knowledge, mounts: tuple[Mount, ...], config: dict[str, Any]
+) -> tuple[PathFact, ...]:
+    """Paths in the root file system, and those of the host that bind mounts bring in."""
+    if root is None:
+        return ()
+    entries = tuple(knowledge.paths.values())
+    found = list(path_facts(root, entries, mounts, None))
+    for mount in mounts:
+        if mount.fstype == "bind" and mount.source.startswith("/") and os.path.exists(mount.source):
+            found += _brought_in(mount, knowledge)
+    if not any(mount.path == "/proc" for mount in mounts):
+        return tuple(found)
+    kernel = [entry for entry in entries if entry.globs[0].startswith(("/proc/", "/sys/"))]
+    return (*found, *path_facts("/", kernel, mounts, None))
+
+
+def _brought_in(mount: Mount, knowledge: Knowledge) -> list[PathFact]:
+    """Paths of the list that lie on a bind mount: looked at where they come from."""
+    found = []
+    for entry in knowledge.paths.values():
+        inside = [path for path in entry.globs if _below(path, mount.path)]
+        for path in inside:
+            origin = mount.source + path[len(mount.path.rstrip("/")) :]
+            shifted = type(entry)(
+                id=entry.id,
+                title=entry.title,
+                sources=entry.sources,
+                globs=(origin,),
+                kind=entry.kind,
+                access=entry.access,
+            )
+            root_mount = (Mount("/", "/", "bind", "", mount.options),)
+            found += path_facts("/", (shifted,), root_mount, None)
+    return found
+
+
+def _below(path: str, mount: str) -> bool:
+    return path == mount or path.startswith(mount.rstrip("/") + "/")

@@ -1,0 +1,48 @@
+"""JSON documents of container tools, read with a bound and looked into with care.
+
+They come from other people's folders, so nothing is trusted: a missing or mistyped field reads
+as empty instead of breaking.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ringfence.errors import InputError
+
+MOST_BYTES = 8 << 20
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`. Raises InputError when it is not one or is unreasonably large."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        document = msgspec.json.decode(data) if len(data) <= MOST_BYTES else None
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
+        raise InputError(f"cannot be read as JSON: {error}", where=str(path)) from None
+    if not isinstance(document, dict):
+        raise InputError("is not a JSON object of sensible size", where=str(path))
+    return document
+
+
+def table(document: object, *names: str) -> dict[str, Any]:
+    """The object at `names` inside `document`, or an empty one."""
+    for name in names:
+        document = document.get(name) if isinstance(document, dict) else None
+    return document if isinstance(document, dict) else {}
+
+
+def rows(document: object, *names: str) -> list[dict[str, Any]]:
+    """The objects of the list at `names`, or none."""
+    found = table(document, *names[:-1]).get(names[-1])
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def words(document: object, *names: str) -> list[str]:
+    """The strings of the list at `names`, or none."""
+    found = table(document, *names[:-1]).get(names[-1])
+    return [word for word in found if isinstance(word, str)] if isinstance(found, list) else []

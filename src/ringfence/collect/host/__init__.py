@@ -1,0 +1,1 @@
+"""What surrounds every workload of this host: kernel, machine underneath, guards, accounts."""

@@ -1,0 +1,58 @@
+"""This host, put together."""
+
+from __future__ import annotations
+
+from ringfence.collect.host.accounts import accounts
+from ringfence.collect.host.guards import guards
+from ringfence.collect.host.kernel import kernel
+from ringfence.collect.host.machine import machine
+from ringfence.collect.process import procfs
+from ringfence.knowledge.records import Knowledge
+from ringfence.model.kernel import Host
+
+
+def read_host(knowledge: Knowledge, workload: list[int]) -> Host:
+    """What surrounds the processes `workload`; other listening programs are the other services."""
+    found, unseen = accounts()
+    return Host(
+        kernel=kernel(knowledge),
+        machine=machine(knowledge),
+        guards=guards(),
+        accounts=found,
+        services=other_services(set(workload)),
+        unseen=unseen,
+    )
+
+
+def other_services(workload: set[int]) -> tuple[str, ...]:
+    """Names of programs outside the workload that hold a listening TCP socket of this host."""
+    wanted = _listening_inodes()
+    names: dict[str, None] = {}
+    for pid in procfs.pids():
+        if pid in workload:
+            continue
+        try:
+            if _socket_inodes(pid) & wanted:
+                names[procfs.read(pid, "comm").decode("utf-8", "replace").strip()] = None
+        except (OSError, procfs.Vanished):
+            continue
+    return tuple(names)
+
+
+def _listening_inodes() -> set[int]:
+    found: set[int] = set()
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = procfs.read("self", f"net/{name}").decode().splitlines()[1:]
+        except OSError:
+            continue
+        found.update(int(line.split()[9]) for line in lines if line.split()[3] == "0A")
+    return found
+
+
+def _socket_inodes(pid: int) -> set[int]:
+    found = set()
+    for link in procfs.descriptors(pid):
+        if link.startswith("socket:["):
+            found.add(int(link[8:-1]))
+    return found

@@ -1,0 +1,97 @@
+"""cgroup limits of a process, from version 1 or 2 hierarchies, and its device rules."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from ringfence.collect.process import procfs
+from ringfence.collect.process.mounts import mounts
+from ringfence.model.evidence import Evidence, Grade, Seen
+from ringfence.model.process import Limits
+
+NO_LIMIT = 1 << 60
+"""Version 1 writes about 2**63 where there is no memory limit."""
+
+
+def limits(pid: int) -> Seen[Limits]:
+    """The limits of the process's own cgroup (those of its ancestors may be lower)."""
+    source = f"/proc/{pid}/cgroup"
+    try:
+        groups = _groups(procfs.read(pid, "cgroup").decode())
+    except OSError as error:
+        return procfs.refused(source, error)
+    return Seen(
+        Limits(
+            memory_bytes=_number(groups, "memory", "memory.limit_in_bytes", "memory.max"),
+            pids=_number(groups, "pids", "pids.max", "pids.max"),
+            cpu_quota=_cpu(groups),
+            cgroup=groups.get("") or groups.get("memory") or "/",
+            evidence=Evidence(Grade.OBSERVED, source),
+        ),
+        Evidence(Grade.OBSERVED, source),
+    )
+
+
+def device_rules(pid: int) -> list[str] | None:
+    """Lines of version 1's devices.list (`c 1:3 rwm`, `a *:* rwm`); None if they cannot be read.
+
+    Version 2 keeps device rules in an eBPF program, which shows nothing.
+    """
+    try:
+        groups = _groups(procfs.read(pid, "cgroup").decode())
+    except (OSError, procfs.Vanished):
+        return None
+    text = _read(groups, "devices", "devices.list")
+    return text.splitlines() if text is not None else None
+
+
+def _groups(text: str) -> dict[str, str]:
+    """Controller -> path of the cgroup; the unified hierarchy under ''."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            found[controller.removeprefix("name=")] = path
+    return found
+
+
+@functools.cache
+def _hierarchies() -> dict[str, str]:
+    """Controller -> mount point as Ringfence sees it; the unified hierarchy under ''."""
+    found: dict[str, str] = {}
+    for item in mounts("self").value or ():
+        if item.fstype == "cgroup2":
+            found[""] = item.path
+        elif item.fstype == "cgroup":
+            found[item.path.rsplit("/", 1)[-1]] = item.path
+    return found
+
+
+def _read(groups: dict[str, str], controller: str, name: str) -> str | None:
+    top = _hierarchies().get(controller)
+    if top is None or controller not in groups:
+        return None
+    try:
+        return Path(f"{top}{groups[controller]}/{name}").read_text().strip()
+    except OSError:
+        return None
+
+
+def _number(groups: dict[str, str], controller: str, old: str, new: str) -> int | None:
+    text = _read(groups, controller, old) or _read(groups, "", new)
+    if text is None or not text.isdigit() or int(text) >= NO_LIMIT:
+        return None
+    return int(text)
+
+
+def _cpu(groups: dict[str, str]) -> float | None:
+    """Share of one processor: quota divided by period."""
+    old, period = (
+        _read(groups, "cpu", "cpu.cfs_quota_us"),
+        _read(groups, "cpu", "cpu.cfs_period_us"),
+    )
+    if old and period and old != "-1":
+        return int(old) / int(period)
+    new = (_read(groups, "", "cpu.max") or "max").split()
+    return int(new[0]) / int(new[1]) if new[0] != "max" and len(new) == 2 else None

@@ -1,0 +1,61 @@
+"""Live maps and the executable's own headers: W^X, stack, position independence, libraries."""
+
+from __future__ import annotations
+
+import os
+
+from ringfence.collect.files.elf import read_elf
+from ringfence.collect.process import procfs
+from ringfence.model.evidence import Evidence, Grade, Seen
+from ringfence.model.files import Elf
+from ringfence.model.process import Memory
+
+MOST_IMAGE = 64 << 20
+"""Bytes of an executable that are read for its headers."""
+
+FIXED_LIMIT = 0x10000000
+"""Programs linked at a fixed address on 64-bit machines start far below this; PIE ones above."""
+
+
+def memory(pid: int) -> Seen[Memory]:
+    """What /proc/PID/maps shows."""
+    source = f"/proc/{pid}/maps"
+    try:
+        text = procfs.read(pid, "maps").decode("utf-8", "replace")
+        executable = procfs.link(pid, "exe")
+    except OSError as error:
+        return procfs.refused(source, error)
+    lines = [line.split(maxsplit=5) for line in text.splitlines()]
+    both = [line for line in lines if "w" in line[1] and "x" in line[1]]
+    stack = any(len(line) > 5 and line[5] == "[stack]" and "x" in line[1] for line in lines)
+    own = [
+        int(line[0].split("-")[0], 16) for line in lines if len(line) > 5 and line[5] == executable
+    ]
+    libraries = dict.fromkeys(
+        line[5] for line in lines if len(line) > 5 and ".so" in line[5] and "x" in line[1]
+    )
+    return Seen(
+        Memory(
+            writable_executable=len(both),
+            executable_stack=stack,
+            position_independent=min(own) >= FIXED_LIMIT if own else None,
+            libraries=tuple(libraries),
+            evidence=Evidence(Grade.OBSERVED, source, f"{len(lines)} mappings"),
+        ),
+        Evidence(Grade.OBSERVED, source),
+    )
+
+
+def image(pid: int) -> Seen[Elf]:
+    """The headers of the executable that runs, through /proc/PID/exe (even if it was deleted)."""
+    source = f"/proc/{pid}/exe"
+    try:
+        handle = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        with open(handle, "rb") as file:
+            data = file.read(MOST_IMAGE)
+    except OSError as error:
+        return procfs.refused(source, error)
+    found = read_elf(data)
+    if found is None:
+        return Seen(None, Evidence(Grade.ASSUMED, source, "not an ELF file"))
+    return Seen(found, Evidence(Grade.OBSERVED, source, f"ELF {found.kind}"))

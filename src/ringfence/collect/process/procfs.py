@@ -1,0 +1,64 @@
+"""Reading /proc: small files of processes that may vanish or refuse at any moment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ringfence.model.evidence import Evidence, Grade, Seen
+
+MOST_BYTES = 16 << 20
+"""No file of /proc that is read here is longer than this on a sane system."""
+
+
+class Vanished(Exception):
+    """The process ended while it was being read."""
+
+
+def read(pid: int | str, name: str) -> bytes:
+    """The bytes of /proc/PID/NAME. Raises Vanished, or OSError when it may not be read."""
+    try:
+        with Path(f"/proc/{pid}/{name}").open("rb") as file:
+            return file.read(MOST_BYTES)
+    except (FileNotFoundError, ProcessLookupError):
+        if not Path(f"/proc/{pid}").exists():
+            raise Vanished(str(pid)) from None
+        raise
+
+
+def link(pid: int | str, name: str) -> str:
+    """The target of the link /proc/PID/NAME. Raises as `read` does."""
+    try:
+        return os.readlink(f"/proc/{pid}/{name}")
+    except (FileNotFoundError, ProcessLookupError):
+        if not Path(f"/proc/{pid}").exists():
+            raise Vanished(str(pid)) from None
+        raise
+
+
+def fields(text: str) -> dict[str, str]:
+    """`Name:\\tvalue` lines, as /proc/PID/status and fdinfo have them."""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name: value.strip() for name, colon, value in pairs if colon}
+
+
+def refused(source: str, error: OSError) -> Seen[Any]:
+    """A fact that may not be read, with the reason."""
+    return Seen(None, Evidence(Grade.ASSUMED, source, os.strerror(error.errno or 0).lower()))
+
+
+def pids() -> list[int]:
+    """Every process that /proc lists now."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def descriptors(pid: int) -> list[str]:
+    """What each open descriptor of the process leads to. Raises OSError when refused."""
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.append(link(pid, f"fd/{name}"))
+        except (OSError, Vanished):
+            continue
+    return found

@@ -1,0 +1,258 @@
+"""Listening sockets of a workload, who holds each, and who waits on it.
+
+The sockets come from /proc/PID/net of each network namespace, matched by inode with the
+processes' descriptors. Who waits is seen in three places: the epoll sets in /proc/PID/fdinfo,
+and the system call that a thread is blocked in (/proc/PID/task/TID/syscall): accept with the
+descriptor, or poll and select with a set that is read from the process's memory.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import stat
+import struct
+from pathlib import Path
+
+import msgspec
+
+from ringfence.collect.process import procfs
+from ringfence.collect.process.namespaces import inode_of
+from ringfence.model.evidence import Evidence, Grade, Unseen
+from ringfence.model.process import Listener
+
+TCP_LISTEN = "0A"
+UDP_UNCONNECTED = "07"
+UNIX_LISTENING = 0x10000
+MOST_POLLED = 4096
+ACCEPT, POLL, SELECT = {43, 288}, {7, 271}, {23, 270}
+"""System call numbers of x86-64: accept, accept4; poll, ppoll; select, pselect6."""
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """One process's sockets: inode -> its descriptors; and the inodes that it waits on."""
+
+    pid: int
+    sockets: dict[int, tuple[int, ...]]
+    waiting: frozenset[int]
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """One listening socket of a network namespace, before its holders are known."""
+
+    kind: str
+    address: str
+    port: int | None
+    inode: int
+    source: str
+    path: str = ""
+
+
+def listeners(pids: list[int]) -> tuple[tuple[Listener, ...], tuple[Unseen, ...]]:
+    """The listening sockets that the processes `pids` hold, and what could not be seen."""
+    holdings: list[Holding] = []
+    unseen: list[Unseen] = []
+    spaces: dict[int | None, int] = {}
+    for pid in pids:
+        try:
+            holdings.append(_holding(pid))
+            spaces.setdefault(inode_of(pid, "net"), pid)
+        except procfs.Vanished:
+            continue
+        except OSError as error:
+            why = os.strerror(error.errno or 0).lower()
+            unseen.append(Unseen(f"sockets of process {pid}", why))
+    found: list[Listener] = []
+    for space, pid in spaces.items():
+        exposed = _has_interface(pid)
+        shared = _shared_outside(space, pids)
+        for bound in _bound(pid):
+            listener = _held(bound, pid, holdings)
+            if listener is not None:
+                found.append(
+                    msgspec.structs.replace(listener, exposed=exposed, namespace_shared=shared)
+                )
+    unique = {listener.inode: listener for listener in found}
+    return tuple(unique.values()), tuple(unseen)
+
+
+def _held(bound: Bound, pid: int, holdings: list[Holding]) -> Listener | None:
+    holders = [holding for holding in holdings if bound.inode in holding.sockets]
+    if not holders:
+        return None
+    mode, uid, gid = _permissions(bound.path, pid)
+    place = bound.path or f"{bound.address} port {bound.port}"
+    return Listener(
+        kind=bound.kind,
+        address=bound.address,
+        port=bound.port,
+        inode=bound.inode,
+        holders=tuple(holding.pid for holding in holders),
+        waiting=tuple(h.pid for h in holders if bound.inode in h.waiting),
+        evidence=Evidence(Grade.OBSERVED, bound.source, f"{bound.kind} {place} listens"),
+        path=bound.path,
+        mode=mode,
+        uid=uid,
+        gid=gid,
+    )
+
+
+def _permissions(path: str, pid: int) -> tuple[int | None, int | None, int | None]:
+    if not path.startswith("/"):
+        return None, None, None
+    try:
+        found = os.lstat(f"/proc/{pid}/root{path}")
+    except OSError:
+        return None, None, None
+    if not stat.S_ISSOCK(found.st_mode):
+        return None, None, None
+    return found.st_mode, found.st_uid, found.st_gid
+
+
+def _holding(pid: int) -> Holding:
+    """The process's sockets and what it waits on. Raises OSError when it may not be read."""
+    sockets: dict[int, tuple[int, ...]] = {}
+    epolls: list[int] = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            target = procfs.link(pid, f"fd/{name}")
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            inode = int(target[8:-1])
+            sockets[inode] = (*sockets.get(inode, ()), int(name))
+        elif target == "anon_inode:[eventpoll]":
+            epolls.append(int(name))
+    by_descriptor = {fd: inode for inode, fds in sockets.items() for fd in fds}
+    waiting = _epoll_inodes(pid, epolls, by_descriptor) | _blocked_on(pid, by_descriptor)
+    return Holding(pid, sockets, frozenset(waiting))
+
+
+def _epoll_inodes(pid: int, epolls: list[int], by_descriptor: dict[int, int]) -> set[int]:
+    """Inodes in the process's epoll sets: `tfd: 6 events: 19 data: ... ino:1f3a sdev:8`."""
+    found: set[int] = set()
+    for descriptor in epolls:
+        try:
+            text = procfs.read(pid, f"fdinfo/{descriptor}").decode()
+        except OSError:
+            continue
+        for line in text.splitlines():
+            words = line.replace(":", ": ").split()
+            if not words or words[0] != "tfd:":
+                continue
+            if "ino:" in words:
+                found.add(int(words[words.index("ino:") + 1], 16))
+            elif int(words[1]) in by_descriptor:
+                found.add(by_descriptor[int(words[1])])
+    return found
+
+
+def _blocked_on(pid: int, by_descriptor: dict[int, int]) -> set[int]:
+    """Inodes that some thread waits on in accept, poll or select right now."""
+    found: set[int] = set()
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        try:
+            words = procfs.read(pid, f"task/{thread}/syscall").decode().split()
+        except OSError:
+            continue
+        if len(words) < 7 or not words[0].isdigit():
+            continue
+        number, arguments = int(words[0]), [int(word, 16) for word in words[1:7]]
+        waited: list[int] = []
+        if number in ACCEPT:
+            waited = [arguments[0]]
+        elif number in POLL:
+            waited = _polled(pid, arguments[0], arguments[1])
+        elif number in SELECT:
+            waited = _selected(pid, arguments[0], arguments[1])
+        found.update(by_descriptor[fd] for fd in waited if fd in by_descriptor)
+    return found
+
+
+def _memory(pid: int, address: int, length: int) -> bytes:
+    try:
+        with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as file:
+            file.seek(address)
+            return file.read(length)
+    except (OSError, OverflowError):
+        return b""
+
+
+def _polled(pid: int, address: int, count: int) -> list[int]:
+    """Descriptors of an array of struct pollfd {int fd; short events; short revents;}."""
+    data = _memory(pid, address, min(count, MOST_POLLED) * 8)
+    usable = data[: len(data) // 8 * 8]
+    return [fd for fd, _, _ in struct.iter_unpack("<ihh", usable)]
+
+
+def _selected(pid: int, count: int, address: int) -> list[int]:
+    """Descriptors of an fd_set that select waits to read from."""
+    data = _memory(pid, address, (min(count, 1024) + 7) // 8) if address else b""
+    bits = int.from_bytes(data, "little")
+    return [fd for fd in range(min(count, 1024)) if bits >> fd & 1]
+
+
+def _has_interface(pid: int) -> bool:
+    """Whether the process's network namespace has an interface besides loopback."""
+    try:
+        lines = procfs.read(pid, "net/dev").decode().splitlines()[2:]
+    except (OSError, procfs.Vanished):
+        return True
+    return any(line.partition(":")[0].strip() != "lo" for line in lines)
+
+
+def _shared_outside(space: int | None, pids: list[int]) -> bool:
+    """Whether a process outside the workload is in the same network namespace."""
+    if space is None:
+        return True
+    own = set(pids)
+    return any(pid not in own and inode_of(pid, "net") == space for pid in procfs.pids())
+
+
+def _bound(pid: int) -> list[Bound]:
+    """Every listening socket of the process's network namespace."""
+    found: list[Bound] = []
+    for name, kind, wanted in (
+        ("tcp", "tcp", TCP_LISTEN),
+        ("tcp6", "tcp", TCP_LISTEN),
+        ("udp", "udp", UDP_UNCONNECTED),
+        ("udp6", "udp", UDP_UNCONNECTED),
+        ("raw", "raw", UDP_UNCONNECTED),
+        ("raw6", "raw", UDP_UNCONNECTED),
+    ):
+        for words in _table(pid, name):
+            if len(words) > 9 and words[3] == wanted:
+                address, port = _address(words[1])
+                found.append(Bound(kind, address, port, int(words[9]), f"/proc/{pid}/net/{name}"))
+    found += _unix(pid)
+    for words in _table(pid, "packet"):
+        if len(words) > 8:
+            where = f"interface {words[4]}"
+            found.append(Bound("packet", where, None, int(words[8]), f"/proc/{pid}/net/packet"))
+    return found
+
+
+def _unix(pid: int) -> list[Bound]:
+    found = []
+    for words in _table(pid, "unix"):
+        if len(words) > 6 and int(words[3], 16) & UNIX_LISTENING:
+            path = words[7] if len(words) > 7 else ""
+            found.append(Bound("unix", "", None, int(words[6]), f"/proc/{pid}/net/unix", path))
+    return found
+
+
+def _table(pid: int, name: str) -> list[list[str]]:
+    """The rows of a table under /proc/PID/net, without its heading; none if it is not there."""
+    try:
+        text = procfs.read(pid, f"net/{name}").decode("utf-8", "replace")
+    except (OSError, procfs.Vanished):
+        return []
+    return [line.split() for line in text.splitlines()[1:]]
+
+
+def _address(text: str) -> tuple[str, int]:
+    """`0100007F:1F90` to ("127.0.0.1", 8080): 32-bit words in the machine's byte order."""
+    raw, _, port = text.partition(":")
+    words = [int(raw[index : index + 8], 16) for index in range(0, len(raw), 8)]
+    packed = b"".join(word.to_bytes(4, "little") for word in words)
+    return str(ipaddress.ip_address(packed)), int(port, 16)

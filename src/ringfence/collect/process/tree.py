@@ -1,0 +1,201 @@
+"""A live process tree: every process from one PID down, and all that is read of each."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ringfence.collect.process import procfs
+from ringfence.collect.process.credentials import credentials, no_new_privileges
+from ringfence.collect.process.environment import environment
+from ringfence.collect.process.limits import device_rules, limits
+from ringfence.collect.process.memory import image, memory
+from ringfence.collect.process.mounts import mounts
+from ringfence.collect.process.namespaces import inode_of, namespaces
+from ringfence.collect.process.paths import path_facts
+from ringfence.collect.seccomp.live import FilterUnreadable, read_live
+from ringfence.collect.seccomp.tables import native_calls
+from ringfence.errors import InputError
+from ringfence.knowledge.questions import call_questions
+from ringfence.knowledge.records import Knowledge
+from ringfence.model.evidence import Evidence, Grade, Seen, Unseen
+from ringfence.model.process import CallVerdict, Mount, PathFact, Process, Seccomp
+
+ALLOWED = CallVerdict(("allow",))
+
+
+def descendants(pid: int) -> list[int]:
+    """`pid` and every process below it, parents first. Raises InputError if it is not there."""
+    parents: dict[int, list[int]] = {}
+    for candidate in procfs.pids():
+        parent = _parent(candidate)
+        if parent is not None:
+            parents.setdefault(parent, []).append(candidate)
+    if _parent(pid) is None:
+        raise InputError(
+            "there is no such process", where=f"PID {pid}", remedy="see `ps -e` for what runs"
+        )
+    found, queue = [], [pid]
+    while queue:
+        found.append(queue.pop(0))
+        queue += sorted(parents.get(found[-1], ()))
+    return found
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        text = procfs.read(pid, "stat").decode("utf-8", "replace")
+    except (OSError, procfs.Vanished):
+        return None
+    # The name may hold spaces and brackets: fields are counted from the last bracket.
+    return int(text.rpartition(")")[2].split()[1])
+
+
+def processes(pids: list[int], knowledge: Knowledge) -> tuple[tuple[Process, ...], list[Unseen]]:
+    """Facts of each process of `pids` that still runs, and what could not be read."""
+    found: list[Process] = []
+    unseen: list[Unseen] = []
+    questions = call_questions(knowledge)
+    for pid in pids:
+        try:
+            process = read_process(pid, knowledge, questions)
+        except procfs.Vanished:
+            unseen.append(Unseen(f"process {pid}", "it ended while it was being read"))
+            continue
+        found.append(process)
+        unseen += _refusals(process)
+    return tuple(found), unseen
+
+
+def read_process(pid: int, knowledge: Knowledge, questions: tuple[str, ...]) -> Process:
+    """All that is read of one process. Raises procfs.Vanished when it ends meanwhile."""
+    status = procfs.fields(procfs.read(pid, "status").decode("utf-8", "replace"))
+    own = credentials(pid, status)
+    seen_mounts = mounts(pid)
+    paths, looked = _paths(pid, knowledge, seen_mounts)
+    return Process(
+        pid=pid,
+        parent=int(status["PPid"]),
+        program=status["Name"],
+        executable=_executable(pid),
+        credentials=Seen(own, own.evidence),
+        no_new_privileges=no_new_privileges(pid, status),
+        seccomp=seccomp(pid, status, questions),
+        namespaces=namespaces(pid),
+        mac_label=_label(pid),
+        mounts=seen_mounts,
+        memory=memory(pid),
+        limits=limits(pid),
+        environment=environment(pid),
+        image=image(pid),
+        neighbours=_neighbours(pid, own.uid),
+        terminal=_terminal(pid),
+        paths=paths,
+        paths_seen=looked,
+        threads=int(status.get("Threads", "1")),
+    )
+
+
+def _refusals(process: Process) -> list[Unseen]:
+    """What this process did not let be read, one line each."""
+    fields: dict[str, Seen[Any]] = {
+        "seccomp filters": process.seccomp,
+        "mounts": process.mounts,
+        "memory maps": process.memory,
+        "environment": process.environment,
+        "executable": process.image,
+        "mandatory access control label": process.mac_label,
+    }
+    missing = [
+        Unseen(f"{what} of {process.name}", seen.evidence.detail)
+        for what, seen in fields.items()
+        if seen.value is None
+    ]
+    if not process.paths_seen:
+        missing.append(Unseen(f"file system of {process.name}", "permission denied"))
+    if any(space.inode is None for space in process.namespaces):
+        missing.append(Unseen(f"namespaces of {process.name}", "permission denied"))
+    return missing
+
+
+def seccomp(pid: int, status: dict[str, str], questions: tuple[str, ...]) -> Seen[Seccomp]:
+    """The filters of the process; its mode alone where the filters cannot be read."""
+    mode = int(status.get("Seccomp", "0"))
+    source = f"/proc/{pid}/status"
+    if mode == 0:
+        everything = dict.fromkeys(native_calls(), ALLOWED)
+        evidence = Evidence(Grade.OBSERVED, source, "Seccomp 0")
+        return Seen(Seccomp(0, 0, evidence, everything), evidence)
+    try:
+        found = read_live(pid, questions)
+    except FilterUnreadable as error:
+        return Seen(None, Evidence(Grade.ASSUMED, source, f"Seccomp {mode}, but {error}"))
+    return Seen(found, found.evidence)
+
+
+def _executable(pid: int) -> str:
+    try:
+        return procfs.link(pid, "exe").removesuffix(" (deleted)")
+    except OSError:
+        return ""
+
+
+def _label(pid: int) -> Seen[str]:
+    source = f"/proc/{pid}/attr/current"
+    try:
+        text = procfs.read(pid, "attr/current").decode("utf-8", "replace").strip("\0\n ")
+    except OSError as error:
+        if error.errno == 22:  # EINVAL: no module of this kernel labels processes
+            detail = "no security module labels processes"
+            return Seen("", Evidence(Grade.OBSERVED, source, detail))
+        return procfs.refused(source, error)
+    return Seen(text, Evidence(Grade.OBSERVED, source, text or "no label"))
+
+
+def _terminal(pid: int) -> Seen[bool]:
+    source = f"/proc/{pid}/stat"
+    text = procfs.read(pid, "stat").decode("utf-8", "replace")
+    number = int(text.rpartition(")")[2].split()[4])
+    detail = f"tty_nr {number}"
+    return Seen(number != 0, Evidence(Grade.OBSERVED, source, detail))
+
+
+def _neighbours(pid: int, uid: int) -> Seen[tuple[str, ...]]:
+    """Other programs that run as the same user, in the same PID namespace."""
+    source = "/proc/*/status"
+    space = inode_of(pid, "pid")
+    if space is None:
+        return Seen(None, Evidence(Grade.ASSUMED, f"/proc/{pid}/ns/pid", "may not be read"))
+    own = procfs.fields(procfs.read(pid, "status").decode("utf-8", "replace"))["Name"]
+    names: dict[str, None] = {}
+    for other in procfs.pids():
+        try:
+            if other == pid or os.stat(f"/proc/{other}").st_uid != uid:
+                continue
+            name = procfs.read(other, "comm").decode("utf-8", "replace").strip()
+        except (OSError, procfs.Vanished):
+            continue
+        is_thread_of_kernel = not _executable_or_empty(other)
+        if name != own and not is_thread_of_kernel and inode_of(other, "pid") == space:
+            names[name] = None
+    detail = f"{len(names)} other programs run as uid {uid}"
+    return Seen(tuple(names), Evidence(Grade.OBSERVED, source, detail))
+
+
+def _executable_or_empty(pid: int) -> str:
+    try:
+        return _executable(pid)
+    except procfs.Vanished:
+        return ""
+
+
+def _paths(
+    pid: int, knowledge: Knowledge, seen_mounts: Seen[tuple[Mount, ...]]
+) -> tuple[tuple[PathFact, ...], bool]:
+    root = f"/proc/{pid}/root"
+    try:
+        os.listdir(root)
+    except OSError:
+        return (), False
+    found = seen_mounts.value or ()
+    return path_facts(root, knowledge.paths.values(), found, device_rules(pid)), True

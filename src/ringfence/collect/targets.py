@@ -1,0 +1,138 @@
+"""What a person types, and which collector reads it: one row a kind of target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ringfence.collect.container.running import is_running
+from ringfence.errors import InputError, UsageError
+from ringfence.knowledge.records import Knowledge
+from ringfence.model.evidence import Evidence, Grade
+from ringfence.model.facts import Facts, ImageConfig, Target
+
+Collector = Callable[[str, Knowledge], Facts]
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """A kind of target: how it is recognised, and what reads it."""
+
+    name: str
+    accepts: Callable[[str], bool]
+    collect: Collector
+    example: str
+
+
+def _process(target: str, knowledge: Knowledge) -> Facts:
+    from ringfence.collect.live import collect_process
+
+    if not target.isdigit():
+        raise UsageError("a process is named by its PID", where=target)
+    return collect_process(int(target), knowledge)
+
+
+def _host(target: str, knowledge: Knowledge) -> Facts:
+    from ringfence.collect.live import collect_host
+
+    return collect_host(knowledge)
+
+
+def _container(target: str, knowledge: Knowledge) -> Facts:
+    from ringfence.collect.live import collect_container
+
+    return collect_container(target, knowledge)
+
+
+def _bundle(target: str, knowledge: Knowledge) -> Facts:
+    from ringfence.collect.container.bundle import read_bundle
+
+    return read_bundle(Path(target), knowledge)
+
+
+def _declared(target: str, knowledge: Knowledge) -> Facts:
+    from ringfence.collect.declared import read_declared
+
+    deployment = read_declared(Path(target), knowledge)
+    return Facts(Target("declared", deployment.name), declared=deployment)
+
+
+def _image(target: str, knowledge: Knowledge) -> Facts:
+    from ringfence.collect.files.image import read_image
+
+    reading = read_image(Path(target))
+    return Facts(
+        Target("image", target),
+        tree=reading.tree,
+        config=reading.config,
+        container=True,
+        unseen=reading.tree.unseen,
+    )
+
+
+def _rootfs(target: str, knowledge: Knowledge) -> Facts:
+    from ringfence.collect.files.directory import read_directory
+    from ringfence.collect.files.image import read_tar
+
+    path = Path(target)
+    tree = read_directory(path) if path.is_dir() else read_tar(path)
+    nothing = Evidence(Grade.ASSUMED, target, "a root file system says nothing of how it is run")
+    config = ImageConfig("", (), (), 0, "", nothing)
+    return Facts(
+        Target("rootfs", target), tree=tree, config=config, container=True, unseen=tree.unseen
+    )
+
+
+def _sniffed(wanted: str) -> Callable[[str], bool]:
+    def accepts(target: str) -> bool:
+        from ringfence.collect.files.image import sniff
+
+        path = Path(target)
+        return path.exists() and sniff(path) == wanted
+
+    return accepts
+
+
+KINDS = (
+    Kind("process", str.isdigit, _process, "1234"),
+    Kind("host", lambda target: target == "host", _host, "host"),
+    Kind(
+        "declared",
+        lambda target: target.endswith(".toml") and Path(target).is_file(),
+        _declared,
+        "design.toml",
+    ),
+    Kind(
+        "bundle",
+        lambda target: (Path(target) / "config.json").is_file(),
+        _bundle,
+        "bundle/",
+    ),
+    Kind("image", _sniffed("image"), _image, "image.tar"),
+    Kind("rootfs", _sniffed("rootfs"), _rootfs, "rootfs.tar or rootfs/"),
+    Kind("container", is_running, _container, "web"),
+)
+"""In the order in which they are asked whether a target is theirs."""
+
+
+def collect(target: str, knowledge: Knowledge, kind: str = "") -> Facts:
+    """The facts of what a person typed. `kind` overrides the detection.
+
+    Raises UsageError when the target is of no kind, InputError when it cannot be read.
+    """
+    if kind:
+        return next(item for item in KINDS if item.name == kind).collect(target, knowledge)
+    for item in KINDS:
+        if item.accepts(target):
+            return item.collect(target, knowledge)
+    if Path(target).exists():
+        raise InputError(
+            "is neither an image, a root file system, a bundle nor a .toml deployment",
+            where=target,
+            remedy="say what it is with --kind",
+        )
+    if "/" in target:
+        raise InputError("there is no such file", where=target)
+    # A bare word that is no file: perhaps a container that only an engine knows.
+    return _container(target, knowledge)

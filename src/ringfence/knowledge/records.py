@@ -1,0 +1,242 @@
+"""What an entry of the knowledge base is. Fields are those of the TOML files, one to one."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import msgspec
+
+from ringfence.model.deployment import AssetKind, BoundaryKind, Means
+from ringfence.model.need import Need
+from ringfence.model.position import Level
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
+    """What every entry has: an id unique in the whole base, a title, and its sources."""
+
+    id: str
+    title: str
+    sources: tuple[str, ...]
+
+
+class Mechanism(Entry, frozen=True, kw_only=True):
+    """Something that removes a vector, or makes its means dearer.
+
+    It is on when all of its `signs` are closed. Turning it on closes `closes` (a superset).
+    `settings` maps a platform (podman, docker, systemd, kubernetes, host) to the exact words;
+    `effort` (1 a flag, 2 a configuration, 3 a redesign) breaks ties in the plan; one that a
+    person cannot simply turn on has `plan` false.
+    """
+
+    group: str
+    boundary: BoundaryKind
+    signs: tuple[str, ...]
+    closes: tuple[str, ...]
+    why: str
+    effort: int = 2
+    plan: bool = True
+    settings: dict[str, str] = {}
+    attack: tuple[str, ...] = ()
+    cwe: tuple[str, ...] = ()
+    cve: tuple[str, ...] = ()
+
+
+class Opening(Entry, frozen=True, kw_only=True):
+    """What a family and a vector share: a way from one relative position to another.
+
+    `from_` and `gives` are `role:level`, with the roles `workload`, `kernel` and `machine`.
+    `only = "container"` restricts it to deployments whose workload zone is not the kernel's.
+    """
+
+    from_: str = msgspec.field(name="from")
+    gives: str
+    means: Means
+    needs: Need
+    why: str
+    close: str = ""
+    exploit: str = ""
+    only: str = ""
+    attack: tuple[str, ...] = ()
+    cwe: tuple[str, ...] = ()
+    cve: tuple[str, ...] = ()
+
+    @property
+    def vulnerability(self) -> str:
+        """The identity of the vulnerability that it spends: several openings may share one."""
+        return self.exploit or self.id
+
+
+class Family(Opening, frozen=True, kw_only=True):
+    """A risky kernel interface family. `escalates` false: helps other exploits, is no vector."""
+
+    escalates: bool = True
+
+
+class VectorEntry(Opening, frozen=True, kw_only=True):
+    """A vector that is not a kernel interface family.
+
+    Entry vectors name the kind of entry point (`entry`) and their `outcome` (`leak` or
+    `execution`); they apply once to each entry point of that kind.
+    """
+
+    kind: str
+    entry: str = ""
+    outcome: str = ""
+
+
+class Formula(Entry, frozen=True, kw_only=True):
+    """A named need, used in other needs by its bare id."""
+
+    needs: Need
+
+
+class Feature(Entry, frozen=True, kw_only=True):
+    """How the running kernel shows that it has a feature (any sign is enough)."""
+
+    config: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
+    symbols: tuple[str, ...] = ()
+    filesystems: tuple[str, ...] = ()
+
+
+class PathEntry(Entry, frozen=True, kw_only=True):
+    """A path worth looking at in a workload's view; `access` is what the attacker wants."""
+
+    globs: tuple[str, ...]
+    kind: str
+    access: str
+
+
+class HostMount(Entry, frozen=True, kw_only=True):
+    """Host paths that matter when they are mounted into a container."""
+
+    paths: tuple[str, ...]
+
+
+class Device(Entry, frozen=True, kw_only=True):
+    """A device kind that a guest sees, and how to recognise it."""
+
+    virtio: tuple[int, ...] = ()
+    pci: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+class Scale(Entry, frozen=True, kw_only=True):
+    """What each level is worth, and the discount for each exploit spent before.
+
+    `admin_alone` is the worth of admin of a zone that holds nothing beyond the service.
+    """
+
+    data: float
+    user: float
+    admin: float
+    admin_alone: float
+    discount: float
+    why: str = ""
+
+
+class Start(Entry, frozen=True, kw_only=True):
+    """Where an attacker starts: outside with a reach, or `inside`, running code as the service."""
+
+    why: str
+    reach: str = ""
+    inside: bool = False
+
+
+class Sophistication(Entry, frozen=True, kw_only=True):
+    """What an attacker has: published exploits or not, and how many zero-days."""
+
+    known: bool
+    zero_days: int
+    why: str
+
+
+class TemplateAsset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An asset of a template's zone."""
+
+    kind: AssetKind
+    title: str
+    level: Level = Level.ADMIN
+
+
+class TemplateZone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A zone of a template."""
+
+    name: str
+    assets: tuple[TemplateAsset, ...] = ()
+
+
+class TemplateBoundary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A boundary of a template."""
+
+    kind: BoundaryKind
+    zone: str
+
+
+class TemplateService(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a template runs the service.
+
+    `user`: `as-service` (as observed), `unprivileged`, `root`, or `kernel` (ring 0).
+    `separation`: whether it can carry the service's own separation between processes.
+    """
+
+    user: str
+    separation: bool
+
+
+class TemplateConditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """States by condition id or pattern; an exact id beats a pattern, a longer one a shorter."""
+
+    open: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    default: str = "unknown"
+    keep: tuple[str, ...] = ()
+
+
+class TemplateCount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A published figure with its source."""
+
+    value: int
+    source: str
+
+
+class Template(Entry, frozen=True, kw_only=True):
+    """A deployment that a service can be placed into. All its facts are of grade `assumed`."""
+
+    version: str
+    kernel_zone: str
+    ring: int
+    zones: tuple[TemplateZone, ...]
+    boundaries: tuple[TemplateBoundary, ...]
+    service: TemplateService
+    conditions: TemplateConditions
+    admin: TemplateConditions = TemplateConditions()
+    notes: tuple[str, ...] = ()
+    counts: dict[str, TemplateCount] = {}
+
+
+class Knowledge(msgspec.Struct, frozen=True, dict=True):
+    """The whole base, each kind by id, in the order of its files. `where` maps an id to a file."""
+
+    mechanisms: dict[str, Mechanism]
+    families: dict[str, Family]
+    vectors: dict[str, VectorEntry]
+    formulas: dict[str, Formula]
+    features: dict[str, Feature]
+    paths: dict[str, PathEntry]
+    mounts: dict[str, HostMount]
+    devices: dict[str, Device]
+    scales: dict[str, Scale]
+    starts: dict[str, Start]
+    sophistications: dict[str, Sophistication]
+    templates: dict[str, Template]
+    where: dict[str, str]
+
+    @cached_property
+    def openings(self) -> tuple[Opening, ...]:
+        """Every family that escalates and every vector but those of entry, in order."""
+        families = [family for family in self.families.values() if family.escalates]
+        vectors = [vector for vector in self.vectors.values() if vector.kind != "entry"]
+        return (*families, *vectors)

@@ -1,0 +1,230 @@
+"""One deployment to one measurement, and several to a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from ringfence.knowledge.records import Knowledge, Scale
+from ringfence.measure import plan as planning
+from ringfence.measure.mechanisms import closes, describe, state_of
+from ringfence.measure.needs import decide
+from ringfence.measure.openings import Openings, OpenVector, ShutVector, find
+from ringfence.measure.sensitivity import order_of, sensitivity
+from ringfence.measure.surface import (
+    View,
+    blast_radius,
+    coverage,
+    histogram,
+    profile,
+    surface,
+    zero_days,
+)
+from ringfence.model.deployment import Condition, Count, Deployment, Reach, Switch
+from ringfence.model.evidence import Evidence, Grade
+from ringfence.model.facts import Target
+from ringfence.model.measurement import (
+    COMPARISON_SCHEMA,
+    SCHEMA,
+    ClosedVector,
+    Comparison,
+    DeploymentSummary,
+    Measurement,
+    PlanStep,
+    References,
+    Vector,
+    VectorNeeds,
+)
+from ringfence.model.need import State
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """How a deployment is to be measured: start (id, or empty for automatic), scale, plan."""
+
+    scale: Scale
+    start: str = ""
+    plan: bool = True
+
+
+def choose_start(deployment: Deployment, knowledge: Knowledge) -> str:
+    """The farthest start from which some entry point can be reached.
+
+    A surface is always stated for a start; a service on loopback has none from the internet, so
+    the natural question about it starts nearer. With no entry point at all: supply-chain.
+    """
+    ranks = [point.reach.rank for point in deployment.entry_points]
+    outside = [start for start in knowledge.starts.values() if not start.inside]
+    for start in sorted(outside, key=lambda item: Reach(item.reach).rank):
+        if any(rank <= Reach(start.reach).rank for rank in ranks):
+            return start.id
+    return next(start.id for start in knowledge.starts.values() if start.inside)
+
+
+def measure(
+    target: Target, deployment: Deployment, knowledge: Knowledge, asked: Asked
+) -> Measurement:
+    """The measurement of `deployment`, with every number's evidence."""
+    start = asked.start or choose_start(deployment, knowledge)
+    openings = find(deployment, knowledge)
+    views = {name: View(deployment, openings.open, item) for name, item in knowledge.starts.items()}
+    view = views[start]
+    steps, optimal = _plan(deployment, knowledge, asked, start)
+    return Measurement(
+        schema=SCHEMA,
+        target=target,
+        deployment=DeploymentSummary(
+            name=deployment.name,
+            zones=view.zones,
+            kernel_zone=deployment.kernel_zone,
+            ring=deployment.ring,
+            boundaries=describe(deployment, knowledge),
+            notes=deployment.notes,
+        ),
+        entry_points=deployment.entry_points,
+        vectors=tuple(_vectors(openings, views, start, knowledge, asked.scale, deployment)),
+        closed=tuple(_closed(vector, deployment, knowledge) for vector in openings.shut),
+        scale=asked.scale.id,
+        start=start,
+        surface=surface(views, start, knowledge, asked.scale),
+        profile=profile(view),
+        zero_days_to_admin=zero_days(view),
+        blast_radius=blast_radius(view),
+        evidence_coverage=coverage(view, asked.scale),
+        counts=_counts(deployment, openings, views, start),
+        unseen=deployment.unseen,
+        plan=steps,
+        plan_optimal=optimal,
+    )
+
+
+def _plan(
+    deployment: Deployment, knowledge: Knowledge, asked: Asked, start: str
+) -> tuple[tuple[PlanStep, ...], bool | None]:
+    if not asked.plan:
+        return (), None
+    oracle = planning.Oracle(deployment, knowledge, knowledge.starts[start], asked.scale)
+    found = planning.plan(oracle)
+    return found.steps, found.optimal
+
+
+def _vectors(
+    openings: Openings,
+    views: dict[str, View],
+    start: str,
+    knowledge: Knowledge,
+    scale: Scale,
+    deployment: Deployment,
+) -> Iterable[Vector]:
+    """Vectors that some attacker can reach, the heaviest first."""
+    made = []
+    for vector in openings.open:
+        reachable = tuple(
+            f"{name}/{level.id}"
+            for name, view in views.items()
+            for level in knowledge.sophistications.values()
+            if view.usable_by(vector, level)
+        )
+        if not reachable and all(view.steps(vector) is None for view in views.values()):
+            continue
+        made.append(
+            Vector(
+                id=vector.id,
+                title=vector.title,
+                needs=VectorNeeds(vector.edge.source, vector.conditions),
+                gives=vector.edge.gives,
+                means=vector.edge.means,
+                exploit=vector.edge.exploit,
+                weight=views[start].weigh(vector, scale),
+                steps=views[start].steps(vector),
+                reachable_by=reachable,
+                blocked_by=_blockers(vector, deployment, knowledge),
+                evidence=vector.evidence,
+                references=_references(vector),
+            )
+        )
+    return sorted(made, key=lambda item: (-item.weight, item.id))
+
+
+def _references(vector: OpenVector) -> References:
+    origin = vector.origin
+    return References(origin.attack, origin.cwe, origin.cve, origin.sources)
+
+
+def _blockers(vector: OpenVector, deployment: Deployment, knowledge: Knowledge) -> tuple[str, ...]:
+    """Mechanisms each of which, turned on alone, would remove the vector."""
+    if not vector.conditions:
+        return ()
+    kinds = {line.kind for line in deployment.boundaries}
+    shut = Condition(State.CLOSED, (Evidence(Grade.ASSUMED, "plan"),))
+    found = []
+    for mechanism in knowledge.mechanisms.values():
+        hit = [name for name in vector.conditions if closes(mechanism, name)]
+        if not hit or mechanism.boundary not in kinds:
+            continue
+        states = {
+            name: shut
+            for name in (*deployment.conditions, *vector.conditions)
+            if closes(mechanism, name)
+        }
+        changed = msgspec.structs.replace(
+            deployment,
+            conditions={**deployment.conditions, **states},
+            admin_conditions={**deployment.admin_conditions, **states},
+        )
+        if not decide(vector.need, changed, vector.level).open:
+            found.append(mechanism.id)
+    return tuple(found)
+
+
+def _closed(vector: ShutVector, deployment: Deployment, knowledge: Knowledge) -> ClosedVector:
+    held = tuple(
+        mechanism.id
+        for mechanism in knowledge.mechanisms.values()
+        if any(closes(mechanism, name) for name in vector.conditions)
+        and state_of(mechanism, deployment).state is Switch.ON
+    )
+    return ClosedVector(vector.id, vector.title, held, vector.evidence)
+
+
+def _counts(
+    deployment: Deployment, openings: Openings, views: dict[str, View], start: str
+) -> dict[str, Count]:
+    """The one-dimensional counts: what the deployment knows, and those of its vectors."""
+    derived = Evidence(Grade.OBSERVED, "ringfence", "counted in this measurement")
+    view = views[start]
+    machine = [
+        vector
+        for vector in openings.open
+        if vector.edge.gives.zone == deployment.machine_zone
+        and len(deployment.zones) > 1
+        and vector.reach is None
+    ]
+    reachable = [vector for vector in view.vectors if view.steps(vector) is not None]
+    return {
+        **deployment.counts,
+        "entry_points": Count(len(deployment.entry_points), derived),
+        "vectors": Count(len(reachable), derived),
+        "interfaces_to_machine": Count(len(machine), derived),
+    }
+
+
+def compare(
+    placed: list[tuple[Target, Deployment]], knowledge: Knowledge, asked: Asked
+) -> Comparison:
+    """The same service in several deployments, from one start, on one scale."""
+    start = asked.start or choose_start(placed[0][1], knowledge)
+    fixed = msgspec.structs.replace(asked, start=start)
+    measurements = [measure(target, deployment, knowledge, fixed) for target, deployment in placed]
+    histograms = {
+        deployment.name: histogram(
+            View(deployment, find(deployment, knowledge).open, knowledge.starts[start])
+        )
+        for _, deployment in placed
+    }
+    return Comparison(
+        schema=COMPARISON_SCHEMA,
+        measurements=tuple(measurements),
+        order=order_of(histograms, asked.scale),
+        sensitivity=sensitivity(histograms, asked.scale, knowledge.scales),
+    )

@@ -1,0 +1,215 @@
+"""Conditions that files decide: paths in view, mounts, programs present, the program's own code."""
+
+from __future__ import annotations
+
+import stat
+
+from ringfence.knowledge.vocabulary import READABLE
+from ringfence.measure.conditions.process import over
+from ringfence.measure.conditions.scene import (
+    Foothold,
+    Scene,
+    closed,
+    noted,
+    opened,
+    unknown,
+    widest,
+)
+from ringfence.model.deployment import Condition
+from ringfence.model.evidence import Evidence, Grade
+from ringfence.model.files import Elf
+from ringfence.model.position import Level
+from ringfence.model.process import Mount, PathFact
+
+_BIT = {"read": 4, "write": 2, "connect": 2, "execute": 1}
+
+
+def path(subject: str, scene: Scene, level: Level) -> Condition:
+    """Whether a path of the list exists in the workload's view and may be used as it asks."""
+    access = scene.knowledge.paths[subject].access
+
+    def one(place: Foothold) -> Condition:
+        source = f"/proc/{place.process.pid}/root"
+        if not place.process.paths_seen:
+            return unknown(source, "its file system could not be looked at")
+        found = [fact for fact in place.process.paths if fact.id == subject]
+        if not found:
+            return closed(Evidence(_grade(place), source, f"{subject}: no such path in view"))
+        return widest([_usable(fact, access, place) for fact in found])
+
+    return over(scene, level, f"path:{subject}", one)
+
+
+def _grade(place: Foothold) -> Grade:
+    return Grade.OBSERVED if place.process.pid is not None else Grade.DECLARED
+
+
+def _usable(fact: PathFact, access: str, place: Foothold) -> Condition:
+    """Mode, owner, capabilities, read-only mounts and the device cgroup, in the kernel's order."""
+    kind = stat.filemode(fact.mode)
+    evidence = noted(fact.evidence, f"{fact.path} {kind} {fact.uid}:{fact.gid}")
+    if fact.device_allowed is False:
+        return closed(noted(evidence, f"{fact.path}: the device cgroup forbids it"))
+    if fact.read_only and access == "write" and fact.kind != "device":
+        return closed(noted(evidence, f"{evidence.detail}, mounted read-only"))
+    if place.uid is None and place.capabilities is None:
+        return unknown(evidence.source, f"{evidence.detail}: its user is not known")
+    permitted = _permitted(fact, _BIT[access], place)
+    words = f"{evidence.detail}: {access} {'permitted' if permitted else 'refused'} to {place.note}"
+    return opened(noted(evidence, words)) if permitted else closed(noted(evidence, words))
+
+
+def _permitted(fact: PathFact, bit: int, place: Foothold) -> bool:
+    capabilities = place.capabilities or frozenset()
+    if "CAP_DAC_OVERRIDE" in capabilities and place.uid is not None:
+        return True
+    if "CAP_DAC_READ_SEARCH" in capabilities and bit == _BIT["read"]:
+        return True
+    if place.uid == fact.uid:
+        return bool(fact.mode >> 6 & bit)
+    if place.gid == fact.gid or fact.gid in place.groups:
+        return bool(fact.mode >> 3 & bit)
+    return bool(fact.mode & bit)
+
+
+def mount(subject: str, scene: Scene, level: Level) -> Condition:
+    """Mount options, and host paths that are mounted in."""
+
+    def one(place: Foothold) -> Condition:
+        seen = place.process.mounts
+        if seen.value is None:
+            return unknown(seen.evidence.source, seen.evidence.detail)
+        special = {
+            "writable-root": _writable_root,
+            "suid": _suid,
+            "executable-writable": _executable_writable,
+        }
+        if subject in special:
+            return special[subject](seen.value, seen.evidence)
+        if not scene.facts.container:
+            return closed(noted(seen.evidence, "no container: nothing is mounted in"))
+        return _host_mount(subject, seen.value, seen.evidence, scene)
+
+    return over(scene, level, f"mount:{subject}", one)
+
+
+def _root(mounts: tuple[Mount, ...]) -> Mount | None:
+    """The mount at /: the last one listed covers those before it."""
+    return next((item for item in reversed(mounts) if item.path == "/"), None)
+
+
+def _writable_root(mounts: tuple[Mount, ...], evidence: Evidence) -> Condition:
+    root = _root(mounts)
+    if root is None:
+        return unknown(evidence.source, "no mount at /")
+    if "ro" in root.options:
+        return closed(noted(evidence, "/ is mounted ro"))
+    return opened(noted(evidence, "/ is mounted rw"))
+
+
+def _suid(mounts: tuple[Mount, ...], evidence: Evidence) -> Condition:
+    root = _root(mounts)
+    if root is None:
+        return unknown(evidence.source, "no mount at /")
+    if "nosuid" in root.options:
+        return closed(noted(evidence, "/ is mounted nosuid"))
+    return opened(noted(evidence, "/ honours setuid"))
+
+
+def _executable_writable(mounts: tuple[Mount, ...], evidence: Evidence) -> Condition:
+    kernel = {"proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts"}
+    for item in mounts:
+        if item.fstype not in kernel and not {"ro", "noexec"} & item.options:
+            return opened(noted(evidence, f"{item.path} is writable and not noexec"))
+    return closed(noted(evidence, "every writable mount is noexec"))
+
+
+def _host_mount(
+    subject: str, mounts: tuple[Mount, ...], evidence: Evidence, scene: Scene
+) -> Condition:
+    """A path of the host mounted in: recognised by the root of the mount in its file system."""
+    readable = subject.endswith(READABLE)
+    paths = scene.knowledge.mounts[subject.removesuffix(READABLE)].paths
+    kernel = {"/proc": "proc", "/sys": "sysfs", "/dev": "devtmpfs"}
+    for item in mounts:
+        named = [
+            host
+            for host in paths
+            if (
+                item.fstype == kernel[host] and item.path not in kernel
+                if host in kernel
+                else item.path != "/" and _origin(item) == host
+            )
+        ]
+        if named and (readable or "ro" not in item.options):
+            mode = "read-only" if "ro" in item.options else "writable"
+            return opened(noted(evidence, f"{named[0]} of the host at {item.path}, {mode}"))
+    return closed(noted(evidence, f"{subject}: no such mount"))
+
+
+def _origin(item: Mount) -> str:
+    """The path on the host that a bind mount shows, as far as mountinfo tells it."""
+    return item.root if item.fstype not in {"tmpfs", "overlay", "proc", "sysfs", "mqueue"} else ""
+
+
+def file(subject: str, scene: Scene, level: Level) -> Condition:
+    """Programs of a kind in the workload's file tree."""
+    tree = scene.facts.tree
+    if tree is None:
+        return unknown(f"file:{subject}", "the file tree was not read")
+    found: tuple[str, ...]
+    if subject in ("setuid", "capabilities"):
+        privileged = tree.privileged
+        bits = stat.S_ISUID | stat.S_ISGID
+        found = tuple(
+            item.path
+            for item in privileged
+            if (bool(item.capabilities) if subject == "capabilities" else bool(item.mode & bits))
+        )
+    elif subject == "world-writable":
+        found = tree.world_writable
+    else:
+        found = tree.programs.get(subject, ())
+    if found:
+        return opened(noted(tree.evidence, f"{len(found)} {subject}: {', '.join(found[:3])}"))
+    if not tree.complete:
+        return unknown(tree.evidence.source, "the file tree was read in part")
+    return closed(noted(tree.evidence, f"{subject}: none"))
+
+
+def code(subject: str, scene: Scene, level: Level) -> Condition:
+    """Protections of the program that handles the bytes, by their absence."""
+
+    def one(place: Foothold) -> Condition:
+        memory = place.process.memory.value
+        if memory is not None and subject == "writable-executable":
+            count = memory.writable_executable
+            evidence = noted(memory.evidence, f"{count} mapping(s) writable and executable")
+            return opened(evidence) if count else closed(evidence)
+        if memory is not None and subject == "executable-stack":
+            evidence = noted(memory.evidence, "live stack")
+            return opened(evidence) if memory.executable_stack else closed(evidence)
+        image = place.process.image
+        if image.value is None:
+            return unknown(image.evidence.source, image.evidence.detail)
+        return from_elf(subject, image.value, image.evidence)
+
+    if not scene.facts.processes:
+        return unknown(f"code:{subject}", "the program that serves is not known")
+    return over(scene, level, f"code:{subject}", one)
+
+
+def from_elf(subject: str, elf: Elf, evidence: Evidence) -> Condition:
+    """A protection as the executable's headers show it."""
+    weak = {
+        "executable-stack": not elf.nx,
+        "writable-executable": elf.writable_executable,
+        "fixed-address": elf.kind == "executable",
+        "no-canary": not elf.canary,
+        "no-relro": elf.relro != "full",
+        "no-fortify": not elf.fortify,
+    }
+    if subject not in weak:
+        return unknown(evidence.source, f"{subject}: the headers do not say")
+    detail = noted(evidence, f"{subject}: {'yes' if weak[subject] else 'no'}")
+    return opened(detail) if weak[subject] else closed(detail)

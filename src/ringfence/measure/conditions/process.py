@@ -1,0 +1,254 @@
+"""Conditions that a process's own state decides: privileges, filters, namespaces, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ringfence.measure.conditions.scene import (
+    Foothold,
+    Scene,
+    closed,
+    from_seen,
+    is_admin,
+    namespace_shared,
+    noted,
+    opened,
+    unknown,
+    widest,
+)
+from ringfence.model.deployment import Condition
+from ringfence.model.evidence import Evidence, Grade, Seen
+from ringfence.model.need import State
+from ringfence.model.position import Level
+from ringfence.model.process import CallVerdict, Credentials, Process, Seccomp
+
+PASSES = frozenset({"allow", "log"})
+HANDED_ON = frozenset({"notify", "trace"})
+
+
+def syscall(subject: str, scene: Scene, level: Level) -> Condition:
+    """Whether the seccomp filters let a call through, for some choice of its other arguments."""
+    return over(scene, level, f"syscall:{subject}", lambda place: _call(subject, place))
+
+
+def _call(subject: str, place: Foothold) -> Condition:
+    seen = place.process.seccomp
+    filters = seen.value
+    if filters is None:
+        return unknown(seen.evidence.source, seen.evidence.detail)
+    if filters.mode == 0:
+        return opened(noted(filters.evidence, f"{subject}: no seccomp filter"))
+    if filters.mode == 1:
+        return closed(noted(filters.evidence, f"{subject}: strict mode"))
+    verdict = filters.asked.get(subject, filters.calls.get(subject))
+    if verdict is None:
+        return unknown(filters.evidence.source, f"{subject}: not in the table")
+    evidence = noted(filters.evidence, f"{subject}: {in_words(verdict)}")
+    if PASSES & set(verdict.actions):
+        return opened(evidence)
+    if HANDED_ON & set(verdict.actions):
+        return unknown(evidence.source, f"{evidence.detail}: another process decides")
+    return closed(evidence)
+
+
+def in_words(verdict: CallVerdict) -> str:
+    """A verdict as a person reads it: `errno 1 (EPERM)`, `allow or errno by argument 0`."""
+    text = " or ".join(verdict.actions)
+    if verdict.errno is not None:
+        text = f"{text} {verdict.errno}"
+    if verdict.arguments and len(verdict.actions) > 1:
+        text += f" by argument {', '.join(map(str, verdict.arguments))}"
+    return text
+
+
+def seccomp(subject: str, scene: Scene, level: Level) -> Condition:
+    """`absent`: no filter at all."""
+
+    def one(place: Foothold) -> Condition:
+        filters: Seccomp | None = place.process.seccomp.value
+        if filters is None:
+            return _unseen(place.process.seccomp.evidence)
+        evidence = filters.evidence
+        return opened(evidence) if filters.mode == 0 else closed(evidence)
+
+    return over(scene, level, "seccomp:absent", one)
+
+
+def cap(subject: str, scene: Scene, level: Level) -> Condition:
+    """A capability that is held over the initial user namespace."""
+
+    def one(place: Foothold) -> Condition:
+        held = _held(subject, place)
+        if held.state is State.CLOSED:
+            return held
+        shared = namespace_shared(place.process, "user")
+        if shared.value is False:
+            return closed(noted(shared.evidence, "held over its own user namespace only"))
+        return held if shared.value else _unseen(shared.evidence)
+
+    return over(scene, level, f"cap:{subject}", one)
+
+
+def nscap(subject: str, scene: Scene, level: Level) -> Condition:
+    """A capability that is held over the user namespace of the workload's own namespaces."""
+    return over(scene, level, f"nscap:{subject}", lambda place: _held(subject, place))
+
+
+def _held(name: str, place: Foothold) -> Condition:
+    evidence = place.process.credentials.evidence
+    if place.capabilities is None:
+        return _unseen(evidence)
+    where = "bounding set" if place.supposed else "effective or permitted set"
+    if name in place.capabilities:
+        return opened(noted(evidence, f"{place.note}: {name} in the {where}"))
+    return closed(noted(evidence, f"{place.note}: {name} not in the {where}"))
+
+
+def namespace(subject: str, scene: Scene, level: Level) -> Condition:
+    """Shared with the host's init."""
+
+    def one(place: Foothold) -> Condition:
+        return from_seen(namespace_shared(place.process, subject), open_when=True)
+
+    return over(scene, level, f"namespace:{subject}", one)
+
+
+def process(subject: str, scene: Scene, level: Level) -> Condition:
+    """What the processes themselves show."""
+    whole = {"root-user": _root_user, "privileged-parent": _privileged_parent}
+    if subject in whole:
+        return whole[subject](scene)
+    if subject.endswith("-capabilities"):
+        return _capability_set(subject.removesuffix("-capabilities"), scene)
+    single: dict[str, Callable[[Process], Condition]] = {
+        "new-privileges": lambda place: from_seen(place.no_new_privileges, open_when=False),
+        "environment-secrets": _secrets,
+        "shared-user": lambda place: _neighbours(place.neighbours),
+        "ptrace-others": lambda place: _neighbours(place.neighbours),
+        "shared-terminal": lambda place: from_seen(place.terminal, open_when=True),
+    }
+    decide = single[subject]
+    return over(scene, level, f"process:{subject}", lambda place: decide(place.process))
+
+
+def _root_user(scene: Scene) -> Condition:
+    seen = [_credentials(process) for process in scene.facts.processes]
+    known = [item for item in seen if item is not None]
+    for item in known:
+        if item.uid == 0:
+            return opened(noted(item.evidence, f"uid 0 ({item.user})"))
+    if not known or len(known) < len(seen):
+        return unknown("process:root-user", "credentials not seen")
+    return closed(noted(known[0].evidence, f"uid {known[0].uid} ({known[0].user})"))
+
+
+def _capability_set(name: str, scene: Scene) -> Condition:
+    known = [(item, _credentials(item)) for item in scene.facts.processes]
+    for item, credentials in known:
+        held = getattr(credentials, name) if credentials is not None else ()
+        if credentials is not None and held:
+            detail = f"{item.name}: {len(held)} in the {name} set"
+            return opened(noted(credentials.evidence, detail))
+    first = next((credentials for _, credentials in known if credentials is not None), None)
+    if first is None or any(credentials is None for _, credentials in known):
+        return unknown(f"process:{name}-capabilities", "credentials not seen")
+    return closed(noted(first.evidence, f"{name} set is empty"))
+
+
+def _credentials(process: Process) -> Credentials | None:
+    return process.credentials.value
+
+
+def _privileged_parent(scene: Scene) -> Condition:
+    """A process of the same program, admin of the zone, that is the parent of one that is not."""
+    by_pid = {process.pid: process for process in scene.facts.processes}
+    for item in scene.facts.processes:
+        parent = by_pid.get(item.parent) if item.parent is not None else None
+        if parent is None or parent.program != item.program:
+            continue
+        if is_admin(parent, scene.facts.container) and not is_admin(item, scene.facts.container):
+            detail = f"{parent.name} runs with more privileges than its child {item.name}"
+            return opened(noted(parent.credentials.evidence, detail))
+    if not scene.facts.processes:
+        return unknown("process:privileged-parent")
+    detail = "no process of the workload is more privileged than its child"
+    return closed(Evidence(Grade.OBSERVED, "/proc", detail))
+
+
+def _secrets(item: Process) -> Condition:
+    hints = item.environment.value
+    if hints is None:
+        return _unseen(item.environment.evidence)
+    if hints:
+        names = ", ".join(hint.name for hint in hints[:3])
+        return opened(noted(item.environment.evidence, f"names that look like secrets: {names}"))
+    return closed(noted(item.environment.evidence, "no name looks like a secret"))
+
+
+def _neighbours(seen: Seen[tuple[str, ...]]) -> Condition:
+    if seen.value is None:
+        return _unseen(seen.evidence)
+    if seen.value:
+        return opened(noted(seen.evidence, f"same user: {', '.join(seen.value[:3])}"))
+    return closed(noted(seen.evidence, "no other program runs as this user"))
+
+
+def limit(subject: str, scene: Scene, level: Level) -> Condition:
+    """cgroup limits, by their absence."""
+    field = {"memory-absent": "memory_bytes", "pids-absent": "pids", "cpu-absent": "cpu_quota"}
+
+    def one(place: Foothold) -> Condition:
+        limits = place.process.limits.value
+        if limits is None or subject not in field:
+            return _unseen(place.process.limits.evidence)
+        value = getattr(limits, field[subject])
+        if value is None:
+            return opened(noted(limits.evidence, f"{field[subject]}: no limit"))
+        return closed(noted(limits.evidence, f"{field[subject]} = {value}"))
+
+    return over(scene, level, f"limit:{subject}", one)
+
+
+def mac(subject: str, scene: Scene, level: Level) -> Condition:
+    """Whether a mandatory access control module confines this process."""
+    host = scene.facts.host
+    lsms = host.kernel.lsms if host is not None else None
+
+    def one(place: Foothold) -> Condition:
+        label = place.process.mac_label
+        if subject == "no-landlock":
+            return unknown("landlock", "the kernel does not show a process's Landlock domain")
+        confined = _confined_by(label.value)
+        if label.value is None and (lsms is None or lsms.value is None):
+            return _unseen(label.evidence)
+        if subject == "unconfined":
+            return closed(label.evidence) if confined else opened(label.evidence)
+        name = subject.removeprefix("no-")
+        if confined == name:
+            return closed(label.evidence)
+        if lsms is not None and lsms.value is not None and name not in lsms.value:
+            return opened(noted(lsms.evidence, f"{name} is not among {', '.join(lsms.value)}"))
+        return opened(label.evidence)
+
+    return over(scene, level, f"mac:{subject}", one)
+
+
+def _confined_by(label: str | None) -> str:
+    """Which module a label in /proc/PID/attr/current belongs to; empty when it confines nothing."""
+    if not label or label.startswith("unconfined") or ":unconfined_t:" in label:
+        return ""
+    if label.endswith("(enforce)"):
+        return "apparmor"
+    return "selinux" if label.count(":") >= 2 else ""
+
+
+def _unseen(evidence: Evidence) -> Condition:
+    return unknown(evidence.source, evidence.detail or "not seen")
+
+
+def over(scene: Scene, level: Level, name: str, one: Callable[[Foothold], Condition]) -> Condition:
+    """The widest answer over the footholds of `level`."""
+    places = scene.footholds(level)
+    if not places:
+        return unknown(name, "no process was seen")
+    return widest([one(place) for place in places])

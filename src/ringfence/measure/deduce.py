@@ -1,0 +1,279 @@
+"""From facts to a deployment: zones, boundaries, entry points, and the state of every condition."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from ringfence.knowledge.questions import conditions
+from ringfence.knowledge.records import Knowledge
+from ringfence.measure.conditions.registry import decide_condition
+from ringfence.measure.conditions.scene import Scene, is_admin, namespace_shared, scene
+from ringfence.model.deployment import (
+    Asset,
+    AssetKind,
+    Boundary,
+    BoundaryKind,
+    Condition,
+    Count,
+    Deployment,
+    EntryPoint,
+    Handler,
+    Reach,
+    Zone,
+)
+from ringfence.model.evidence import Evidence, Grade, Unseen
+from ringfence.model.facts import Facts
+from ringfence.model.need import State
+from ringfence.model.position import Level
+from ringfence.model.process import Listener, Process
+
+UNSEEN = Condition(State.UNKNOWN, (Evidence(Grade.ASSUMED, "ringfence", "not seen"),))
+SUPPOSED_LISTENER = Unseen(
+    "entry points", "no port is declared: one listening socket reachable by everyone is assumed"
+)
+
+
+def deduce(facts: Facts, knowledge: Knowledge) -> Deployment:
+    """The deployment that `facts` show. A hand-written one is already there."""
+    if facts.declared is not None:
+        return facts.declared
+    view = scene(facts, knowledge)
+    zones = _zones(facts)
+    points, unseen = entry_points(facts)
+    user, admin = _conditions(view, knowledge)
+    return Deployment(
+        name=facts.target.name,
+        zones=zones,
+        kernel_zone=_kernel_zone(facts, zones),
+        ring=3,
+        boundaries=_boundaries(facts, zones),
+        entry_points=points,
+        conditions=user,
+        admin_conditions=admin,
+        default=UNSEEN,
+        counts=_counts(facts),
+        unseen=(*facts.unseen, *(facts.host.unseen if facts.host is not None else ()), *unseen),
+    )
+
+
+def _conditions(
+    view: Scene, knowledge: Knowledge
+) -> tuple[dict[str, Condition], dict[str, Condition]]:
+    """Every condition of the knowledge base, at both levels; admin's only where it differs."""
+    names = conditions(knowledge)
+    user = {name: decide_condition(name, view, Level.USER) for name in names}
+    admin = {name: decide_condition(name, view, Level.ADMIN) for name in names}
+    return user, {name: state for name, state in admin.items() if state != user[name]}
+
+
+def _virtual(facts: Facts) -> bool:
+    return facts.host is not None and bool(facts.host.machine.virtual.value)
+
+
+def _zones(facts: Facts) -> tuple[Zone, ...]:
+    """Innermost first: container, system, machine, as far as each is there."""
+    data = Asset(AssetKind.SERVICE_DATA, "the service's data", Level.DATA)
+    services = facts.host.services if facts.host is not None else ()
+    held: list[Asset] = []
+    if services:
+        held.append(Asset(AssetKind.OTHER_SERVICES, f"other services: {', '.join(services[:4])}"))
+    if _virtual(facts):
+        system = Zone("system", (*held, Asset(AssetKind.GUEST, "this guest system")))
+        machine = Zone(
+            "machine",
+            (
+                Asset(AssetKind.OTHER_TENANTS, "other guests of the machine underneath"),
+                Asset(AssetKind.HOST, "the machine underneath"),
+            ),
+        )
+        outer = [system, machine]
+    else:
+        name = "machine" if facts.container else "system"
+        outer = [Zone(name, (*held, Asset(AssetKind.HOST, "this host")))]
+    if facts.container:
+        return (Zone("container", (data,)), *outer)
+    first = outer[0]
+    return (Zone(first.name, (data, *first.assets)), *outer[1:])
+
+
+def _kernel_zone(facts: Facts, zones: tuple[Zone, ...]) -> str:
+    return zones[1].name if facts.container else zones[0].name
+
+
+def _boundaries(facts: Facts, zones: tuple[Zone, ...]) -> tuple[Boundary, ...]:
+    kernel = _kernel_zone(facts, zones)
+    lines = [Boundary(BoundaryKind.PROCESS, zones[0].name)]
+    if facts.container:
+        lines.append(Boundary(BoundaryKind.CONTAINER, zones[0].name))
+    lines.append(Boundary(BoundaryKind.KERNEL, kernel))
+    if _virtual(facts):
+        lines.append(Boundary(BoundaryKind.MACHINE, kernel))
+    return (*lines, Boundary(BoundaryKind.NETWORK, zones[0].name))
+
+
+def entry_points(facts: Facts) -> tuple[tuple[EntryPoint, ...], tuple[Unseen, ...]]:
+    """One entry point for each listening socket, or for each port that a configuration names."""
+    if facts.listeners:
+        by_pid = {process.pid: process for process in facts.processes}
+        return tuple(_listening(item, by_pid, facts) for item in facts.listeners), ()
+    if facts.config is None and facts.tree is None:
+        return (), ()
+    if facts.config is not None and facts.config.ports:
+        return tuple(_declared_port(port, facts) for port in facts.config.ports), ()
+    if facts.processes and facts.processes[0].pid is not None:
+        return (), ()
+    return (_declared_port("", facts),), (SUPPOSED_LISTENER,)
+
+
+def _listening(item: Listener, by_pid: dict[int | None, Process], facts: Facts) -> EntryPoint:
+    reach, why = _reach(item, by_pid, facts)
+    place = item.path or (f"{_bracketed(item.address)}:{item.port}" if item.port else item.address)
+    return EntryPoint(
+        id=f"{item.kind}:{place}" if place else f"{item.kind}:{item.inode}",
+        kind=item.kind,
+        reach=reach,
+        handler=_handler(item, by_pid, facts),
+        evidence=(item.evidence, why),
+        address=item.path or item.address,
+        port=item.port,
+    )
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _handler(item: Listener, by_pid: dict[int | None, Process], facts: Facts) -> Handler:
+    """Who waits on the socket; where that was not seen, its most privileged holder, `assumed`."""
+    waiting = [by_pid[pid] for pid in item.waiting if pid in by_pid]
+    holders = [by_pid[pid] for pid in item.holders if pid in by_pid]
+    if waiting:
+        grade, how = Grade.OBSERVED, "waits on the socket (epoll set, accept or poll)"
+    elif len(holders) == 1:
+        grade, how = Grade.OBSERVED, "the only holder of the socket"
+    else:
+        grade, how = Grade.ASSUMED, "the most privileged holder; who waits on it was not seen"
+    candidates = waiting or holders
+    chosen = max(candidates, key=lambda process: _level(process, facts).rank)
+    credentials = chosen.credentials.value
+    user = credentials.user if credentials is not None else ""
+    if credentials is None:
+        grade, how = Grade.ASSUMED, f"{how}; its user was not seen"
+    others = f", like {len(candidates) - 1} more" if len(candidates) > 1 else ""
+    detail = f"{chosen.name} as {user or 'unknown'} {how}{others}"
+    source = f"/proc/{chosen.pid}/fdinfo" if waiting else f"/proc/{chosen.pid}/fd"
+    level = _level(chosen, facts)
+    return Handler(level, Evidence(grade, source, detail), chosen.program, chosen.pid, user)
+
+
+def _level(process: Process, facts: Facts) -> Level:
+    return Level.USER if is_admin(process, facts.container) is False else Level.ADMIN
+
+
+def _reach(
+    item: Listener, by_pid: dict[int | None, Process], facts: Facts
+) -> tuple[Reach, Evidence]:
+    """How far away an attacker can stand and still reach the socket."""
+    if item.kind == "unix":
+        return _unix_reach(item)
+    holder = next((by_pid[pid] for pid in item.holders if pid in by_pid), None)
+    try:
+        address = ipaddress.ip_address(item.address)
+    except ValueError:
+        seen = Evidence(Grade.ASSUMED, item.evidence.source, "every sender on the network")
+        return Reach.ADJACENT, seen
+    if address.is_loopback:
+        return _loopback_reach(item, holder)
+    if not address.is_unspecified and (address.is_private or address.is_link_local):
+        detail = f"bound to the private address {item.address}"
+        return Reach.ADJACENT, Evidence(Grade.OBSERVED, item.evidence.source, detail)
+    if item.exposed is False:
+        detail = "its network namespace has only loopback: publishing the port is assumed"
+        return Reach.INTERNET, Evidence(Grade.ASSUMED, item.evidence.source, detail)
+    detail = f"bound to {item.address}"
+    return Reach.INTERNET, Evidence(Grade.OBSERVED, item.evidence.source, detail)
+
+
+def _loopback_reach(item: Listener, holder: Process | None) -> tuple[Reach, Evidence]:
+    shared = namespace_shared(holder, "net") if holder is not None else None
+    if shared is not None and shared.value is False and not item.namespace_shared:
+        detail = "loopback of a network namespace that no other process is in"
+        return Reach.INSIDE, Evidence(Grade.OBSERVED, shared.evidence.source, detail)
+    detail = "bound to loopback: whoever is in the same network namespace"
+    return Reach.NEIGHBOUR, Evidence(Grade.OBSERVED, item.evidence.source, detail)
+
+
+def _unix_reach(item: Listener) -> tuple[Reach, Evidence]:
+    if item.mode is None:
+        detail = "an abstract Unix socket: whoever is in the same network namespace"
+        return Reach.LOCAL, Evidence(Grade.OBSERVED, item.evidence.source, detail)
+    who = "everybody" if item.mode & 0o002 else f"uid {item.uid} and gid {item.gid}"
+    detail = f"mode {item.mode & 0o7777:04o}: {who} may connect"
+    return Reach.LOCAL, Evidence(Grade.OBSERVED, item.path, detail)
+
+
+def _declared_port(port: str, facts: Facts) -> EntryPoint:
+    """`80/tcp` of a configuration, or a port that nobody stated."""
+    number, _, protocol = port.partition("/")
+    source = facts.config.evidence if facts.config is not None else None
+    grade = Grade.DECLARED if port and source is not None else Grade.ASSUMED
+    where = source.source if source is not None else facts.target.name
+    detail = f"exposes {port}" if port else "no port declared: a listening socket is assumed"
+    kind = protocol if protocol in ("tcp", "udp") else "tcp"
+    return EntryPoint(
+        id=f"{kind}:{number}" if number else f"{kind}:unstated",
+        kind=kind,
+        reach=Reach.INTERNET,
+        handler=_declared_handler(facts),
+        evidence=(
+            Evidence(grade, where, detail),
+            Evidence(Grade.ASSUMED, where, "published to everyone"),
+        ),
+        port=int(number) if number.isdigit() else None,
+    )
+
+
+def _declared_handler(facts: Facts) -> Handler:
+    """Who will serve, as far as a configuration says: its user, else root as engines do."""
+    command = facts.config.command if facts.config is not None else ()
+    program = command[0].rsplit("/", 1)[-1] if command else ""
+    if facts.processes:
+        only = facts.processes[0]
+        return Handler(_level(only, facts), only.credentials.evidence, program)
+    user = facts.config.user if facts.config is not None else ""
+    name = user.partition(":")[0]
+    where = facts.config.evidence.source if facts.config is not None else facts.target.name
+    if name and name not in ("0", "root"):
+        return Handler(
+            Level.USER, Evidence(Grade.DECLARED, where, f"user {user}"), program, user=user
+        )
+    detail = f"user {user}" if user else "no user is set: engines then run it as root"
+    grade = Grade.DECLARED if facts.config is not None else Grade.ASSUMED
+    return Handler(Level.ADMIN, Evidence(grade, where, detail), program, user=user or "root")
+
+
+def _counts(facts: Facts) -> dict[str, Count]:
+    counts: dict[str, Count] = {}
+    if facts.tree is not None:
+        for name in facts.tree.counts.__struct_fields__:
+            counts[name] = Count(getattr(facts.tree.counts, name), facts.tree.evidence)
+    if facts.processes:
+        evidence = Evidence(Grade.OBSERVED, "/proc", "processes of the workload")
+        counts["processes"] = Count(len(facts.processes), evidence)
+    calls = _calls_open(facts)
+    if calls is not None:
+        counts["system_calls"] = calls
+    return counts
+
+
+def _calls_open(facts: Facts) -> Count | None:
+    """System calls that the least filtered process may make; None where that was not seen."""
+    best: Count | None = None
+    for process in facts.processes:
+        filters = process.seccomp.value
+        if filters is None or not filters.calls:
+            continue
+        number = sum(1 for verdict in filters.calls.values() if "allow" in verdict.actions)
+        if best is None or number > (best.value or 0):
+            best = Count(number, filters.evidence)
+    return best

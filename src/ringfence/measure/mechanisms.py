@@ -1,0 +1,81 @@
+"""The state of every mechanism, read off its signs; and what turning one on would change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from ringfence.knowledge.questions import conditions
+from ringfence.knowledge.records import Knowledge, Mechanism
+from ringfence.model.deployment import Boundary, Condition, Deployment, MechanismState, Switch
+from ringfence.model.evidence import Evidence
+from ringfence.model.need import State, matches
+from ringfence.model.position import Level
+
+
+def state_of(mechanism: Mechanism, deployment: Deployment) -> MechanismState:
+    """The mechanism as it is here: on when all of its signs are closed at every level."""
+    found = [
+        deployment.condition(sign, level)
+        for sign in mechanism.signs
+        for level in (Level.USER, Level.ADMIN)
+    ]
+    states = {condition.state for condition in found}
+    evidence = tuple(dict.fromkeys(item for condition in found for item in condition.evidence))
+    return MechanismState(mechanism.id, _switch(states), evidence[:4])
+
+
+def _switch(states: set[State]) -> Switch:
+    if states == {State.CLOSED}:
+        return Switch.ON
+    if State.UNKNOWN in states:
+        return Switch.UNKNOWN
+    return Switch.PARTIAL if State.CLOSED in states else Switch.OFF
+
+
+def describe(deployment: Deployment, knowledge: Knowledge) -> tuple[Boundary, ...]:
+    """The deployment's boundaries, each with the state of every mechanism that holds it."""
+    states: dict[str, list[MechanismState]] = {}
+    for mechanism in knowledge.mechanisms.values():
+        states.setdefault(mechanism.boundary, []).append(state_of(mechanism, deployment))
+    return tuple(
+        msgspec.structs.replace(line, mechanisms=tuple(states.get(line.kind, ())))
+        for line in deployment.boundaries
+    )
+
+
+def closes(mechanism: Mechanism, condition: str) -> bool:
+    """Whether turning `mechanism` on closes `condition`."""
+    return any(matches(pattern, condition) for pattern in mechanism.closes)
+
+
+def switched(
+    deployment: Deployment,
+    knowledge: Knowledge,
+    mechanisms: Iterable[Mechanism],
+    state: State,
+    evidence: Evidence,
+) -> Deployment:
+    """The deployment with `mechanisms` turned on (state closed) or off (state open).
+
+    On closes all that a mechanism closes; off opens its signs alone, since other mechanisms may
+    still hold the rest.
+    """
+    patterns = [
+        pattern
+        for mechanism in mechanisms
+        for pattern in (mechanism.closes if state is State.CLOSED else mechanism.signs)
+    ]
+    touched = [
+        name
+        for name in (*conditions(knowledge), *deployment.conditions, *deployment.admin_conditions)
+        if any(matches(pattern, name) for pattern in patterns)
+    ]
+    condition = Condition(state, (evidence,))
+    changed = dict.fromkeys(touched, condition)
+    return msgspec.structs.replace(
+        deployment,
+        conditions={**deployment.conditions, **changed},
+        admin_conditions={**deployment.admin_conditions, **changed},
+    )

@@ -1,0 +1,49 @@
+"""Facts: all that collectors read of one target, before anyone judges it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ringfence.model.deployment import Deployment
+from ringfence.model.evidence import Evidence, Unseen
+from ringfence.model.files import Tree
+from ringfence.model.kernel import Host
+from ringfence.model.process import Listener, Process
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What was measured: `kind` is a collector's kind, `name` what the user typed."""
+
+    kind: str
+    name: str
+
+
+class ImageConfig(msgspec.Struct, frozen=True):
+    """What an image's or bundle's configuration says. Environment values are never kept."""
+
+    user: str
+    command: tuple[str, ...]
+    ports: tuple[str, ...]
+    layers: int
+    digest: str
+    evidence: Evidence
+    privileged: bool = False
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """One target as it was read.
+
+    A live target has processes, listeners and the host; an artefact has a tree and a
+    configuration; a container has both; a hand-written one has `declared` alone. `container`
+    is True when the processes stand in a container (engine state or namespaces say so).
+    """
+
+    target: Target
+    processes: tuple[Process, ...] = ()
+    listeners: tuple[Listener, ...] = ()
+    host: Host | None = None
+    tree: Tree | None = None
+    config: ImageConfig | None = None
+    declared: Deployment | None = None
+    container: bool = False
+    unseen: tuple[Unseen, ...] = ()

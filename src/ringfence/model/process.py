@@ -1,0 +1,184 @@
+"""Raw facts of a live process, or of a process that a container's configuration describes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ringfence.model.evidence import Evidence, Seen
+from ringfence.model.files import Elf
+
+
+class CallVerdict(msgspec.Struct, frozen=True):
+    """What the stacked seccomp filters do with one system call.
+
+    `actions` holds every action that some choice of arguments can get, most permissive first:
+    `allow`, `log`, `trace`, `notify`, `errno`, `trap`, `kill-thread`, `kill-process`. More than
+    one means that it depends on the arguments, whose indexes (0 to 5) are in `arguments`.
+    `errno` is the errno of the refusal where it is the same for all of them.
+    """
+
+    actions: tuple[str, ...]
+    errno: int | None = None
+    arguments: tuple[int, ...] = ()
+
+
+class Seccomp(msgspec.Struct, frozen=True):
+    """The seccomp filters of one process.
+
+    `mode` as in /proc/PID/status: 0 off, 1 strict, 2 filter. `filters` is their number.
+    `calls` has one verdict for each system call of the native table, with or without filters;
+    `asked` one for each call with fixed arguments that the knowledge base asks about
+    (`socket[AF_PACKET]`); `foreign` names other architectures whose calls the filters let
+    through (`i386`, `x32`).
+    """
+
+    mode: int
+    filters: int
+    evidence: Evidence
+    calls: dict[str, CallVerdict] = {}
+    asked: dict[str, CallVerdict] = {}
+    foreign: tuple[str, ...] = ()
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """User, groups and capability sets, numbered as in the initial user namespace.
+
+    Each capability set holds the names of capabilities(7).
+    """
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    user: str
+    effective: frozenset[str]
+    permitted: frozenset[str]
+    inheritable: frozenset[str]
+    bounding: frozenset[str]
+    ambient: frozenset[str]
+    evidence: Evidence
+
+
+class Namespace(msgspec.Struct, frozen=True):
+    """One namespace of a process: `shared` tells whether init is in the same one."""
+
+    kind: str
+    inode: int | None
+    shared: Seen[bool]
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """One line of mountinfo: options are those of the mount and of the file system together.
+
+    `root` is the directory of the file system that forms the mount's root.
+    """
+
+    path: str
+    root: str
+    fstype: str
+    source: str
+    options: frozenset[str]
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """What the live maps show. `writable_executable` counts such mappings."""
+
+    writable_executable: int
+    executable_stack: bool
+    position_independent: bool | None
+    libraries: tuple[str, ...]
+    evidence: Evidence
+
+
+class Listener(msgspec.Struct, frozen=True):
+    """A listening or receiving socket and the processes that hold it.
+
+    `kind` is `tcp`, `udp`, `unix`, `raw`, `packet` or `netlink`. `waiting` are the processes
+    seen waiting on it (epoll set, accept or poll); empty where that could not be seen. `mode` is
+    the mode of a Unix socket's file (None for an abstract one). `exposed` is False when its
+    network namespace has no interface but loopback; `namespace_shared` is False when no process
+    outside the workload is in it.
+    """
+
+    kind: str
+    address: str
+    port: int | None
+    inode: int
+    holders: tuple[int, ...]
+    waiting: tuple[int, ...]
+    evidence: Evidence
+    path: str = ""
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    exposed: bool = True
+    namespace_shared: bool = True
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """cgroup and process limits: None where there is no limit, in the kernel's units."""
+
+    memory_bytes: int | None
+    pids: int | None
+    cpu_quota: float | None
+    cgroup: str
+    evidence: Evidence
+
+
+class EnvironmentHint(msgspec.Struct, frozen=True):
+    """The name of an environment variable that looks like a secret, and why. Never its value."""
+
+    name: str
+    reason: str
+
+
+class PathFact(msgspec.Struct, frozen=True):
+    """A path of the knowledge base's list as this workload sees it.
+
+    `id` is the knowledge entry; mode, uid and gid as in stat(2), numbered as in the initial user
+    namespace. `read_only` if the mount forbids writing; `device_allowed` None where the device
+    cgroup could not be read.
+    """
+
+    id: str
+    path: str
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    read_only: bool
+    evidence: Evidence
+    device_allowed: bool | None = None
+
+
+class Process(msgspec.Struct, frozen=True):
+    """One live process, or the one that a container's configuration describes (`pid` None).
+
+    `image` holds the facts of its executable; `neighbours` names other programs that run as the
+    same user in the same PID namespace; `terminal` tells of a controlling terminal; `paths` are
+    the knowledge base's paths that exist in its view (`paths_seen` False: could not look).
+    """
+
+    pid: int | None
+    parent: int | None
+    program: str
+    executable: str
+    credentials: Seen[Credentials]
+    no_new_privileges: Seen[bool]
+    seccomp: Seen[Seccomp]
+    namespaces: tuple[Namespace, ...]
+    mac_label: Seen[str]
+    mounts: Seen[tuple[Mount, ...]]
+    memory: Seen[Memory]
+    limits: Seen[Limits]
+    environment: Seen[tuple[EnvironmentHint, ...]]
+    image: Seen[Elf]
+    neighbours: Seen[tuple[str, ...]]
+    terminal: Seen[bool]
+    paths: tuple[PathFact, ...] = ()
+    paths_seen: bool = True
+    threads: int = 1
+
+    @property
+    def name(self) -> str:
+        """How reports name it: `nginx[1234]`."""
+        return f"{self.program}[{self.pid}]" if self.pid is not None else self.program

@@ -1,0 +1,31 @@
+"""JSON, in the names of docs/measure.md; the schema is generated from the records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ringfence.model.measurement import Comparison, Measurement
+
+NAME = "json"
+
+
+def measurements(results: tuple[Measurement, ...]) -> str:
+    """One measurement as an object, several as a list."""
+    return _text(results[0] if len(results) == 1 else results)
+
+
+def comparison(result: Comparison) -> str:
+    """A comparison as an object."""
+    return _text(result)
+
+
+def _text(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
+
+
+def schema(kind: type[Measurement] | type[Comparison]) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a result."""
+    made = msgspec.json.schema(kind)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}

@@ -1,0 +1,151 @@
+"""Markdown: the same report for a pull request or a wiki."""
+
+from __future__ import annotations
+
+from ringfence.model.measurement import Comparison, Measurement
+from ringfence.report import words
+
+NAME = "markdown"
+
+
+def measurements(results: tuple[Measurement, ...]) -> str:
+    """Each measurement under a heading of its own."""
+    return "\n".join(_measurement(result) for result in results)
+
+
+def comparison(result: Comparison) -> str:
+    """Deployments side by side, least surface first."""
+    first = result.measurements[0]
+    by_name = {item.deployment.name: item for item in result.measurements}
+    lines = [
+        f"# {_cell(first.target.name)} in {len(by_name)} deployments",
+        "",
+        f"Seen from {first.start}, scale `{first.scale}`, least surface first.",
+        "",
+    ]
+    headings = [heading for _, heading in words.COUNTS]
+    rows = [_row(by_name[name]) for name in result.order]
+    columns = ["deployment", *headings, "vectors", "surface", "by zone", "z=1", "z=2"]
+    lines += _table([*columns, "zero-days to admin", "observed"], rows)
+    lines += ["", "## Blast radius", ""]
+    lines += _table(
+        ["deployment", "z=0", "z=1", "z=2", "z=3"],
+        [
+            [name, *(", ".join(held) or "nothing" for held in by_name[name].blast_radius)]
+            for name in result.order
+        ],
+    )
+    lines += ["", "## Sensitivity", "", *_sensitivity(result), ""]
+    notes = [
+        f"- {item.deployment.name}: {_cell(note)}"
+        for item in result.measurements
+        for note in item.deployment.notes
+    ]
+    return "\n".join([*lines, *(["## Notes", "", *notes, ""] if notes else [])])
+
+
+def _row(item: Measurement) -> list[str]:
+    zones = ", ".join(f"{zone} {words.number(part)}" for zone, part in item.surface.by_zone.items())
+    return [
+        item.deployment.name,
+        *(words.count(item.counts.get(key)) for key, _ in words.COUNTS),
+        str(sum(1 for vector in item.vectors if vector.steps is not None)),
+        words.number(item.surface.total),
+        zones,
+        words.position(item.profile[1]),
+        words.position(item.profile[2]),
+        words.zero_days(item.zero_days_to_admin),
+        words.percent(item.evidence_coverage.observed),
+    ]
+
+
+def _sensitivity(result: Comparison) -> list[str]:
+    found = result.sensitivity
+    lines = [
+        f"The order holds in {words.percent(found.holds)} of {found.draws} draws (seed "
+        f"{found.seed}) of worths and discount within a factor of ten.",
+        "",
+    ]
+    lines += [f"- `{name}`: {', '.join(order)}" for name, order in found.orders.items()]
+    lines += [f"- {_cell(reason)}" for reason in found.reasons]
+    lines += [
+        f"- {swap.first} and {swap.second} swap in {words.percent(swap.share)} of the draws"
+        for swap in found.swaps[:10]
+    ]
+    return lines
+
+
+def _measurement(result: Measurement) -> str:
+    lines = [f"# {_cell(result.target.name)}", "", f"{words.headline(result)}.", ""]
+    lines += ["## Depth", ""]
+    lines += _table(
+        ["zero-days spent", "deepest position", "held"],
+        [
+            [str(spent), words.position(place), ", ".join(result.blast_radius[spent]) or "nothing"]
+            for spent, place in enumerate(result.profile)
+        ],
+    )
+    lines += ["", "## Vectors", ""]
+    lines += _table(
+        ["weight", "id", "title", "from", "to", "means", "evidence", "blocked by"],
+        [
+            [
+                words.number(vector.weight),
+                f"`{vector.id}`",
+                vector.title,
+                str(vector.needs.position),
+                str(vector.gives),
+                vector.means.value,
+                "; ".join(
+                    f"{item.grade}: {item.detail or item.source}" for item in vector.evidence[:3]
+                ),
+                ", ".join(vector.blocked_by),
+            ]
+            for vector in result.vectors
+        ],
+    )
+    lines += ["", "## Closed", ""]
+    lines += _table(
+        ["id", "held by", "evidence"],
+        [
+            [
+                f"`{vector.id}`",
+                ", ".join(vector.held_by),
+                "; ".join(
+                    f"{item.grade}: {item.detail or item.source}" for item in vector.evidence[:2]
+                ),
+            ]
+            for vector in result.closed
+        ],
+    )
+    lines += _plan(result)
+    if result.unseen:
+        lines += ["", "## Not seen", ""]
+        lines += [f"- {_cell(item.what)}: {_cell(item.why)}" for item in result.unseen]
+    return "\n".join([*lines, ""])
+
+
+def _plan(result: Measurement) -> list[str]:
+    if not result.plan:
+        return []
+    proved = "proved smallest" if result.plan_optimal else "not proved smallest"
+    lines = ["", f"## Plan ({proved})", ""]
+    for index, step in enumerate(result.plan, 1):
+        lines.append(
+            f"{index}. **{_cell(step.title)}** (`{step.mechanism}`): surface "
+            f"{words.number(step.surface_after)}, zero-days to admin "
+            f"{words.zero_days(step.zero_days_after)}"
+        )
+        lines += [f"   - {platform}: `{text}`" for platform, text in step.setting.items()]
+    return lines
+
+
+def _table(headings: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}"]
+    return lines + [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
+
+
+def _cell(text: str) -> str:
+    """Text from outside, safe inside a table: no line breaks, bars or HTML."""
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    return plain.replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,224 @@
+"""The terminal: in ten lines where it is worst and what to do first, then the detail."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ringfence.model.measurement import Comparison, Measurement, Vector
+from ringfence.report import words
+
+NAME = "terminal"
+WORST = 3
+FIRST_STEPS = 3
+HEAVY, MIDDLE = 50, 5
+
+
+def measurements(
+    results: tuple[Measurement, ...], *, colour: bool = False, width: int = 100
+) -> str:
+    """Each measurement: ten lines first, then vectors, plan and what was not seen."""
+    console = _console(colour, width)
+    for index, result in enumerate(results):
+        if index:
+            console.print()
+        _summary(console, result)
+        _vectors(console, result)
+        _plan(console, result)
+        _unseen(console, result)
+    return _text(console)
+
+
+def comparison(result: Comparison, *, colour: bool = False, width: int = 120) -> str:
+    """Deployments side by side: counts, then depth, then how far the order can be trusted."""
+    console = _console(colour, width)
+    first = result.measurements[0]
+    console.print(
+        f"[bold]{_safe(first.target.name)}[/] in {len(result.measurements)} deployments, "
+        f"seen from {first.start}, scale {first.scale}; least surface first"
+    )
+    console.print(_side_by_side(result))
+    console.print(_blast_table(result))
+    _sensitivity(console, result)
+    for item in result.measurements:
+        for note in item.deployment.notes:
+            console.print(f"  [dim]{item.deployment.name}: {_safe(note)}[/]")
+    return _text(console)
+
+
+def _console(colour: bool, width: int) -> Console:
+    return Console(
+        file=io.StringIO(),
+        force_terminal=colour,
+        no_color=not colour,
+        width=width,
+        highlight=False,
+        emoji=False,
+    )
+
+
+def _text(console: Console) -> str:
+    file = console.file
+    assert isinstance(file, io.StringIO)  # noqa: S101 - made in _console
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def _safe(text: str) -> str:
+    """Text from outside: no control characters for the terminal, no markup for rich."""
+    plain = "".join(char if char.isprintable() else "?" for char in text)
+    return plain.replace("[", r"\[")
+
+
+def _style(weight: float) -> str:
+    if weight >= HEAVY:
+        return "bold red"
+    return "yellow" if weight >= MIDDLE else ""
+
+
+def _summary(console: Console, result: Measurement) -> None:
+    """The ten lines."""
+    name = _safe(result.target.name)
+    console.print(f"[bold]{name}[/] ({result.target.kind}): {words.headline(result)}")
+    zones = " > ".join(result.deployment.zones)
+    kinds = ", ".join(f"{line.kind} ({line.zone})" for line in result.deployment.boundaries)
+    console.print(f"  zones {zones}; boundaries {kinds or 'none'}")
+    places = [words.position(place) for place in result.profile]
+    reached = ", ".join(f"{spent}: {place}" for spent, place in enumerate(places))
+    console.print(f"  deepest with zero-days spent  {reached}")
+    held = result.blast_radius[1] if len(result.blast_radius) > 1 else ()
+    console.print(f"  held with one zero-day        {_safe(', '.join(held)) or 'nothing'}")
+    share = result.evidence_coverage
+    console.print(
+        f"  evidence: {words.percent(share.observed)} observed or better, "
+        f"{words.percent(share.probed)} probed; {len(result.unseen)} things not seen"
+    )
+    for vector in result.vectors[:WORST]:
+        line = f"  worst: {words.number(vector.weight):>4}  {_safe(vector.title)}"
+        console.print(line, style=_style(vector.weight))
+    steps = result.plan[:FIRST_STEPS]
+    for index, step in enumerate(steps):
+        lead = "do first:" if index == 0 else "then:"
+        after = words.number(step.surface_after)
+        text = f"  {lead:<9} {step.title} (surface {after})  {words.setting(step)}"
+        console.print(_safe(text), style="green")
+    if not steps:
+        console.print("  nothing left to turn on: no mechanism of the knowledge base removes more")
+
+
+def _vectors(console: Console, result: Measurement) -> None:
+    table = Table(title="Vectors", title_justify="left", box=None, pad_edge=False)
+    for heading in ("weight", "id", "from", "to", "means", "evidence"):
+        table.add_column(heading, justify="right" if heading == "weight" else "left")
+    for vector in result.vectors:
+        table.add_row(*_vector_cells(vector), style=_style(vector.weight))
+    console.print()
+    console.print(table)
+
+
+def _vector_cells(vector: Vector) -> tuple[Text, ...]:
+    grade = min(
+        (item.grade for item in vector.evidence), key=lambda grade: grade.rank, default=None
+    )
+    first = next((item for item in vector.evidence if item.grade == grade), None)
+    why = f"{first.grade}: {first.detail or first.source}" if first is not None else "assumed"
+    cells = (
+        words.number(vector.weight),
+        vector.id,
+        words.position(vector.needs.position).replace("nothing", "outside"),
+        words.position(vector.gives),
+        vector.means.value,
+        "".join(char if char.isprintable() else "?" for char in why),
+    )
+    return tuple(Text(cell) for cell in cells)
+
+
+def _plan(console: Console, result: Measurement) -> None:
+    if not result.plan:
+        return
+    proved = "smallest set, proved optimal" if result.plan_optimal else "not proved smallest"
+    last = result.plan[-1]
+    console.print()
+    console.print(
+        f"Plan ({proved}): surface {words.number(result.surface.total)} to "
+        f"{words.number(last.surface_after)}, zero-days to admin: "
+        f"{words.zero_days(last.zero_days_after)}"
+    )
+    for index, step in enumerate(result.plan, 1):
+        removes = f"removes {len(step.removes)} vectors" if step.removes else "lowers depth"
+        after = words.number(step.surface_after)
+        console.print(
+            f"  {index}. {_safe(step.title)} ({step.mechanism}): {removes}, surface {after}"
+        )
+        for platform in words.PLATFORMS:
+            if platform in step.setting:
+                console.print(f"       {platform:<10} {_safe(step.setting[platform])}")
+
+
+def _unseen(console: Console, result: Measurement) -> None:
+    for note in result.deployment.notes:
+        console.print(f"  note: {_safe(note)}")
+    if not result.unseen:
+        return
+    console.print()
+    console.print("Not seen (counted as open, graded assumed):")
+    for item in result.unseen[:12]:
+        console.print(f"  {_safe(item.what)}: {_safe(item.why)}")
+    if len(result.unseen) > 12:
+        console.print(f"  and {len(result.unseen) - 12} more: see --format json")
+
+
+def _side_by_side(result: Comparison) -> Table:
+    by_name = {item.deployment.name: item for item in result.measurements}
+    table = Table(box=None, pad_edge=False)
+    table.add_column("deployment")
+    headings = [heading for _, heading in words.COUNTS]
+    for heading in (*headings, "vectors", "surface", "on the machine", "z=1", "system", "machine"):
+        table.add_column(heading, justify="right")
+    table.add_column("seen", justify="right")
+    for name in result.order:
+        item = by_name[name]
+        zone = item.deployment.zones[-1]
+        table.add_row(
+            Text(name),
+            *(words.count(item.counts.get(key)) for key, _ in words.COUNTS),
+            str(sum(1 for vector in item.vectors if vector.steps is not None)),
+            words.number(item.surface.total),
+            words.number(item.surface.by_zone.get(zone, 0.0))
+            if len(item.deployment.zones) > 1
+            else "=",
+            words.position(item.profile[1]),
+            words.days(item.zero_days_to_admin.system),
+            words.days(item.zero_days_to_admin.machine),
+            words.percent(item.evidence_coverage.observed),
+        )
+    return table
+
+
+def _blast_table(result: Comparison) -> Table:
+    by_name = {item.deployment.name: item for item in result.measurements}
+    table = Table(
+        title="Blast radius: held after z zero-days", title_justify="left", box=None, pad_edge=False
+    )
+    for heading in ("deployment", "z=1", "z=2", "z=3"):
+        table.add_column(heading)
+    for name in result.order:
+        radius = by_name[name].blast_radius
+        table.add_row(Text(name), *(Text(", ".join(held) or "nothing") for held in radius[1:]))
+    return table
+
+
+def _sensitivity(console: Console, result: Comparison) -> None:
+    found = result.sensitivity
+    console.print(
+        f"The order holds in {words.percent(found.holds)} of {found.draws} draws of the scale "
+        f"(each worth and the discount within a factor of ten)."
+    )
+    for swap in found.swaps[:5]:
+        console.print(
+            f"  {_safe(swap.first)} and {_safe(swap.second)} swap in {words.percent(swap.share)}"
+        )
+    for reason in found.reasons:
+        console.print(f"  {_safe(reason)}")
