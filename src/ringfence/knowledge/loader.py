@@ -50,6 +50,13 @@ TABLES: dict[str, type[Entry]] = {
 }
 """TOML table name -> record. A file of `deployments/` is one Template instead."""
 
+_PREFIX: dict[type[Entry], str] = {
+    Feature: "feature:",
+    PathEntry: "path:",
+    HostMount: "mount:",
+    Device: "device:",
+}
+
 FOLDERS = ("mechanisms", "families", "vectors", "deployments")
 SINGLE = ("conditions", "features", "paths", "mounts", "devices", "scales", "attackers")
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
@@ -134,11 +141,15 @@ class _Base:
                 self.add(_decode(row, kind, name), name)
 
     def add(self, entry: Entry, name: str) -> None:
-        if entry.id in self.where:
+        # What a report prints by its bare id shares one space of names; the others are
+        # always named with their kind (`feature:bpf` beside the family `bpf`).
+        prefix = _PREFIX.get(type(entry), "")
+        key = f"{prefix}{entry.id}"
+        if key in self.where:
             raise KnowledgeError(
-                f"the id is already used in {self.where[entry.id]}", where=f"{name}: {entry.id}"
+                f"the id is already used in {self.where[key]}", where=f"{name}: {entry.id}"
             )
-        self.where[entry.id] = name
+        self.where[key] = name
         self.entries.setdefault(type(entry), {})[entry.id] = entry
 
     def of(self, kind: type[E]) -> dict[str, E]:

@@ -151,10 +151,10 @@ def surface(views: dict[str, View], start: str, knowledge: Knowledge, scale: Sca
 
 
 def depth(position: Position, zones: tuple[str, ...]) -> tuple[int, int]:
-    """Sort key of depth: the zone counted outwards from the service, then the level in it."""
+    """Sort key of depth: the level, then the zone counted outwards from the service."""
     if position.level is None:
         return (-1, -1)
-    return (zones.index(position.zone), position.level.rank)
+    return (position.level.rank, zones.index(position.zone))
 
 
 def profile(view: View) -> tuple[Position, ...]:

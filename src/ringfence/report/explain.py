@@ -73,10 +73,6 @@ def _tables(knowledge: Knowledge) -> list[dict[str, Entry]]:
         {**knowledge.starts},
         {**knowledge.sophistications},
         {**knowledge.formulas},
-        {**knowledge.features},
-        {**knowledge.paths},
-        {**knowledge.mounts},
-        {**knowledge.devices},
     ]
 
 
@@ -187,8 +183,13 @@ def _condition(name: str, knowledge: Knowledge) -> str:
         lines.append(f"  needed by: {', '.join(users)}")
     if closers:
         lines.append(f"  closed by: {', '.join(closers)}")
-    detail = {"path": knowledge.paths, "feature": knowledge.features, "device": knowledge.devices}
-    entry = detail.get(kind, {}).get(subject)
+    details: dict[str, dict[str, Entry]] = {
+        "path": {**knowledge.paths},
+        "feature": {**knowledge.features},
+        "device": {**knowledge.devices},
+        "mount": {**knowledge.mounts},
+    }
+    entry = details.get(kind, {}).get(subject)
     if entry is not None:
         lines.append(_entry(entry, knowledge))
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ringfence.model.evidence import Evidence
 from ringfence.model.measurement import Comparison, Measurement
 from ringfence.report import words
 
@@ -96,9 +97,7 @@ def _measurement(result: Measurement) -> str:
                 str(vector.needs.position),
                 str(vector.gives),
                 vector.means.value,
-                "; ".join(
-                    f"{item.grade}: {item.detail or item.source}" for item in vector.evidence[:3]
-                ),
+                _why(vector.evidence[:3]),
                 ", ".join(vector.blocked_by),
             ]
             for vector in result.vectors
@@ -111,9 +110,7 @@ def _measurement(result: Measurement) -> str:
             [
                 f"`{vector.id}`",
                 ", ".join(vector.held_by),
-                "; ".join(
-                    f"{item.grade}: {item.detail or item.source}" for item in vector.evidence[:2]
-                ),
+                _why(vector.evidence[:2]),
             ]
             for vector in result.closed
         ],
@@ -138,6 +135,10 @@ def _plan(result: Measurement) -> list[str]:
         )
         lines += [f"   - {platform}: `{text}`" for platform, text in step.setting.items()]
     return lines
+
+
+def _why(evidence: tuple[Evidence, ...]) -> str:
+    return "; ".join(f"{item.grade}: {item.detail or item.source}" for item in evidence)
 
 
 def _table(headings: list[str], rows: list[list[str]]) -> list[str]:

@@ -122,7 +122,8 @@ def _vector_cells(vector: Vector) -> tuple[Text, ...]:
     grade = min(
         (item.grade for item in vector.evidence), key=lambda grade: grade.rank, default=None
     )
-    first = next((item for item in vector.evidence if item.grade == grade), None)
+    # The last of the weakest: needs go from the general to the particular.
+    first = next((item for item in reversed(vector.evidence) if item.grade == grade), None)
     why = f"{first.grade}: {first.detail or first.source}" if first is not None else "assumed"
     cells = (
         words.number(vector.weight),

@@ -245,7 +245,7 @@ def _paths(
 
 def _brought_in(mount: Mount, knowledge: Knowledge) -> list[PathFact]:
     """Paths of the list that lie on a bind mount: looked at where they come from."""
-    found = []
+    found: list[PathFact] = []
     for entry in knowledge.paths.values():
         inside = [path for path in entry.globs if _below(path, mount.path)]
         for path in inside:

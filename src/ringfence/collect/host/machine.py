@@ -9,7 +9,8 @@ from ringfence.knowledge.records import Device, Knowledge
 from ringfence.model.evidence import Evidence, Grade, Seen
 from ringfence.model.kernel import Machine
 
-CORE = "kvm-core"
+KVM_CORE, OTHER_CORE = "kvm-core", "hypervisor-core"
+"""A hypervisor is an interface by itself, whatever devices it gives."""
 _VENDORS = {
     "KVMKVMKVM": "kvm",
     "VMwareVMware": "vmware",
@@ -26,8 +27,8 @@ def machine(knowledge: Knowledge) -> Machine:
     if not virtual.value:
         return Machine(virtual, "", {}, evidence)
     seen = {entry.id: places for entry in knowledge.devices.values() if (places := _places(entry))}
-    if hypervisor == "kvm" and CORE in knowledge.devices:
-        seen.setdefault(CORE, ("the hypervisor itself",))
+    core = KVM_CORE if hypervisor == "kvm" else OTHER_CORE
+    seen[core] = (f"hypervisor {hypervisor}",)
     return Machine(virtual, hypervisor, seen, evidence)
 
 

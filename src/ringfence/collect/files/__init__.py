@@ -1,0 +1,1 @@
+"""File trees: directories, tar archives and images, read in place and never unpacked."""

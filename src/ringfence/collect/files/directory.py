@@ -1,0 +1,186 @@
+"""A file tree as a directory: read without following a link, opening a device or leaving it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from ringfence.collect.files.census import capability_text, census
+from ringfence.collect.files.elf import read_elf
+from ringfence.collect.files.packages import MOST_BYTES, OS_RELEASE, is_database, is_unread_database
+from ringfence.errors import InputError
+from ringfence.model.evidence import Evidence, Grade, Unseen
+from ringfence.model.files import Elf, File, FileKind, Tree
+
+MOST_ELF = 256 << 20
+PROGRAM_FOLDERS = (
+    "usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin", "usr/libexec", "usr/lib/openssh",
+    "usr/lib/dbus-1.0", "usr/lib/policykit-1", "usr/lib/polkit-1", "opt/bin", "bin", "sbin",
+)  # fmt: skip
+
+_KINDS = {
+    stat.S_IFREG: FileKind.REGULAR,
+    stat.S_IFDIR: FileKind.DIRECTORY,
+    stat.S_IFLNK: FileKind.SYMLINK,
+    stat.S_IFBLK: FileKind.DEVICE,
+    stat.S_IFCHR: FileKind.DEVICE,
+    stat.S_IFIFO: FileKind.FIFO,
+    stat.S_IFSOCK: FileKind.SOCKET,
+}
+
+
+def read_directory(root: Path, *, with_elf: bool = True, max_files: int | None = None) -> Tree:
+    """The tree below `root`, on its own file system. Raises InputError when it cannot be opened.
+
+    `max_files` ends the reading early; the tree is then not `complete`, and says so.
+    """
+    reader = _Reader(str(root), with_elf, max_files)
+    return reader.tree(list(reader.walk("")))
+
+
+def read_programs(root: Path) -> Tree:
+    """The folders of programs alone: what anyone on a system can run, quickly."""
+    reader = _Reader(str(root), False, None)
+    files: list[File] = []
+    for folder in PROGRAM_FOLDERS:
+        if os.path.islink(f"{root}/{folder}") or not os.path.isdir(f"{root}/{folder}"):
+            continue
+        files += [file for file in reader.listed(folder) if file.kind is not FileKind.DIRECTORY]
+    return reader.programs_only(files)
+
+
+class _Reader:
+    """One walk: what it may do, and what it was refused."""
+
+    def __init__(self, root: str, with_elf: bool, most: int | None) -> None:
+        self.root = root.rstrip("/")
+        self.with_elf = with_elf
+        self.most = most
+        self.bodies: dict[str, bytes] = {}
+        self.refused: dict[str, tuple[str, int]] = {}
+        self.complete = True
+        self.inodes: set[tuple[int, int]] = set()
+        try:
+            self.device = os.stat(self.root + "/").st_dev
+        except OSError as error:
+            raise InputError(f"cannot be opened: {error.strerror}", where=root) from None
+
+    def walk(self, folder: str) -> Iterator[File]:
+        """Every file below `folder`, folders before what is in them."""
+        stack, count = [folder], 0
+        while stack:
+            for file in self.listed(stack.pop()):
+                count += 1
+                if self.most is not None and count > self.most:
+                    self.complete = False
+                    return
+                if file.kind is FileKind.DIRECTORY:
+                    stack.append(file.path)
+                yield file
+
+    def listed(self, folder: str) -> Iterator[File]:
+        """The files of one folder; folders of other file systems are left out."""
+        try:
+            with os.scandir(f"{self.root}/{folder}") as entries:
+                found = list(entries)
+        except OSError as error:
+            self._refuse(error, folder)
+            return
+        for entry in found:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            try:
+                file = self._file(path, entry.stat(follow_symlinks=False))
+            except OSError as error:
+                self._refuse(error, path)
+                continue
+            if file is not None:
+                yield file
+
+    def _refuse(self, error: OSError, path: str) -> None:
+        why = os.strerror(error.errno or 0).lower()
+        first, number = self.refused.get(why, (path, 0))
+        self.refused[why] = (first, number + 1)
+
+    def _file(self, path: str, info: os.stat_result) -> File | None:
+        kind = _KINDS.get(stat.S_IFMT(info.st_mode))
+        if kind is None or (kind is FileKind.DIRECTORY and info.st_dev != self.device):
+            return None
+        size = info.st_size if kind is FileKind.REGULAR else 0
+        if info.st_nlink > 1 and kind is FileKind.REGULAR:
+            # A file with several names has its bytes once.
+            key = (info.st_dev, info.st_ino)
+            size = 0 if key in self.inodes else size
+            self.inodes.add(key)
+        target = ""
+        if kind is FileKind.SYMLINK:
+            target = os.readlink(f"{self.root}/{path}")
+        file = File(path, kind, info.st_mode & 0o7777, info.st_uid, info.st_gid, size, target)
+        return self._looked_into(file, info) if kind is FileKind.REGULAR else file
+
+    def _looked_into(self, file: File, info: os.stat_result) -> File:
+        full = f"{self.root}/{file.path}"
+        if file.mode & 0o111:
+            file = msgspec.structs.replace(file, capabilities=_capabilities(full))
+        if is_database(file.path) or file.path in OS_RELEASE:
+            self.bodies[file.path] = self._head(full, MOST_BYTES)
+        elif is_unread_database(file.path):
+            self.refused.setdefault("rpm databases are not read", (file.path, 1))
+        elif self.with_elf and info.st_size >= 52:
+            elf = self._elf(full, info.st_size)
+            if elf is not None:
+                file = msgspec.structs.replace(file, elf=elf)
+        return file
+
+    def _head(self, path: str, size: int) -> bytes:
+        """The first bytes of a plain file; never waits on a FIFO, never follows a link."""
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                return b""
+            parts = []
+            while size > 0 and (part := os.read(handle, min(size, 1 << 20))):
+                parts.append(part)
+                size -= len(part)
+            return b"".join(parts)
+        finally:
+            os.close(handle)
+
+    def _elf(self, path: str, size: int) -> Elf | None:
+        if self._head(path, 4) != b"\x7fELF":
+            return None
+        return read_elf(self._head(path, min(size, MOST_ELF)))
+
+    def _unseen(self) -> list[Unseen]:
+        return [
+            Unseen(f"{number} file(s) below {self.root or '/'}, the first {path[:200]!r}", why)
+            for why, (path, number) in self.refused.items()
+        ]
+
+    def tree(self, files: list[File]) -> Tree:
+        """The census of a whole walk."""
+        detail = "" if self.complete else f"the first {self.most} files alone"
+        evidence = Evidence(Grade.OBSERVED, self.root or "/", detail)
+        unseen = self._unseen()
+        if not self.complete:
+            unseen.append(Unseen(f"files below {self.root} after the first {self.most}", "limit"))
+        return census(files, self.bodies, evidence, unseen, complete=self.complete)
+
+    def programs_only(self, files: list[File]) -> Tree:
+        """The census of program folders: present programs are a fact, absent ones are not."""
+        evidence = Evidence(Grade.OBSERVED, self.root or "/", "folders of programs")
+        missed = Unseen(
+            "setuid programs outside the folders of programs",
+            "a process is measured quickly; `ringfence measure host` reads every file",
+        )
+        return census(files, {}, evidence, [*self._unseen(), missed], complete=False)
+
+
+def _capabilities(path: str) -> str:
+    try:
+        return capability_text(os.getxattr(path, "security.capability", follow_symlinks=False))
+    except OSError:
+        return ""

@@ -1,0 +1,275 @@
+"""Container images: OCI layouts and archives, and what `docker save` writes. Read in place.
+
+https://github.com/opencontainers/image-spec. Nothing is unpacked: layers are read where they
+lie, every blob is checked against its digest, and documents have a bound.
+"""
+
+from __future__ import annotations
+
+import platform as machine
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ringfence.collect.container.document import rows, table, words
+from ringfence.collect.files.census import census
+from ringfence.collect.files.layers import Layers, merged
+from ringfence.collect.files.paths import inside
+from ringfence.collect.files.streams import Expanded, Mapped, expanded, mapped
+from ringfence.collect.files.tar import members
+from ringfence.errors import InputError
+from ringfence.model.evidence import Evidence, Grade
+from ringfence.model.facts import ImageConfig
+from ringfence.model.files import Tree
+
+MOST_DOCUMENT = 4 << 20
+MOST_LAYERS = 1024
+MOST_NESTED = 4
+MARKS = frozenset({"oci-layout", "index.json", "manifest.json"})
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
+_INDEX = ("application/vnd.oci.image.index.v1+json",
+          "application/vnd.docker.distribution.manifest.list.v2+json")  # fmt: skip
+
+
+class ImageReading(msgspec.Struct, frozen=True):
+    """An image's merged tree and its configuration."""
+
+    tree: Tree
+    config: ImageConfig
+
+
+class _Store:
+    """Where blobs lie: a folder, or the members of an archive."""
+
+    def __init__(self, name: str, find: Callable[[str], Mapped | None]) -> None:
+        self.name = name
+        self._find = find
+
+    def has(self, path: str) -> bool:
+        return self._find(path) is not None
+
+    def source(self, path: str) -> Mapped:
+        """The blob or document at `path`. Raises InputError when it is missing."""
+        found = self._find(path)
+        if found is None:
+            raise InputError(f"{path} is missing", where=self.name, remedy="fetch the image again")
+        return found
+
+    def blob(self, digest: str) -> Mapped:
+        """A blob by its digest, checked against it."""
+        kind, _, value = digest.partition(":")
+        if kind != "sha256" or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
+            raise InputError(f"digest {digest[:80]!r} is none of sha256", where=self.name)
+        found = self.source(f"blobs/sha256/{value}")
+        if found.digest() != value:
+            raise InputError(
+                f"blob {value[:12]} does not have its digest",
+                where=self.name,
+                remedy="the image was changed or damaged: fetch it again",
+            )
+        return found
+
+    def document(self, source: Mapped) -> Any:
+        """A JSON document of sensible size."""
+        data = source.read(MOST_DOCUMENT + 1)
+        if len(data) > MOST_DOCUMENT:
+            raise InputError("a document is larger than 4 MiB", where=self.name)
+        try:
+            return msgspec.json.decode(data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise InputError(f"a document is no JSON: {error}", where=self.name) from None
+
+
+def sniff(path: Path) -> str | None:
+    """`image`, `rootfs`, or None for what is neither."""
+    if path.is_dir():
+        if (path / "oci-layout").is_file() or (path / "manifest.json").is_file():
+            return "image"
+        return "rootfs" if any((path / name).is_dir() for name in ("usr", "etc", "bin")) else None
+    if not path.is_file() or path.stat().st_size < 512:
+        return None
+    try:
+        source = expanded(mapped(path))
+        return "image" if _has_mark(source) else "rootfs"
+    except InputError:
+        return None
+
+
+def _has_mark(source: Mapped | Expanded) -> bool:
+    """Whether an archive's top level has the documents of an image.
+
+    An image has blobs and little else, so a folder of a root file system settles it early.
+    """
+    for count, member in enumerate(members(source)):
+        path = inside(member.path) or ""
+        if path in MARKS:
+            return True
+        if path.partition("/")[0] in ("usr", "etc", "bin", "lib", "var") or count > 20_000:
+            return False
+    return False
+
+
+def read_tar(path: Path) -> Tree:
+    """The tree of a root file system in a tar archive. Raises InputError when it is none."""
+    return _tree(merged([expanded(mapped(path))]), str(path))
+
+
+def _tree(layers: Layers, source: str) -> Tree:
+    evidence = Evidence(Grade.OBSERVED, source, f"{len(layers.files)} files")
+    return census(layers.files.values(), layers.bodies, evidence, layers.unseen())
+
+
+def read_image(path: Path, platform: str = "") -> ImageReading:
+    """An image's tree and configuration. `platform` is an architecture such as `arm64`.
+
+    Raises InputError for a broken image, or one without this platform.
+    """
+    store = _folder(path) if path.is_dir() else _archive(path)
+    wanted = platform or _ARCHITECTURES.get(machine.machine(), machine.machine())
+    if store.has("index.json"):
+        return _read_oci(store, wanted)
+    if store.has("manifest.json"):
+        return _read_docker(store)
+    raise InputError("has neither index.json nor manifest.json", where=str(path))
+
+
+def _folder(path: Path) -> _Store:
+    def find(name: str) -> Mapped | None:
+        clean = inside(name)
+        file = path / clean if clean else path
+        # A link could lead anywhere on this host: blobs are plain files.
+        if not clean or file.is_symlink() or not file.is_file():
+            return None
+        return mapped(file)
+
+    return _Store(str(path), find)
+
+
+def _archive(path: Path) -> _Store:
+    source = expanded(mapped(path))
+    if isinstance(source, Expanded):
+        source = _unpacked(source)
+    places: dict[str, Mapped] = {}
+    links: dict[str, str] = {}
+    for member in members(source):
+        name = inside(member.path)
+        if name and member.kind == "0":
+            places[name] = source.part(member.stored)
+        elif name and member.kind in ("1", "2"):
+            # `docker save` links a layer that two images share.
+            folder = name.rpartition("/")[0] if member.kind == "2" else ""
+            links[name] = inside(f"{folder}/{member.target}") or ""
+    if not source.at_end():
+        raise InputError(
+            "the archive is cut short", where=str(path), remedy="fetch the image again"
+        )
+
+    def find(name: str) -> Mapped | None:
+        clean = inside(name) or ""
+        found = places.get(clean) or places.get(links.get(clean, ""))
+        return None if found is None else found.part(found.end - found.start)
+
+    return _Store(str(path), find)
+
+
+MOST_UNPACKED = 4 << 30
+
+
+def _unpacked(source: Expanded) -> Mapped:
+    """A compressed archive, expanded into memory: its documents may stand behind its layers."""
+    parts = []
+    total = 0
+    while part := source.read(1 << 20):
+        parts.append(part)
+        total += len(part)
+        if total > MOST_UNPACKED:
+            raise InputError(
+                "expands to more than 4 GiB", where=source.name, remedy="expand it to a file first"
+            )
+    data = b"".join(parts)
+    return Mapped(data, source.name, 0, len(data))
+
+
+def _read_oci(store: _Store, wanted: str) -> ImageReading:
+    index = store.document(store.source("index.json"))
+    manifest, digest = _manifest(store, index, wanted, 0)
+    config_digest = table(manifest, "config").get("digest")
+    if not isinstance(config_digest, str):
+        raise InputError("the manifest names no configuration", where=store.name)
+    config = store.document(store.blob(config_digest))
+    layers = []
+    for row in rows(manifest, "layers")[:MOST_LAYERS]:
+        layers.append(expanded(store.blob(str(row.get("digest")))))
+    return _reading(store, config, layers, digest)
+
+
+def _manifest(store: _Store, index: Any, wanted: str, depth: int) -> tuple[Any, str]:
+    """The manifest for the wanted platform, through indexes of indexes."""
+    if depth > MOST_NESTED:
+        raise InputError("indexes are nested too deep", where=store.name)
+    found = [row for row in rows(index, "manifests") if _is_image(row)]
+    if not found:
+        raise InputError("the index lists no image", where=store.name)
+    fitting = [row for row in found if _platform(row) in ("", wanted)]
+    if not fitting:
+        present = ", ".join(sorted({_platform(row) for row in found}))
+        raise InputError(
+            f"has no image for {wanted}, only for {present}",
+            where=store.name,
+            remedy="save the image of one platform",
+        )
+    digest = str(fitting[0].get("digest"))
+    document = store.document(store.blob(digest))
+    if fitting[0].get("mediaType") in _INDEX or "manifests" in table(document):
+        return _manifest(store, document, wanted, depth + 1)
+    return document, digest
+
+
+def _is_image(row: dict[str, Any]) -> bool:
+    """Attestations stand in an index beside the images, for a platform `unknown`."""
+    return table(row, "platform").get("architecture") != "unknown"
+
+
+def _platform(row: dict[str, Any]) -> str:
+    found = table(row, "platform").get("architecture")
+    return found if isinstance(found, str) else ""
+
+
+def _read_docker(store: _Store) -> ImageReading:
+    document = store.document(store.source("manifest.json"))
+    images = rows({"images": document}, "images")
+    if not images:
+        raise InputError("manifest.json lists no image", where=store.name)
+    if len(images) > 1:
+        raise InputError(
+            f"holds {len(images)} images", where=store.name, remedy="save one image at a time"
+        )
+    name = images[0].get("Config")
+    if not isinstance(name, str):
+        raise InputError("manifest.json names no configuration", where=store.name)
+    config = store.document(store.source(name))
+    names = words(images[0], "Layers")[:MOST_LAYERS]
+    layers = [expanded(store.source(layer)) for layer in names]
+    digest = name.removesuffix(".json").rpartition("/")[2]
+    return _reading(store, config, layers, f"sha256:{digest}")
+
+
+def _reading(
+    store: _Store, config: Any, layers: list[Mapped | Expanded], digest: str
+) -> ImageReading:
+    said = table(config, "config")
+    user = said.get("User")
+    ports = table(said, "ExposedPorts")
+    return ImageReading(
+        tree=_tree(merged(layers), store.name),
+        config=ImageConfig(
+            user=user if isinstance(user, str) else "",
+            command=(*words(said, "Entrypoint"), *words(said, "Cmd")),
+            ports=tuple(sorted(str(port)[:32] for port in ports)),
+            layers=len(layers),
+            digest=digest,
+            evidence=Evidence(Grade.DECLARED, f"{store.name}: image configuration"),
+        ),
+    )

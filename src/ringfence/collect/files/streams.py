@@ -1,0 +1,197 @@
+"""Byte sources for the tar reader: a mapped file, a part of one, or a decompressor over either."""
+
+from __future__ import annotations
+
+import bz2
+import hashlib
+import lzma
+import mmap
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from ringfence.errors import InputError
+
+CHUNK = 1 << 14
+"""Compressed bytes taken at once: what they expand to must fit into memory, whatever they are."""
+MOST_EXPANDED = 64 << 30
+"""Bytes that one compressed stream may expand to: a bomb stops here, images do not get there."""
+
+MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
+
+
+class Mapped:
+    """A stretch of a mapped file. Reading copies, looking (`view`) does not."""
+
+    def __init__(self, data: mmap.mmap | bytes, name: str, start: int, end: int) -> None:
+        self.data = data
+        self.name = name
+        self.start = start
+        self.end = end
+        self._at = start
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes, fewer only at the end."""
+        stop = min(self._at + size, self.end)
+        part = self.data[self._at : stop] if stop > self._at else b""
+        self._at = max(stop, self._at)
+        return part
+
+    def view(self, size: int) -> memoryview:
+        """The next `size` bytes without copying them, and without passing them."""
+        return memoryview(self.data)[self._at : min(self._at + size, self.end)]
+
+    def skip(self, size: int) -> None:
+        """Pass over `size` bytes, perhaps beyond the end."""
+        self._at += size
+
+    def tell(self) -> int:
+        """Bytes passed so far."""
+        return self._at - self.start
+
+    def at_end(self) -> bool:
+        """Whether the stretch was not passed by more than it holds."""
+        return self._at <= self.end
+
+    def part(self, size: int) -> Mapped:
+        """The next `size` bytes as a source of their own."""
+        return Mapped(self.data, self.name, self._at, min(self._at + size, self.end))
+
+    def digest(self) -> str:
+        """SHA-256 of the whole stretch, in hexadecimal."""
+        return hashlib.sha256(memoryview(self.data)[self.start : self.end]).hexdigest()
+
+
+class Expanded:
+    """A decompressor over a mapped stretch."""
+
+    def __init__(self, chunks: Iterator[bytes], name: str) -> None:
+        self.name = name
+        self._chunks = chunks
+        self._rest = b""
+        self._passed = 0
+        self._short = False
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes, fewer only at the end."""
+        parts = []
+        missing = size
+        while missing > 0 and self._fill():
+            part = self._rest[:missing]
+            self._rest = self._rest[len(part) :]
+            parts.append(part)
+            missing -= len(part)
+        self._passed += size - missing
+        return b"".join(parts)
+
+    def skip(self, size: int) -> None:
+        """Pass over `size` bytes; remembers if the end came first."""
+        while size > 0:
+            if not self._fill():
+                self._short = True
+                return
+            part = min(size, len(self._rest))
+            self._rest = self._rest[part:]
+            self._passed += part
+            size -= part
+
+    def tell(self) -> int:
+        """Bytes passed so far."""
+        return self._passed
+
+    def at_end(self) -> bool:
+        """Whether no skip ran into the end."""
+        return not self._short
+
+    def _fill(self) -> bool:
+        if not self._rest:
+            self._rest = next(self._chunks, b"")
+        return bool(self._rest)
+
+
+def mapped(path: Path) -> Mapped:
+    """A plain file, mapped. Raises InputError when it is none or cannot be opened."""
+    try:
+        if not path.is_file():
+            raise InputError("is not a plain file", where=str(path))
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    return Mapped(data, str(path), 0, size)
+
+
+def expanded(source: Mapped) -> Mapped | Expanded:
+    """`source` itself, or a decompressor where its first bytes name a compression."""
+    head = bytes(source.view(6))
+    for magic, kind in MAGIC.items():
+        if head.startswith(magic):
+            return Expanded(_bounded(_chunks(source, kind), source.name), source.name)
+    return source
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+def _decompressor(kind: str) -> _Decompressor:
+    if kind == "gzip":
+        return zlib.decompressobj(wbits=31)
+    if kind == "bzip2":
+        return bz2.BZ2Decompressor()
+    if kind == "xz":
+        return lzma.LZMADecompressor(memlimit=256 << 20)
+    import zstandard  # only images with zstd layers need it
+
+    return zstandard.ZstdDecompressor(max_window_size=128 << 20).decompressobj()
+
+
+def _chunks(source: Mapped, kind: str) -> Iterator[bytes]:
+    """Expanded pieces; several streams one after the other are one (as gzip and zstd allow)."""
+    engine = _decompressor(kind)
+    rest = b""
+    while True:
+        data = rest or source.read(CHUNK)
+        rest = b""
+        if not data:
+            if not engine.eof:
+                raise InputError(
+                    f"the {kind} stream is cut short",
+                    where=source.name,
+                    remedy="is the file whole? fetch it again",
+                )
+            return
+        if engine.eof:
+            if not data.strip(b"\0"):
+                continue
+            engine = _decompressor(kind)
+        try:
+            piece = engine.decompress(data)
+        except Exception as error:  # each library has an error class of its own
+            raise InputError(f"the {kind} stream is broken: {error}", where=source.name) from None
+        if piece:
+            yield piece
+        if engine.eof:
+            rest = engine.unused_data
+
+
+def _bounded(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > MOST_EXPANDED:
+            raise InputError(f"expands to more than {MOST_EXPANDED >> 30} GiB", where=name)
+        yield chunk

@@ -1,0 +1,218 @@
+"""Reads tar archives as a stream: what is in them, without unpacking anything.
+
+Written here because images are hostile input: the standard library's reader takes extension
+headers of any size into memory and is several times slower. Formats: POSIX ustar and pax, GNU
+long names and sparse files (https://www.gnu.org/software/tar/manual/html_node/Standard.html).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+
+from ringfence.errors import InputError
+
+BLOCK = 512
+MOST_EXTENSION = 1 << 20
+"""Bytes of one extension header; GNU tar's and Docker's are far below."""
+
+_ZERO = bytes(BLOCK)
+_REGULAR = (b"0", b"\0", b"7", b"S")
+CAPABILITY = b"SCHILY.xattr.security.capability"
+
+
+class Source(Protocol):
+    """Bytes in order: an mmap of a plain file, or a decompressor."""
+
+    name: str
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes, fewer only at the end."""
+        ...
+
+    def skip(self, size: int) -> None:
+        """Pass over `size` bytes. May pass the end: the next read then gives nothing."""
+        ...
+
+    def tell(self) -> int:
+        """Bytes passed so far."""
+        ...
+
+    def at_end(self) -> bool:
+        """Whether everything was passed, and not more than there was."""
+        ...
+
+
+class Member(msgspec.Struct, gc=False):
+    """One member. `path` and `target` are as written; `size` is the apparent one in bytes, and
+    `stored` what the archive holds; `kind` is the type flag (`0` regular, `1` hard link, `2`
+    symlink, `5` directory, `3` `4` devices, `6` FIFO)."""
+
+    path: str
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    stored: int
+    target: str
+    capability: bytes
+
+
+def members(source: Source) -> Iterator[Member]:
+    """Every member in order. The caller may read at most `stored` bytes of `source` after each.
+
+    Raises InputError for what is no tar archive, is cut short, or has an unreasonable header.
+    """
+    extended: dict[bytes, bytes] = {}
+    common: dict[bytes, bytes] = {}
+    while True:
+        at = source.tell()
+        header = source.read(BLOCK)
+        if not header or header == _ZERO:
+            return
+        if len(header) < BLOCK:
+            raise _broken(source, at, "the archive is cut short inside a header")
+        _check(source, at, header)
+        kind = header[156:157]
+        stored = _number(header[124:136], source, at)
+        if kind in (b"L", b"K", b"x", b"g"):
+            body = _extension(source, at, stored)
+            if kind == b"L":
+                extended[b"path"] = body.rstrip(b"\0")
+            elif kind == b"K":
+                extended[b"linkpath"] = body.rstrip(b"\0")
+            else:
+                (extended if kind == b"x" else common).update(_pax(body, source, at))
+            continue
+        member = _member(header, kind, stored, {**common, **extended}, source, at)
+        extended = {}
+        if kind == b"S":
+            _skip_sparse_map(source, at, header)
+        end = source.tell() + (member.stored + BLOCK - 1) // BLOCK * BLOCK
+        yield member
+        source.skip(end - source.tell())
+
+
+def _broken(source: Source, at: int, problem: str) -> InputError:
+    return InputError(
+        problem, where=f"{source.name} at byte {at}", remedy="is the file whole? fetch it again"
+    )
+
+
+def _check(source: Source, at: int, header: bytes) -> None:
+    """The header's own checksum: the sum of its bytes with the field itself as spaces."""
+    stated = _number(header[148:156], source, at)
+    unsigned = sum(header) - sum(header[148:156]) + 8 * 32
+    if stated == unsigned:
+        return
+    signed = unsigned - 256 * sum(1 for byte in header[:148] + header[156:] if byte > 127)
+    if stated != signed:
+        raise _broken(source, at, "is no tar header (wrong checksum)")
+
+
+def _number(field: bytes, source: Source, at: int) -> int:
+    """Octal digits, or a binary number where the first bit is set (GNU)."""
+    if field[0] & 0x80:
+        value = int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
+        if field[0] & 0x40:
+            raise _broken(source, at, "a negative number in a header")
+        return value
+    text = field.partition(b"\0")[0].strip()
+    try:
+        return int(text, 8) if text else 0
+    except ValueError:
+        raise _broken(source, at, "a number in a header makes no sense") from None
+
+
+def _extension(source: Source, at: int, size: int) -> bytes:
+    if size > MOST_EXTENSION:
+        raise _broken(source, at, f"an extension header of {size} bytes")
+    body = source.read(size)
+    if len(body) < size:
+        raise _broken(source, at, "the archive is cut short inside an extension header")
+    source.skip(-size % BLOCK)
+    return body
+
+
+def _pax(body: bytes, source: Source, at: int) -> dict[bytes, bytes]:
+    """Records `LENGTH KEY=VALUE\\n` of a pax header."""
+    found: dict[bytes, bytes] = {}
+    position = 0
+    while position < len(body) and body[position] != 0:
+        space = body.find(b" ", position, position + 20)
+        digits = body[position:space] if space > 0 else b""
+        if not digits.isdigit() or not 3 < int(digits) <= len(body) - position:
+            raise _broken(source, at, "a pax record makes no sense")
+        record = body[space + 1 : position + int(digits) - 1]
+        key, _, value = record.partition(b"=")
+        found[key] = value
+        position += int(digits)
+    return found
+
+
+def _member(
+    header: bytes,
+    kind: bytes,
+    stored: int,
+    extended: dict[bytes, bytes],
+    source: Source,
+    at: int,
+) -> Member:
+    path = header[:100].partition(b"\0")[0]
+    target = header[157:257].partition(b"\0")[0]
+    if header[257:263] == b"ustar\0" and header[345]:
+        path = header[345:500].partition(b"\0")[0] + b"/" + path
+    numbers = [_number(header[start:end], source, at) for start, end in _FIELDS]
+    if extended:
+        path = extended.get(b"GNU.sparse.name", extended.get(b"path", path))
+        target = extended.get(b"linkpath", target)
+        stored = _decimal(extended.get(b"size"), stored, source, at)
+        numbers[1] = _decimal(extended.get(b"uid"), numbers[1], source, at)
+        numbers[2] = _decimal(extended.get(b"gid"), numbers[2], source, at)
+    if kind not in _REGULAR:
+        # Links and directories have no body, whatever their size field says.
+        stored = 0
+    size = stored
+    if kind == b"S":
+        size = _number(header[483:495], source, at)
+    for key in (b"GNU.sparse.realsize", b"GNU.sparse.size"):
+        size = _decimal(extended.get(key), size, source, at)
+    word = "0" if kind in _REGULAR else kind.decode("latin-1")
+    return Member(
+        path=path.decode("utf-8", "surrogateescape"),
+        kind="5" if word == "0" and path.endswith(b"/") else word,
+        mode=numbers[0],
+        uid=numbers[1],
+        gid=numbers[2],
+        size=size,
+        stored=stored,
+        target=target.decode("utf-8", "surrogateescape"),
+        capability=extended.get(CAPABILITY, b""),
+    )
+
+
+_FIELDS = ((100, 108), (108, 116), (116, 124))
+"""Where mode, uid and gid stand in a header."""
+
+
+def _decimal(text: bytes | None, otherwise: int, source: Source, at: int) -> int:
+    if text is None:
+        return otherwise
+    if not text.isdigit() or len(text) > 20:
+        raise _broken(source, at, "a pax number makes no sense")
+    return int(text)
+
+
+def _skip_sparse_map(source: Source, at: int, header: bytes) -> None:
+    """Blocks of an old GNU sparse map that did not fit into the header."""
+    more = header[482:483]
+    blocks = 0
+    while more not in (b"\0", b""):
+        block = source.read(BLOCK)
+        blocks += 1
+        if len(block) < BLOCK or blocks > 4096:
+            raise _broken(source, at, "a sparse map makes no sense")
+        more = block[504:505]

@@ -1,0 +1,190 @@
+"""seccomp profiles in JSON: the OCI runtime's form, and Docker's with its conditions.
+
+Form: https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md#seccomp. Rules of
+one call are alternatives; where none applies the default action does.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from ringfence.collect.seccomp.bpf import Outcome, Outcomes
+from ringfence.collect.seccomp.question import parse
+from ringfence.collect.seccomp.tables import native_calls
+from ringfence.collect.seccomp.verdicts import NO_SUCH_CALL, verdict
+from ringfence.errors import InputError
+from ringfence.model.evidence import Evidence
+from ringfence.model.process import CallVerdict, Seccomp
+
+ACTIONS = {
+    "SCMP_ACT_ALLOW": "allow",
+    "SCMP_ACT_LOG": "log",
+    "SCMP_ACT_TRACE": "trace",
+    "SCMP_ACT_NOTIFY": "notify",
+    "SCMP_ACT_ERRNO": "errno",
+    "SCMP_ACT_TRAP": "trap",
+    "SCMP_ACT_KILL": "kill-thread",
+    "SCMP_ACT_KILL_THREAD": "kill-thread",
+    "SCMP_ACT_KILL_PROCESS": "kill-process",
+}
+EPERM = 1
+_64 = (1 << 64) - 1
+_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "x86": "i386"}
+
+
+class Argument(msgspec.Struct, frozen=True):
+    """One condition of a rule on an argument."""
+
+    index: int
+    value: int
+    op: str
+    valueTwo: int = 0  # noqa: N815 - the specification's name
+
+
+class Conditions(msgspec.Struct, frozen=True):
+    """Docker's conditions for a rule to count at all."""
+
+    caps: tuple[str, ...] = ()
+    arches: tuple[str, ...] = ()
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """An action for some calls, under conditions on their arguments."""
+
+    names: tuple[str, ...]
+    action: str
+    errnoRet: int | None = None  # noqa: N815 - the specification's name
+    args: tuple[Argument, ...] | None = ()
+    includes: Conditions | None = None
+    excludes: Conditions | None = None
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """The parts of a profile that decide about calls."""
+
+    defaultAction: str  # noqa: N815 - the specification's name
+    defaultErrnoRet: int | None = None  # noqa: N815 - the specification's name
+    syscalls: tuple[Rule, ...] | None = ()
+
+
+def from_profile(
+    document: dict[str, Any],
+    questions: Sequence[str],
+    evidence: Evidence,
+    capabilities: frozenset[str] = frozenset(),
+) -> Seccomp:
+    """What a profile does with every call and question, for a holder of `capabilities`.
+
+    Raises InputError that names the place of what makes no sense.
+    """
+    try:
+        profile = msgspec.convert(document, Profile)
+    except msgspec.ValidationError as error:
+        raise InputError(f"seccomp profile: {error}", where=evidence.source) from None
+    by_name = _rules(profile, capabilities, evidence.source)
+    default = _outcome(profile.defaultAction, profile.defaultErrnoRet, evidence.source)
+    calls = {name: _verdict(by_name.get(name, ()), {}, default) for name in native_calls()}
+    return Seccomp(
+        mode=2,
+        filters=1,
+        evidence=evidence,
+        calls=calls,
+        asked={text: _answer(text, by_name, default) for text in questions},
+    )
+
+
+Decided = tuple[Outcome, tuple[Argument, ...]]
+
+
+def _rules(
+    profile: Profile, capabilities: frozenset[str], source: str
+) -> dict[str, tuple[Decided, ...]]:
+    found: dict[str, tuple[Decided, ...]] = {}
+    for rule in profile.syscalls or ():
+        if not _counts(rule, capabilities):
+            continue
+        decided = (_outcome(rule.action, rule.errnoRet, source), rule.args or ())
+        for argument in decided[1]:
+            if argument.op not in _COMPARE or not 0 <= argument.index <= 5:
+                problem = f"argument {argument.index} with {argument.op}"
+                raise InputError(f"seccomp profile: {problem} makes no sense", where=source)
+        for name in rule.names:
+            found[name] = (*found.get(name, ()), decided)
+    return found
+
+
+def _counts(rule: Rule, capabilities: frozenset[str]) -> bool:
+    machine = platform.machine()
+    for conditions, wanted in ((rule.includes, True), (rule.excludes, False)):
+        if conditions is None:
+            continue
+        here = [_ARCHITECTURES.get(name, name) == machine for name in conditions.arches]
+        held = [name in capabilities for name in conditions.caps]
+        if wanted and ((here and not any(here)) or not all(held)):
+            return False
+        if not wanted and (any(here) or any(held)):
+            return False
+    return True
+
+
+def _outcome(action: str, number: int | None, source: str) -> Outcome:
+    if action not in ACTIONS:
+        raise InputError(f"seccomp profile: unknown action {action!r}", where=source)
+    name = ACTIONS[action]
+    if name != "errno":
+        return Outcome(name)
+    return Outcome(name, EPERM if number is None else number)
+
+
+def _answer(text: str, by_name: dict[str, tuple[Decided, ...]], default: Outcome) -> CallVerdict:
+    question = parse(text)
+    if question.call not in native_calls():
+        return NO_SUCH_CALL
+    rules = by_name.get(question.call, ())
+    results = [_outcomes(rules, dict(fixed), default) for fixed in question.tries]
+    return verdict(
+        Outcomes(
+            frozenset(item for result in results for item in result.outcomes),
+            frozenset(index for result in results for index in result.arguments),
+        )
+    )
+
+
+def _verdict(rules: tuple[Decided, ...], fixed: dict[int, int], default: Outcome) -> CallVerdict:
+    return verdict(_outcomes(rules, fixed, default))
+
+
+def _outcomes(rules: tuple[Decided, ...], fixed: dict[int, int], default: Outcome) -> Outcomes:
+    """Every outcome that some choice of the arguments that are not fixed can get."""
+    outcomes: set[Outcome] = set()
+    arguments: set[int] = set()
+    certain = False
+    for outcome, conditions in rules:
+        open_ones = [item for item in conditions if item.index not in fixed]
+        if not all(_holds(item, fixed[item.index]) for item in conditions if item.index in fixed):
+            continue
+        outcomes.add(outcome)
+        arguments.update(item.index for item in open_ones)
+        certain = certain or not open_ones
+    if not certain:
+        outcomes.add(default)
+    return Outcomes(frozenset(outcomes), frozenset(arguments))
+
+
+def _holds(item: Argument, value: int) -> bool:
+    return _COMPARE[item.op](value & _64, item)
+
+
+_COMPARE: dict[str, Callable[[int, Argument], bool]] = {
+    "SCMP_CMP_EQ": lambda value, item: value == item.value & _64,
+    "SCMP_CMP_NE": lambda value, item: value != item.value & _64,
+    "SCMP_CMP_LT": lambda value, item: value < item.value & _64,
+    "SCMP_CMP_LE": lambda value, item: value <= item.value & _64,
+    "SCMP_CMP_GE": lambda value, item: value >= item.value & _64,
+    "SCMP_CMP_GT": lambda value, item: value > item.value & _64,
+    "SCMP_CMP_MASKED_EQ": lambda value, item: value & item.value & _64 == item.valueTwo & _64,
+}
