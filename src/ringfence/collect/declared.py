@@ -14,7 +14,6 @@ from typing import Annotated
 import msgspec
 
 from ringfence.errors import InputError
-from ringfence.knowledge.questions import conditions
 from ringfence.knowledge.records import Knowledge, Mechanism
 from ringfence.knowledge.vocabulary import check_condition
 from ringfence.model.deployment import Asset as ZoneAsset
@@ -292,7 +291,7 @@ def _states(
     document: Document, knowledge: Knowledge, path: Path
 ) -> tuple[dict[str, Condition], dict[str, Condition]]:
     """The conditions of the service's own level, and those that differ for the zone's admin."""
-    names = conditions(knowledge)
+    names = knowledge.conditions
     said = Evidence(Grade.DECLARED, str(path))
     mechanisms = _mechanisms(document, knowledge)
     user = _from_mechanisms(mechanisms["stated"], names, said)

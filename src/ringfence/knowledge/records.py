@@ -7,7 +7,7 @@ from functools import cached_property
 import msgspec
 
 from ringfence.model.deployment import AssetKind, BoundaryKind, Means
-from ringfence.model.need import Need
+from ringfence.model.need import Need, leaves, matches
 from ringfence.model.position import Level
 
 
@@ -233,6 +233,28 @@ class Knowledge(msgspec.Struct, frozen=True, dict=True):
     sophistications: dict[str, Sophistication]
     templates: dict[str, Template]
     where: dict[str, str]
+
+    @cached_property
+    def conditions(self) -> tuple[str, ...]:
+        """Every condition that an entry decides by, patterns left out, once, in order."""
+        named: dict[str, None] = {}
+        for opening in (*self.families.values(), *self.vectors.values()):
+            named.update(dict.fromkeys(leaves(opening.needs)))
+        for mechanism in self.mechanisms.values():
+            named.update(dict.fromkeys((*mechanism.signs, *mechanism.closes)))
+        return tuple(name for name in named if not name.endswith("*"))
+
+    @cached_property
+    def closed_by(self) -> dict[str, frozenset[str]]:
+        """For each mechanism, the conditions that turning it on closes, patterns spelled out."""
+        return {
+            mechanism.id: frozenset(
+                name
+                for name in self.conditions
+                if any(matches(pattern, name) for pattern in mechanism.closes)
+            )
+            for mechanism in self.mechanisms.values()
+        }
 
     @cached_property
     def openings(self) -> tuple[Opening, ...]:

@@ -8,7 +8,7 @@ import msgspec
 
 from ringfence.knowledge.records import Knowledge, Scale
 from ringfence.measure import plan as planning
-from ringfence.measure.mechanisms import closes, describe, state_of
+from ringfence.measure.mechanisms import describe, state_of, switched
 from ringfence.measure.needs import decide
 from ringfence.measure.openings import Openings, OpenVector, ShutVector, find
 from ringfence.measure.sensitivity import order_of, sensitivity
@@ -21,7 +21,7 @@ from ringfence.measure.surface import (
     surface,
     zero_days,
 )
-from ringfence.model.deployment import Condition, Count, Deployment, Reach, Switch
+from ringfence.model.deployment import Count, Deployment, Reach, Switch
 from ringfence.model.evidence import Evidence, Grade
 from ringfence.model.facts import Target
 from ringfence.model.measurement import (
@@ -36,7 +36,7 @@ from ringfence.model.measurement import (
     Vector,
     VectorNeeds,
 )
-from ringfence.model.need import State
+from ringfence.model.need import State, leaves
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -153,35 +153,27 @@ def _references(vector: OpenVector) -> References:
 
 def _blockers(vector: OpenVector, deployment: Deployment, knowledge: Knowledge) -> tuple[str, ...]:
     """Mechanisms each of which, turned on alone, would remove the vector."""
-    if not vector.conditions:
-        return ()
     kinds = {line.kind for line in deployment.boundaries}
-    shut = Condition(State.CLOSED, (Evidence(Grade.ASSUMED, "plan"),))
-    found = []
-    for mechanism in knowledge.mechanisms.values():
-        hit = [name for name in vector.conditions if closes(mechanism, name)]
-        if not hit or mechanism.boundary not in kinds:
-            continue
-        states = {
-            name: shut
-            for name in (*deployment.conditions, *vector.conditions)
-            if closes(mechanism, name)
-        }
-        changed = msgspec.structs.replace(
-            deployment,
-            conditions={**deployment.conditions, **states},
-            admin_conditions={**deployment.admin_conditions, **states},
-        )
-        if not decide(vector.need, changed, vector.level).open:
-            found.append(mechanism.id)
-    return tuple(found)
+    needed = set(leaves(vector.need))
+    turned_on = Evidence(Grade.ASSUMED, "plan")
+    return tuple(
+        mechanism.id
+        for mechanism in knowledge.mechanisms.values()
+        if mechanism.boundary in kinds
+        and knowledge.closed_by[mechanism.id] & needed
+        and not decide(
+            vector.need,
+            switched(deployment, knowledge, (mechanism,), State.CLOSED, turned_on),
+            vector.level,
+        ).open
+    )
 
 
 def _closed(vector: ShutVector, deployment: Deployment, knowledge: Knowledge) -> ClosedVector:
     held = tuple(
         mechanism.id
         for mechanism in knowledge.mechanisms.values()
-        if any(closes(mechanism, name) for name in vector.conditions)
+        if knowledge.closed_by[mechanism.id].intersection(vector.conditions)
         and state_of(mechanism, deployment).state is Switch.ON
     )
     return ClosedVector(vector.id, vector.title, held, vector.evidence)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 
-from ringfence.knowledge.questions import conditions
 from ringfence.knowledge.records import Knowledge
 from ringfence.measure.conditions.registry import decide_condition
 from ringfence.measure.conditions.scene import Scene, is_admin, namespace_shared, scene
@@ -60,7 +59,7 @@ def _conditions(
     view: Scene, knowledge: Knowledge
 ) -> tuple[dict[str, Condition], dict[str, Condition]]:
     """Every condition of the knowledge base, at both levels; admin's only where it differs."""
-    names = conditions(knowledge)
+    names = knowledge.conditions
     user = {name: decide_condition(name, view, Level.USER) for name in names}
     admin = {name: decide_condition(name, view, Level.ADMIN) for name in names}
     return user, {name: state for name, state in admin.items() if state != user[name]}
@@ -254,7 +253,7 @@ def _declared_handler(facts: Facts) -> Handler:
 
 def _counts(facts: Facts) -> dict[str, Count]:
     counts: dict[str, Count] = {}
-    if facts.tree is not None:
+    if facts.tree is not None and facts.tree.complete:
         for name in facts.tree.counts.__struct_fields__:
             counts[name] = Count(getattr(facts.tree.counts, name), facts.tree.evidence)
     if facts.processes:

@@ -45,13 +45,18 @@ class Way(msgspec.Struct, frozen=True):
 def implied(zones: tuple[str, ...]) -> list[tuple[Position, Position]]:
     """What holding a position gives without any vector: less in its zone, and inner zones.
 
-    `zones` are innermost first. Admin of a zone holds the admin of every zone inside it.
+    `zones` are innermost first. Admin of a zone holds the admin of every zone inside it. In the
+    workload's own zone admin is also the service's user, so that the ways up from there count
+    whether or not the service happens to run as root; further out, a way that starts from a user
+    counts only where some vector leads to that user.
     """
     pairs: list[tuple[Position, Position]] = []
     for index, zone in enumerate(zones):
-        admin, user = Position(zone, Level.ADMIN), Position(zone, Level.USER)
-        pairs += [(admin, user), (user, Position(zone, Level.DATA))]
+        admin = Position(zone, Level.ADMIN)
+        pairs.append((Position(zone, Level.USER), Position(zone, Level.DATA)))
         pairs += [(admin, Position(inner, Level.ADMIN)) for inner in zones[:index]]
+    if zones:
+        pairs.append((Position(zones[0], Level.ADMIN), Position(zones[0], Level.USER)))
     return pairs
 
 

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from ringfence.knowledge.questions import conditions
 from ringfence.knowledge.records import Knowledge, Mechanism
 from ringfence.model.deployment import Boundary, Condition, Deployment, MechanismState, Switch
 from ringfence.model.evidence import Evidence
-from ringfence.model.need import State, matches
+from ringfence.model.need import State
 from ringfence.model.position import Level
 
 
@@ -45,11 +44,6 @@ def describe(deployment: Deployment, knowledge: Knowledge) -> tuple[Boundary, ..
     )
 
 
-def closes(mechanism: Mechanism, condition: str) -> bool:
-    """Whether turning `mechanism` on closes `condition`."""
-    return any(matches(pattern, condition) for pattern in mechanism.closes)
-
-
 def switched(
     deployment: Deployment,
     knowledge: Knowledge,
@@ -62,18 +56,12 @@ def switched(
     On closes all that a mechanism closes; off opens its signs alone, since other mechanisms may
     still hold the rest.
     """
-    patterns = [
-        pattern
-        for mechanism in mechanisms
-        for pattern in (mechanism.closes if state is State.CLOSED else mechanism.signs)
-    ]
-    touched = [
-        name
-        for name in (*conditions(knowledge), *deployment.conditions, *deployment.admin_conditions)
-        if any(matches(pattern, name) for pattern in patterns)
-    ]
-    condition = Condition(state, (evidence,))
-    changed = dict.fromkeys(touched, condition)
+    touched: set[str] = set()
+    for mechanism in mechanisms:
+        touched.update(
+            knowledge.closed_by[mechanism.id] if state is State.CLOSED else mechanism.signs
+        )
+    changed = dict.fromkeys(touched, Condition(state, (evidence,)))
     return msgspec.structs.replace(
         deployment,
         conditions={**deployment.conditions, **changed},

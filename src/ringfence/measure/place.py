@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from ringfence.knowledge.questions import conditions
 from ringfence.knowledge.records import Knowledge, Template, TemplateConditions
 from ringfence.measure.needs import decide
 from ringfence.measure.openings import LANDING_ADMIN, LANDING_ROOT, landing_need
@@ -35,7 +34,7 @@ def place(service: Deployment, template: Template, knowledge: Knowledge) -> Depl
     zones, boundaries and every other condition, graded `assumed` with the template as source.
     """
     source = Evidence(Grade.ASSUMED, f"deployments/{template.id}.toml", template.version)
-    names = (*conditions(knowledge), *service.conditions)
+    names = (*knowledge.conditions, *service.conditions)
     user = {name: _state(name, template.conditions, service, source) for name in names}
     admin = {
         name: condition

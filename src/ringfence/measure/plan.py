@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from ringfence.knowledge.records import Knowledge, Mechanism, Scale, Start
-from ringfence.measure.graph import Edge
-from ringfence.measure.mechanisms import closes, state_of, switched
+from ringfence.measure.mechanisms import state_of, switched
 from ringfence.measure.openings import LANDING_ADMIN, LANDING_ROOT, find
 from ringfence.measure.surface import View, tidy, total, zero_days
 from ringfence.model.deployment import Deployment, Switch
@@ -48,7 +47,6 @@ class Oracle:
         self.scale = scale
         self.candidates = tuple(_candidates(deployment, knowledge))
         self._views: dict[frozenset[str], View] = {}
-        self._totals: dict[frozenset[Edge], float] = {}
 
     def view(self, chosen: Iterable[str]) -> View:
         """The deployment with the mechanisms `chosen` (ids) turned on, seen from the start."""
@@ -85,7 +83,7 @@ def smallest(
     cuts: list[frozenset[str]] = []
     everything = frozenset(names)
     for _ in range(MOST_ROUNDS):
-        chosen = _hitting_set(names, costs, cuts)
+        chosen = _hitting_set(costs, cuts)
         if enough(chosen):
             return chosen, True
         cuts.append(everything - _grown(chosen, names, enough))
@@ -113,23 +111,13 @@ def _shrunk(
     return whole
 
 
-def _hitting_set(
-    names: list[str], costs: dict[str, int], cuts: list[frozenset[str]]
-) -> frozenset[str]:
-    """The cheapest set that meets every cut: a set cover, solved exactly by HiGHS."""
+def _hitting_set(costs: dict[str, int], cuts: list[frozenset[str]]) -> frozenset[str]:
+    """The cheapest set that meets every cut."""
     if not cuts:
         return frozenset()
-    import highspy  # heavy: only a plan needs it
+    from ringfence.measure.cover import cheapest_cover  # heavy: only a plan needs it
 
-    solver = highspy.Highs()  # type: ignore[no-untyped-call]
-    solver.setOptionValue("output_flag", False)
-    solver.setOptionValue("mip_rel_gap", 0.0)
-    solver.setOptionValue("mip_abs_gap", 0.5)
-    switches = {name: solver.addBinary(obj=costs[name]) for name in names}
-    for cut in cuts:
-        solver.addConstr(sum(switches[name] for name in sorted(cut)) >= 1)
-    solver.run()
-    return frozenset(name for name, switch in switches.items() if solver.val(switch) > 0.5)
+    return cheapest_cover(costs, cuts)
 
 
 def _candidates(deployment: Deployment, knowledge: Knowledge) -> list[Mechanism]:
@@ -144,7 +132,7 @@ def _candidates(deployment: Deployment, knowledge: Knowledge) -> list[Mechanism]
         if mechanism.plan
         and mechanism.boundary in kinds
         and state_of(mechanism, deployment).state is not Switch.ON
-        and any(closes(mechanism, condition) for condition in needed)
+        and knowledge.closed_by[mechanism.id] & needed
     ]
 
 

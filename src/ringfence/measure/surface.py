@@ -181,7 +181,12 @@ def blast_radius(view: View) -> tuple[tuple[str, ...], ...]:
             asset.title
             for zone in view.deployment.zones
             for asset in zone.assets
-            if Position(zone.name, asset.level) in view.held(spent)
+            if any(
+                place.zone == zone.name
+                and place.level is not None
+                and place.level.rank >= asset.level.rank
+                for place in view.held(spent)
+            )
         )
         for spent in range(ZERO_DAYS_SHOWN)
     )

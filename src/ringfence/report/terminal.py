@@ -43,9 +43,7 @@ def comparison(result: Comparison, *, colour: bool = False, width: int = 120) ->
     console.print(_side_by_side(result))
     console.print(_blast_table(result))
     _sensitivity(console, result)
-    for item in result.measurements:
-        for note in item.deployment.notes:
-            console.print(f"  [dim]{item.deployment.name}: {_safe(note)}[/]")
+    console.print("What each deployment assumes and loses stands in --format markdown and json.")
     return _text(console)
 
 
@@ -104,7 +102,7 @@ def _summary(console: Console, result: Measurement) -> None:
         after = words.number(step.surface_after)
         text = f"  {lead:<9} {step.title} (surface {after})  {words.setting(step)}"
         console.print(_safe(text), style="green")
-    if not steps:
+    if not steps and result.plan_optimal is not None:
         console.print("  nothing left to turn on: no mechanism of the knowledge base removes more")
 
 

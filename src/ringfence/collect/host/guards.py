@@ -176,9 +176,39 @@ def _verity(running: Running) -> Seen[bool]:
     return Seen(False, Evidence(Grade.OBSERVED, "/sys/block", "no dm-verity device"))
 
 
+_CLOUDS = (
+    "Amazon",
+    "Google",
+    "Microsoft",
+    "OpenStack",
+    "DigitalOcean",
+    "Alibaba",
+    "Hetzner",
+    "Oracle",
+)
+
+
+def _no_metadata(running: Running) -> Seen[bool]:
+    """Whether no cloud's metadata service is near: no cloud made this machine, or no route."""
+    vendor = ""
+    for name in ("sys_vendor", "product_name", "chassis_asset_tag"):
+        try:
+            vendor += Path(f"/sys/class/dmi/id/{name}").read_text(errors="replace") + " "
+        except OSError:
+            continue
+    if not any(cloud in vendor for cloud in _CLOUDS):
+        detail = "no cloud is named there"
+        return Seen(True, Evidence(Grade.OBSERVED, "/sys/class/dmi/id", detail))
+    routes = Path("/proc/net/route").read_text().splitlines()[1:]
+    default = [line for line in routes if line.split()[1] == "00000000"]
+    detail = f"{vendor.strip()}; {len(default)} default routes"
+    return Seen(not default, Evidence(Grade.OBSERVED, "/sys/class/dmi/id", detail))
+
+
 _READERS: dict[str, Callable[[Running], Seen[bool]]] = {
     "firewall-in": _firewall("input"),
     "firewall-out": _firewall("output"),
+    "metadata-reachable": _no_metadata,
     "audit": _program("auditd"),
     "audit-immutable": _audit_immutable,
     "logging": _program("systemd-journald", "systemd-journal", "rsyslogd", "syslog-ng"),
