@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+
+from ringfence.collect.container.bundle import read_configuration
 from ringfence.collect.container.running import find_container
 from ringfence.collect.files.directory import read_directory, read_programs
 from ringfence.collect.host.read import read_host
@@ -14,9 +17,10 @@ from ringfence.collect.process.sockets import listeners
 from ringfence.collect.process.tree import descendants, processes
 from ringfence.errors import InputError
 from ringfence.knowledge.records import Knowledge
+from ringfence.model.evidence import Seen, Unseen
 from ringfence.model.facts import Facts, Target
 from ringfence.model.files import Tree
-from ringfence.model.process import Listener, Process
+from ringfence.model.process import EnvironmentHint, Listener, Process
 
 MOST_CONTAINER_FILES = 50_000
 """A container's file tree is read up to here, so that a measurement stays a matter of a second."""
@@ -31,7 +35,31 @@ def collect_process(pid: int, knowledge: Knowledge, kind: str = "process", name:
 def collect_container(name: str, knowledge: Knowledge) -> Facts:
     """The running container `name`: its first process and all below it."""
     container = find_container(name)
-    return collect_process(container.pid, knowledge, "container", name)
+    facts = collect_process(container.pid, knowledge, "container", name)
+    if container.bundle is None:
+        missing = Unseen("configuration of the container", f"{container.source} names no bundle")
+        return msgspec.structs.replace(facts, unseen=(*facts.unseen, missing))
+    try:
+        config, hints = read_configuration(container.bundle)
+    except InputError as error:
+        missing = Unseen("configuration of the container", error.what)
+        return msgspec.structs.replace(facts, unseen=(*facts.unseen, missing))
+    return msgspec.structs.replace(
+        facts, config=config, processes=_with_hints(facts.processes, hints)
+    )
+
+
+def _with_hints(
+    members: tuple[Process, ...], hints: Seen[tuple[EnvironmentHint, ...]]
+) -> tuple[Process, ...]:
+    """Secrets that the configuration hands over, where the first process has hidden them.
+
+    Programs that write their own title (nginx, PostgreSQL) overwrite /proc/PID/environ.
+    """
+    first, *others = members
+    if first.environment.value or not hints.value:
+        return members
+    return (msgspec.structs.replace(first, environment=hints), *others)
 
 
 def collect_host(knowledge: Knowledge) -> Facts:

@@ -41,7 +41,7 @@ def deduce(facts: Facts, knowledge: Knowledge) -> Deployment:
     points, unseen = entry_points(facts)
     user, admin = _conditions(view, knowledge)
     return Deployment(
-        name=facts.target.name,
+        name=_name(facts),
         zones=zones,
         kernel_zone=_kernel_zone(facts, zones),
         ring=3,
@@ -53,6 +53,13 @@ def deduce(facts: Facts, knowledge: Knowledge) -> Deployment:
         counts=_counts(facts),
         unseen=(*facts.unseen, *(facts.host.unseen if facts.host is not None else ()), *unseen),
     )
+
+
+def _name(facts: Facts) -> str:
+    """A process tree is known by its program: a bare PID says nothing in a table."""
+    if facts.target.kind == "process" and facts.processes:
+        return facts.processes[0].name
+    return facts.target.name
 
 
 def _conditions(

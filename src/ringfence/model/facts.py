@@ -27,7 +27,6 @@ class ImageConfig(msgspec.Struct, frozen=True):
     layers: int
     digest: str
     evidence: Evidence
-    privileged: bool = False
 
 
 class Facts(msgspec.Struct, frozen=True):

@@ -49,23 +49,36 @@ def read_bundle(folder: Path, knowledge: Knowledge) -> Facts:
     config = read_document(path)
     tree, root, unseen = _tree(config, folder)
     process = described(config, str(path), knowledge, root)
-    arguments = tuple(words(config, "process", "args"))
-    user = table(config, "process", "user")
     return Facts(
         target=Target(KIND, str(folder)),
         processes=(process,),
         host=read_host(knowledge, []),
         tree=tree,
-        config=ImageConfig(
-            user=f"{user.get('uid', 0)}:{user.get('gid', 0)}",
-            command=arguments,
-            ports=(),
-            layers=0,
-            digest="",
-            evidence=Evidence(Grade.DECLARED, str(path)),
-        ),
+        config=_image_config(config, str(path)),
         container=True,
         unseen=unseen,
+    )
+
+
+def read_configuration(
+    folder: Path,
+) -> tuple[ImageConfig, Seen[tuple[EnvironmentHint, ...]]]:
+    """What a bundle's config.json says of user, command and secrets. Raises InputError."""
+    path = folder / "config.json"
+    config = read_document(path)
+    hints = Seen(_environment(config), Evidence(Grade.DECLARED, str(path), "process.env"))
+    return _image_config(config, str(path)), hints
+
+
+def _image_config(config: dict[str, Any], source: str) -> ImageConfig:
+    user = table(config, "process", "user")
+    return ImageConfig(
+        user=f"{_number(user.get('uid'))}:{_number(user.get('gid'))}",
+        command=tuple(words(config, "process", "args")),
+        ports=(),
+        layers=0,
+        digest="",
+        evidence=Evidence(Grade.DECLARED, source),
     )
 
 

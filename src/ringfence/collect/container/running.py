@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ringfence.collect.container.document import read_document, table
+from ringfence.collect.container.document import read_document, table, words
 from ringfence.collect.process import procfs
 from ringfence.errors import InputError, MissingError
 
@@ -24,12 +24,16 @@ ENGINES = ("podman", "docker")
 
 
 class Container(msgspec.Struct, frozen=True):
-    """A running container: its engine, its first process, and where that was read."""
+    """A running container: its engine, its first process, and where that was read.
+
+    `bundle` is the folder of its runtime configuration, None where the state does not tell.
+    """
 
     name: str
     engine: str
     pid: int
     source: str
+    bundle: Path | None = None
 
 
 def folders() -> list[tuple[str, Path]]:
@@ -97,7 +101,18 @@ def _from_state(name: str, engine: str, path: Path, field: str) -> Container:
             where=name,
             remedy=f"the container is gone: remove {path.parent}",
         )
-    return Container(name, engine, pid, str(path))
+    return Container(name, engine, pid, str(path), _bundle(state))
+
+
+def _bundle(state: dict[str, Any]) -> Path | None:
+    """The bundle's folder: crun's `bundle`, or runc's label `bundle=...`."""
+    stated = state.get("bundle")
+    if isinstance(stated, str):
+        return Path(stated)
+    for label in words(state, "config", "labels"):
+        if label.startswith("bundle="):
+            return Path(label.removeprefix("bundle="))
+    return None
 
 
 def _start_time(pid: int) -> int:

@@ -1,0 +1,42 @@
+# Everything a newcomer needs: `make demo` and `make test` install what they lack.
+# Both work in .venv of this checkout; Debian 12 with python3 is enough to start from.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE ?= /var/cache/ringfence
+export RINGFENCE_CACHE := $(CACHE)
+
+.PHONY: dev demo test lint bench clean system
+
+$(BIN)/ringfence: pyproject.toml
+	sh tools/install.sh venv "$(PYTHON)" "$(VENV)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+dev: $(BIN)/ringfence
+
+system:
+	sh tools/install.sh services
+
+demo: $(BIN)/ringfence
+	sh tools/install.sh demo
+	$(BIN)/python tools/demo.py
+
+lint: $(BIN)/ringfence
+	$(BIN)/ruff format --check src tests bench tools
+	$(BIN)/ruff check src tests bench tools
+	$(BIN)/mypy
+
+test: $(BIN)/ringfence system lint
+	$(BIN)/python -m pytest
+
+bench: $(BIN)/ringfence system
+	$(BIN)/python bench/start.py
+	$(BIN)/python bench/live.py
+	$(BIN)/python bench/seccomp_stop.py
+	$(BIN)/python bench/image.py
+	$(BIN)/python bench/scale.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo

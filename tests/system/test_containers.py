@@ -1,0 +1,141 @@
+"""The same nginx in runc: engine-like defaults, privileged, confined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ringfence.collect.seccomp.tables import native_calls
+from ringfence.collect.targets import collect
+from ringfence.knowledge.loader import load
+from ringfence.measure.assemble import Asked, measure
+from ringfence.measure.judge import deployment_of
+from ringfence.model.facts import Facts
+from ringfence.model.measurement import Measurement
+from tests.system import containers
+from tests.system.conftest import program
+
+pytestmark = pytest.mark.system
+KNOWLEDGE = load()
+NEWEST_OF_LIBSECCOMP = 448
+"""process_mrelease, the newest call that Debian 12's libseccomp 2.5.4 knows."""
+KINDS = ("defaults", "privileged", "confined")
+
+
+def measured(facts: Facts) -> Measurement:
+    asked = Asked(KNOWLEDGE.scales["classic"], start="internet", plan=False)
+    return measure(facts.target, deployment_of(facts, KNOWLEDGE), KNOWLEDGE, asked)
+
+
+@pytest.fixture(scope="module")
+def bundles(rootfs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    program("runc")
+    place = tmp_path_factory.mktemp("bundles")
+    for folder in (place, *list(place.parents)[:2]):
+        folder.chmod(0o755)
+    configuration = place / "nginx.conf"
+    configuration.write_text(containers.NGINX)
+    defaults = containers.engine_defaults(rootfs, configuration)
+    configs = {
+        "defaults": defaults,
+        "privileged": containers.privileged(defaults),
+        "confined": containers.confined(defaults),
+    }
+    return {name: containers.bundle(place / name, config) for name, config in configs.items()}
+
+
+@pytest.fixture(scope="module")
+def live(bundles: dict[str, Path]) -> Iterator[dict[str, tuple[Facts, Measurement]]]:
+    found = {}
+    for kind in KINDS:
+        with containers.running(bundles[kind]) as (name, _):
+            facts = collect(name, KNOWLEDGE)
+            found[kind] = (facts, measured(facts))
+    yield found
+
+
+Live = dict[str, tuple[Facts, Measurement]]
+
+
+def ids(result: Measurement) -> set[str]:
+    return {vector.id for vector in result.vectors if vector.steps is not None}
+
+
+def test_they_come_out_in_order_of_depth(live: Live) -> None:
+    confined, defaults, privileged = (
+        live[kind][1].surface.total for kind in ("confined", "defaults", "privileged")
+    )
+    assert confined < defaults < privileged
+    assert ids(live["confined"][1]) < ids(live["defaults"][1]) < ids(live["privileged"][1])
+
+
+def test_the_confined_one_leaves_the_core_system_calls_alone(live: Live) -> None:
+    result = live["confined"][1]
+    escalations = {name for name in ids(result) if not name.startswith(("tcp:", "device-"))}
+    assert escalations == {"core-system-calls"}
+
+
+def test_the_report_names_the_fact_that_made_each_difference(live: Live) -> None:
+    closed = {vector.id: vector for vector in live["confined"][1].closed}
+    for name in ids(live["defaults"][1]) - ids(live["confined"][1]):
+        assert closed[name].evidence, name
+        assert closed[name].held_by, name
+
+
+def test_privileged_opens_what_only_privilege_opens(live: Live) -> None:
+    opened = ids(live["privileged"][1]) - ids(live["defaults"][1])
+    assert {"io-uring", "disks", "capability-sys-admin", "usermode-helper-core-pattern"} <= opened
+
+
+def test_the_worker_handles_the_bytes_not_the_master(live: Live) -> None:
+    facts, result = live["defaults"]
+    master, *workers = facts.processes
+    point = result.entry_points[0]
+    assert point.port == 8080
+    assert point.handler.pid in {worker.pid for worker in workers}
+    assert point.handler.user == "www-data"
+    assert master.credentials.value is not None
+    assert master.credentials.value.uid == 0
+
+
+def test_a_container_has_zones_of_its_own(live: Live) -> None:
+    for _, result in live.values():
+        assert result.deployment.zones[0] == "container"
+        assert result.target.kind == "container"
+
+
+def test_the_seccomp_filter_of_the_live_process_is_that_of_the_configuration(
+    live: Live, bundles: dict[str, Path]
+) -> None:
+    described = collect(str(bundles["confined"]), KNOWLEDGE)
+    declared = described.processes[0].seccomp.value
+    observed = live["confined"][0].processes[0].seccomp.value
+    assert declared is not None
+    assert observed is not None
+    for name, verdict in declared.calls.items():
+        # A name newer than runc's libseccomp is left out of the filter: only the live one tells.
+        if native_calls()[name] <= NEWEST_OF_LIBSECCOMP:
+            assert observed.calls[name].actions == verdict.actions, name
+    for question, verdict in declared.asked.items():
+        assert observed.asked[question].actions == verdict.actions, question
+
+
+def test_a_bundle_is_measured_before_it_runs(live: Live, bundles: dict[str, Path]) -> None:
+    totals = {}
+    for kind in KINDS:
+        result = measured(collect(str(bundles[kind]), KNOWLEDGE))
+        totals[kind] = result.surface.total
+        assert result.target.kind == "bundle"
+        assert result.evidence_coverage.observed < 1
+    assert totals["confined"] < totals["defaults"] < totals["privileged"]
+
+
+def test_a_secret_in_the_environment_is_named_and_never_shown(live: Live) -> None:
+    import msgspec
+
+    facts, result = live["defaults"]
+    text = msgspec.json.encode(facts) + msgspec.json.encode(result)
+    assert b"API_TOKEN" in text
+    assert b"do-not-print-me" not in text
