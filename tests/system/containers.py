@@ -139,7 +139,11 @@ def confined(defaults: dict[str, Any]) -> dict[str, Any]:
     config["process"]["capabilities"] = {}
     config["process"]["noNewPrivileges"] = True
     config["root"]["readonly"] = True
-    others = ("ptrace", "process_vm_readv", "process_vm_writev", "modify_ldt", "mknod", "mknodat")
+    config["process"]["env"] = ["PATH=/usr/sbin:/usr/bin"]
+    others = (
+        "ptrace process_vm_readv process_vm_writev modify_ldt mknod mknodat shmget semget msgget "
+        "mq_open mq_notify"
+    ).split()
     allowed = config["linux"]["seccomp"]["syscalls"][0]
     allowed["names"] = [n for n in allowed["names"] if n not in (*others, "socket")]
     for family in (1, 2, 10):
