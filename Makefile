@@ -32,11 +32,11 @@ test: $(BIN)/ringfence system lint
 	$(BIN)/python -m pytest
 
 bench: $(BIN)/ringfence system
-	$(BIN)/python bench/start.py
-	$(BIN)/python bench/live.py
-	$(BIN)/python bench/seccomp_stop.py
-	$(BIN)/python bench/image.py
-	$(BIN)/python bench/scale.py
+	$(BIN)/python -m bench.start
+	$(BIN)/python -m bench.live
+	$(BIN)/python -m bench.seccomp_stop
+	$(BIN)/python -m bench.image
+	$(BIN)/python -m bench.scale
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo

@@ -18,6 +18,9 @@ CHUNK = 1 << 14
 MOST_EXPANDED = 64 << 30
 """Bytes that one compressed stream may expand to: a bomb stops here, images do not get there."""
 
+RELEASE = 8 << 20
+"""Bytes of a mapped file that may stay resident behind the reader."""
+
 MAGIC = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -35,12 +38,13 @@ class Mapped:
         self.start = start
         self.end = end
         self._at = start
+        self._released = start
 
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes, fewer only at the end."""
         stop = min(self._at + size, self.end)
         part = self.data[self._at : stop] if stop > self._at else b""
-        self._at = max(stop, self._at)
+        self._pass_to(max(stop, self._at))
         return part
 
     def view(self, size: int) -> memoryview:
@@ -49,7 +53,7 @@ class Mapped:
 
     def skip(self, size: int) -> None:
         """Pass over `size` bytes, perhaps beyond the end."""
-        self._at += size
+        self._pass_to(self._at + size)
 
     def tell(self) -> int:
         """Bytes passed so far."""
@@ -65,7 +69,23 @@ class Mapped:
 
     def digest(self) -> str:
         """SHA-256 of the whole stretch, in hexadecimal."""
-        return hashlib.sha256(memoryview(self.data)[self.start : self.end]).hexdigest()
+        whole = Mapped(self.data, self.name, self.start, self.end)
+        found = hashlib.sha256()
+        while part := whole.view(RELEASE):
+            found.update(part)
+            whole.skip(len(part))
+        return found.hexdigest()
+
+    def _pass_to(self, place: int) -> None:
+        """Go on to `place`; pages far behind are given back, so that memory stays flat."""
+        self._at = place
+        if place - self._released < RELEASE or not isinstance(self.data, mmap.mmap):
+            return
+        first = -(-self._released // mmap.PAGESIZE) * mmap.PAGESIZE
+        last = min(place, self.end) // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first:
+            self.data.madvise(mmap.MADV_DONTNEED, first, last - first)
+        self._released = place
 
 
 class Expanded:
