@@ -39,7 +39,8 @@ from ringfence.model.position import Level
 KIND = "declared"
 SCHEMA = "ringfence.deployment/1"
 MOST_BYTES = 8 << 20
-CONTAINER_DEFAULTS = ("process:root-user", "process:effective-capabilities")
+ADMIN_HANDLER = ("process:root-user", "process:root-id", "process:effective-capabilities")
+"""Open where an admin handles the bytes and the file says nothing else."""
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -302,11 +303,16 @@ def _states(
         evidence = tuple(_evidence(one, path) for one in item.evidence) or (said,)
         target = admin if item.level is Level.ADMIN else user
         target[item.id] = Condition(item.state, evidence)
-    changed = _from_mechanisms(mechanisms["changed"], names, said)
-    user.update(changed)
-    admin.update({name: state for name, state in changed.items() if name in admin})
+    for holds_admin in (False, True):
+        chosen = [item for item in mechanisms["changed"] if item[0].holds_admin is holds_admin]
+        changed = _from_mechanisms(chosen, names, said)
+        if holds_admin:
+            admin.update({name: state for name, state in changed.items() if name in admin})
+        else:
+            admin = {**{name: user[name] for name in changed if name in user}, **admin}
+        user.update(changed)
     if any(point.handler.level is Level.ADMIN for point in document.entry_points):
-        for name in CONTAINER_DEFAULTS:
+        for name in ADMIN_HANDLER:
             user.setdefault(name, Condition(State.OPEN, (said,)))
     return user, admin
 

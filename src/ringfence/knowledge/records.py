@@ -25,7 +25,8 @@ class Mechanism(Entry, frozen=True, kw_only=True):
     It is on when all of its `signs` are closed. Turning it on closes `closes` (a superset).
     `settings` maps a platform (podman, docker, systemd, kubernetes, host) to the exact words;
     `effort` (1 a flag, 2 a configuration, 3 a redesign) breaks ties in the plan; one that a
-    person cannot simply turn on has `plan` false.
+    person cannot simply turn on has `plan` false. `holds_admin` false: it binds the service's own
+    code, and means nothing to an attacker who has become admin of the zone.
     """
 
     group: str
@@ -35,6 +36,7 @@ class Mechanism(Entry, frozen=True, kw_only=True):
     why: str
     effort: int = 2
     plan: bool = True
+    holds_admin: bool = True
     settings: dict[str, str] = {}
     attack: tuple[str, ...] = ()
     cwe: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ SUBJECTS: dict[str, frozenset[str]] = {
     "ring": frozenset({"0"}),
     "namespace": frozenset("mnt pid net ipc uts user cgroup time".split()),
     "process": frozenset(
-        "new-privileges root-user effective-capabilities bounding-capabilities "
+        "new-privileges root-user root-id effective-capabilities bounding-capabilities "
         "ambient-capabilities privileged-parent shared-user environment-secrets "
         "shared-terminal ptrace-others".split()
     ),

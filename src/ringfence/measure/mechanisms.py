@@ -14,12 +14,9 @@ from ringfence.model.position import Level
 
 
 def state_of(mechanism: Mechanism, deployment: Deployment) -> MechanismState:
-    """The mechanism as it is here: on when all of its signs are closed at every level."""
-    found = [
-        deployment.condition(sign, level)
-        for sign in mechanism.signs
-        for level in (Level.USER, Level.ADMIN)
-    ]
+    """The mechanism as it is here: on when all of its signs are closed for all whom it binds."""
+    levels = (Level.USER, Level.ADMIN) if mechanism.holds_admin else (Level.USER,)
+    found = [deployment.condition(sign, level) for sign in mechanism.signs for level in levels]
     states = {condition.state for condition in found}
     evidence = tuple(dict.fromkeys(item for condition in found for item in condition.evidence))
     return MechanismState(mechanism.id, _switch(states), evidence[:4])
@@ -54,16 +51,21 @@ def switched(
     """The deployment with `mechanisms` turned on (state closed) or off (state open).
 
     On closes all that a mechanism closes; off opens its signs alone, since other mechanisms may
-    still hold the rest.
+    still hold the rest. A mechanism that does not hold admin leaves what admin can do as it was.
     """
     touched: set[str] = set()
+    user_only: set[str] = set()
     for mechanism in mechanisms:
-        touched.update(
-            knowledge.closed_by[mechanism.id] if state is State.CLOSED else mechanism.signs
-        )
-    changed = dict.fromkeys(touched, Condition(state, (evidence,)))
+        names = knowledge.closed_by[mechanism.id] if state is State.CLOSED else mechanism.signs
+        (touched if mechanism.holds_admin else user_only).update(names)
+    changed = Condition(state, (evidence,))
+    kept = {name: deployment.condition(name, Level.ADMIN) for name in user_only}
     return msgspec.structs.replace(
         deployment,
-        conditions={**deployment.conditions, **changed},
-        admin_conditions={**deployment.admin_conditions, **changed},
+        conditions={**deployment.conditions, **dict.fromkeys(touched | user_only, changed)},
+        admin_conditions={
+            **deployment.admin_conditions,
+            **kept,
+            **dict.fromkeys(touched, changed),
+        },
     )

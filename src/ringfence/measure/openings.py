@@ -77,7 +77,8 @@ def landing(point: EntryPoint, deployment: Deployment) -> Position:
     if deployment.ring == 0:
         return Position(deployment.kernel_zone, Level.ADMIN)
     level = point.handler.level
-    if level is Level.ADMIN and not decide(landing_need(deployment), deployment, level).open:
+    need = landing_need(deployment)
+    if level is Level.ADMIN and not decide(need, deployment, Level.USER).open:
         level = Level.USER
     return Position(deployment.workload_zone, level)
 

@@ -21,6 +21,7 @@ from ringfence.model.need import State, matches
 from ringfence.model.position import Level
 
 SEPARATION = "process:privileged-parent"
+ROOT_ID = "process:root-id"
 OF_THE_TREE = frozenset(
     "files bytes executables libraries setuid shells interpreters compilers package_managers "
     "elf packages".split()
@@ -125,14 +126,14 @@ def _entry_points(
 
 def _privileged(service: Deployment) -> bool:
     """Whether some process of the service is admin of its zone."""
-    return decide(landing_need(service), service, Level.ADMIN).open
+    return decide(landing_need(service), service, Level.USER).open
 
 
 def _identity(service: Deployment, template: Template, source: Evidence) -> dict[str, Condition]:
     """Root, capabilities and the split between master and workers, where they are the service's."""
     if _carries(template):
         kept = {}
-        for name in (LANDING_ADMIN, LANDING_ROOT, SEPARATION):
+        for name in (LANDING_ADMIN, LANDING_ROOT, ROOT_ID, SEPARATION):
             kept[name] = service.condition(name, Level.USER)
         return kept
     privileged = template.service.user in ("root", "kernel") or (
@@ -140,7 +141,7 @@ def _identity(service: Deployment, template: Template, source: Evidence) -> dict
     )
     state = Condition(State.OPEN if privileged else State.CLOSED, (source,))
     lost = Condition(State.CLOSED, (source,))
-    return {LANDING_ADMIN: state, LANDING_ROOT: state, SEPARATION: lost}
+    return {LANDING_ADMIN: state, LANDING_ROOT: state, ROOT_ID: lost, SEPARATION: lost}
 
 
 def _notes(service: Deployment, template: Template) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ringfence.model.evidence import Evidence, Seen, Unseen
+from ringfence.model.process import Mount
 
 
 class Kernel(msgspec.Struct, frozen=True):
@@ -61,4 +62,5 @@ class Host(msgspec.Struct, frozen=True):
     guards: tuple[Guard, ...]
     accounts: tuple[Account, ...]
     services: tuple[str, ...]
+    mounts: tuple[Mount, ...] = ()
     unseen: tuple[Unseen, ...] = ()

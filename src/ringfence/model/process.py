@@ -69,7 +69,9 @@ class Namespace(msgspec.Struct, frozen=True):
 class Mount(msgspec.Struct, frozen=True):
     """One line of mountinfo: options are those of the mount and of the file system together.
 
-    `root` is the directory of the file system that forms the mount's root.
+    `root` is the directory of the file system that forms the mount's root, and `device` is that
+    file system's number (`8:1`); a mount that a configuration only describes has none, and its
+    `root` is the path on the host.
     """
 
     path: str
@@ -77,6 +79,7 @@ class Mount(msgspec.Struct, frozen=True):
     fstype: str
     source: str
     options: frozenset[str]
+    device: str = ""
 
 
 class Memory(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from ringfence.collect.host.guards import guards
 from ringfence.collect.host.kernel import kernel
 from ringfence.collect.host.machine import machine
 from ringfence.collect.process import procfs
+from ringfence.collect.process.mounts import mounts
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.kernel import Host
 
@@ -20,6 +21,7 @@ def read_host(knowledge: Knowledge, workload: list[int]) -> Host:
         guards=guards(),
         accounts=found,
         services=other_services(set(workload)),
+        mounts=mounts("self").value or (),
         unseen=unseen,
     )
 

@@ -36,7 +36,9 @@ def parse_line(line: bytes) -> Mount | None:
     both = per_mount | (per_super & {"ro"})
     if "ro" in both:
         both -= {"rw"}
-    return Mount(_text(parts[4]), _text(parts[3]), _text(fstype), _text(source), both)
+    return Mount(
+        _text(parts[4]), _text(parts[3]), _text(fstype), _text(source), both, _text(parts[2])
+    )
 
 
 def _text(raw: bytes) -> str:

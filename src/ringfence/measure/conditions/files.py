@@ -131,6 +131,7 @@ def _host_mount(
     readable = subject.endswith(READABLE)
     paths = scene.knowledge.mounts[subject.removesuffix(READABLE)].paths
     kernel = {"/proc": "proc", "/sys": "sysfs", "/dev": "devtmpfs"}
+    host_mounts = scene.facts.host.mounts if scene.facts.host is not None else ()
     for item in mounts:
         named = [
             host
@@ -138,7 +139,7 @@ def _host_mount(
             if (
                 item.fstype == kernel[host] and item.path not in kernel
                 if host in kernel
-                else item.path != "/" and _origin(item) == host
+                else item.path != "/" and _origin(item, host_mounts) == host
             )
         ]
         if named and (readable or "ro" not in item.options):
@@ -147,9 +148,20 @@ def _host_mount(
     return closed(noted(evidence, f"{subject}: no such mount"))
 
 
-def _origin(item: Mount) -> str:
-    """The path on the host that a bind mount shows, as far as mountinfo tells it."""
-    return item.root if item.fstype not in {"tmpfs", "overlay", "proc", "sysfs", "mqueue"} else ""
+def _origin(item: Mount, host_mounts: tuple[Mount, ...]) -> str:
+    """The path on the host that a mount shows, '' for a file system that the host does not see."""
+    if not item.device:
+        return item.root if item.fstype == "bind" else ""
+    found = [
+        host
+        for host in host_mounts
+        if host.device == item.device and f"{item.root}/".startswith(f"{host.root.rstrip('/')}/")
+    ]
+    if not found:
+        return ""
+    best = max(found, key=lambda host: len(host.root))
+    rest = item.root[len(best.root.rstrip("/")) :]
+    return f"{best.path.rstrip('/')}{rest}".rstrip("/") or "/"
 
 
 def file(subject: str, scene: Scene, level: Level) -> Condition:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ringfence.measure.conditions.scene import (
+    NOBODY,
     Foothold,
     Scene,
     closed,
@@ -120,6 +121,8 @@ def process(subject: str, scene: Scene, level: Level) -> Condition:
         return whole[subject](scene)
     if subject.endswith("-capabilities"):
         return _capability_set(subject.removesuffix("-capabilities"), scene)
+    if subject == "root-id":
+        return over(scene, level, "process:root-id", _root_id)
     single: dict[str, Callable[[Process], Condition]] = {
         "new-privileges": lambda place: from_seen(place.no_new_privileges, open_when=False),
         "environment-secrets": _secrets,
@@ -140,6 +143,19 @@ def _root_user(scene: Scene) -> Condition:
     if not known or len(known) < len(seen):
         return unknown("process:root-user", "credentials not seen")
     return closed(noted(known[0].evidence, f"uid {known[0].uid} ({known[0].user})"))
+
+
+def _root_id(place: Foothold) -> Condition:
+    """Whether code at this foothold is, or as admin would be, the host's own user 0."""
+    shared = namespace_shared(place.process, "user")
+    if not place.supposed:
+        evidence = place.process.credentials.evidence
+        if place.uid is None:
+            return _unseen(evidence)
+        return opened(evidence) if place.uid == 0 else closed(evidence)
+    if place.uid == NOBODY:
+        return closed(noted(place.process.credentials.evidence, "as another user"))
+    return from_seen(shared, open_when=True)
 
 
 def _capability_set(name: str, scene: Scene) -> Condition:
