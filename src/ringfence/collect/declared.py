@@ -158,6 +158,7 @@ class Document(_Strict, frozen=True):
     schema: str = SCHEMA
     kernel_zone: str = ""
     ring: int = 3
+    lower_bound: bool = False
     boundaries: tuple[DeclaredBoundary, ...] = ()
     entry_points: tuple[DeclaredEntryPoint, ...] = ()
     conditions: DeclaredConditions = DeclaredConditions()
@@ -193,6 +194,7 @@ def read_declared(path: Path, knowledge: Knowledge) -> Deployment:
             for item in document.known
         ),
         notes=document.notes,
+        lower_bound=document.lower_bound,
     )
 
 

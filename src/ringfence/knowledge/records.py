@@ -205,7 +205,10 @@ class TemplateCount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Template(Entry, frozen=True, kw_only=True):
-    """A deployment that a service can be placed into. All its facts are of grade `assumed`."""
+    """A deployment that a service can be placed into. All its facts are of grade `assumed`.
+
+    `lower_bound`: the base has few of this system's interfaces, so its surface can only be larger.
+    """
 
     version: str
     kernel_zone: str
@@ -216,6 +219,7 @@ class Template(Entry, frozen=True, kw_only=True):
     conditions: TemplateConditions
     admin: TemplateConditions = TemplateConditions()
     notes: tuple[str, ...] = ()
+    lower_bound: bool = False
     counts: dict[str, TemplateCount] = {}
 
 

@@ -80,6 +80,7 @@ def measure(
             ring=deployment.ring,
             boundaries=describe(deployment, knowledge),
             notes=deployment.notes,
+            lower_bound=deployment.lower_bound,
         ),
         entry_points=deployment.entry_points,
         vectors=tuple(_vectors(openings, views, start, knowledge, asked.scale, deployment)),

@@ -54,6 +54,7 @@ def place(service: Deployment, template: Template, knowledge: Knowledge) -> Depl
         default=Condition(State(template.conditions.default), (source,)),
         counts=_counts(service, template),
         notes=_notes(service, template),
+        lower_bound=template.lower_bound,
         unseen=service.unseen,
     )
     return msgspec.structs.replace(

@@ -173,7 +173,8 @@ class Deployment(msgspec.Struct, frozen=True):
     whose kernel serves its system calls, the last is the machine underneath. `ring` is the
     processor ring in which the application runs. `conditions` hold for code that runs as the
     service; `admin_conditions` override them for code that has become admin of the workload's
-    zone. A condition that is in neither has the state `default`.
+    zone. A condition that is in neither has the state `default`. `lower_bound` says that the
+    knowledge base has few of this system's interfaces, so that a surface can only be larger.
     """
 
     name: str
@@ -188,6 +189,7 @@ class Deployment(msgspec.Struct, frozen=True):
     counts: dict[str, Count] = {}
     known: tuple[KnownVulnerability, ...] = ()
     notes: tuple[str, ...] = ()
+    lower_bound: bool = False
     unseen: tuple[Unseen, ...] = ()
 
     @property

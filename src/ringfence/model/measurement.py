@@ -86,7 +86,11 @@ class EvidenceCoverage(msgspec.Struct, frozen=True):
 
 
 class DeploymentSummary(msgspec.Struct, frozen=True):
-    """The part of a deployment that a reader of the result needs."""
+    """The part of a deployment that a reader of the result needs.
+
+    `lower_bound`: the knowledge base has few of this system's interfaces, so that its surface
+    can only be larger.
+    """
 
     name: str
     zones: tuple[str, ...]
@@ -94,6 +98,7 @@ class DeploymentSummary(msgspec.Struct, frozen=True):
     ring: int
     boundaries: tuple[Boundary, ...]
     notes: tuple[str, ...]
+    lower_bound: bool = False
 
 
 class PlanStep(msgspec.Struct, frozen=True):

@@ -28,6 +28,7 @@ def as_file(deployment: Deployment, boundaries: tuple[Boundary, ...]) -> str:
         "name": deployment.name,
         "kernel_zone": deployment.kernel_zone,
         "ring": deployment.ring,
+        "lower_bound": deployment.lower_bound,
         "notes": list(deployment.notes),
         "conditions": {"default": deployment.default.state.value},
         "counts": {

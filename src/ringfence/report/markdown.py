@@ -28,6 +28,8 @@ def comparison(result: Comparison) -> str:
     rows = [_row(by_name[name]) for name in result.order]
     columns = ["deployment", *headings, "vectors", "surface", "by zone", "z=1", "z=2"]
     lines += _table([*columns, "zero-days to admin", "observed"], rows)
+    if any(item.deployment.lower_bound for item in result.measurements):
+        lines += ["", words.LOWER_BOUND]
     lines += ["", "## Blast radius", ""]
     lines += _table(
         ["deployment", "z=0", "z=1", "z=2", "z=3"],
@@ -51,7 +53,7 @@ def _row(item: Measurement) -> list[str]:
         item.deployment.name,
         *(words.count(item.counts.get(key)) for key, _ in words.COUNTS),
         str(sum(1 for vector in item.vectors if vector.steps is not None)),
-        words.number(item.surface.total),
+        words.surface(item),
         zones,
         words.position(item.profile[1]),
         words.position(item.profile[2]),

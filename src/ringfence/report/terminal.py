@@ -10,9 +10,12 @@ from rich.text import Text
 
 from ringfence.model.measurement import Comparison, Measurement, Vector
 from ringfence.report import words
+from ringfence.report.hops import hops
 
 NAME = "terminal"
 WORST = 3
+NAMED = 6
+"""Vectors named in a line of the summary."""
 FIRST_STEPS = 3
 HEAVY, MIDDLE = 50, 5
 
@@ -41,6 +44,8 @@ def comparison(result: Comparison, *, colour: bool = False, width: int = 120) ->
         f"seen from {first.start}, scale {first.scale}; least surface first"
     )
     console.print(_side_by_side(result))
+    if any(item.deployment.lower_bound for item in result.measurements):
+        console.print(words.LOWER_BOUND)
     console.print(_blast_table(result))
     _sensitivity(console, result)
     console.print("What each deployment assumes and loses stands in --format markdown and json.")
@@ -78,7 +83,7 @@ def _style(weight: float) -> str:
 
 def _summary(console: Console, result: Measurement) -> None:
     """The ten lines."""
-    name = _safe(result.target.name)
+    name = _safe(result.deployment.name)
     console.print(f"[bold]{name}[/] ({result.target.kind}): {words.headline(result)}")
     zones = " > ".join(result.deployment.zones)
     kinds = ", ".join(f"{line.kind} ({line.zone})" for line in result.deployment.boundaries)
@@ -93,17 +98,26 @@ def _summary(console: Console, result: Measurement) -> None:
         f"  evidence: {words.percent(share.observed)} observed or better, "
         f"{words.percent(share.probed)} probed; {len(result.unseen)} things not seen"
     )
-    for vector in result.vectors[:WORST]:
-        line = f"  worst: {words.number(vector.weight):>4}  {_safe(vector.title)}"
-        console.print(line, style=_style(vector.weight))
+    for hop in hops(result)[:WORST]:
+        names = ", ".join(hop.vectors[:NAMED]) + (" ..." if len(hop.vectors) > NAMED else "")
+        way = f"{words.position(hop.source).replace('nothing', 'outside')} to {hop.gives}"
+        line = f"  worst: {words.number(hop.weight):>5}  {way}, {len(hop.vectors)} vectors: {names}"
+        console.print(_one_line(line, console), style=_style(hop.weight))
     steps = result.plan[:FIRST_STEPS]
     for index, step in enumerate(steps):
         lead = "do first:" if index == 0 else "then:"
         after = words.number(step.surface_after)
-        text = f"  {lead:<9} {step.title} (surface {after})  {words.setting(step)}"
-        console.print(_safe(text), style="green")
+        setting = words.setting(step, result.target.kind)
+        text = f"  {lead:<9} {step.title} (surface {after})  {setting}"
+        console.print(_one_line(text, console), style="green")
     if not steps and result.plan_optimal is not None:
         console.print("  nothing left to turn on: no mechanism of the knowledge base removes more")
+
+
+def _one_line(text: str, console: Console) -> str:
+    """As much of `text` as fits into one line; the rest stands in the tables below."""
+    cut = text if len(text) <= console.width else text[: console.width - 4] + " ..."
+    return _safe(cut)
 
 
 def _vectors(console: Console, result: Measurement) -> None:
@@ -117,11 +131,7 @@ def _vectors(console: Console, result: Measurement) -> None:
 
 
 def _vector_cells(vector: Vector) -> tuple[Text, ...]:
-    grade = min(
-        (item.grade for item in vector.evidence), key=lambda grade: grade.rank, default=None
-    )
-    # The last of the weakest: needs go from the general to the particular.
-    first = next((item for item in reversed(vector.evidence) if item.grade == grade), None)
+    first = words.telling(vector)
     why = f"{first.grade}: {first.detail or first.source}" if first is not None else "assumed"
     cells = (
         words.number(vector.weight),
@@ -184,7 +194,7 @@ def _side_by_side(result: Comparison) -> Table:
             Text(name),
             *(words.count(item.counts.get(key)) for key, _ in words.COUNTS),
             str(sum(1 for vector in item.vectors if vector.steps is not None)),
-            words.number(item.surface.total),
+            words.surface(item),
             words.number(item.surface.by_zone.get(zone, 0.0))
             if len(item.deployment.zones) > 1
             else "=",
@@ -201,11 +211,14 @@ def _blast_table(result: Comparison) -> Table:
     table = Table(
         title="Blast radius: held after z zero-days", title_justify="left", box=None, pad_edge=False
     )
-    for heading in ("deployment", "z=1", "z=2", "z=3"):
+    for heading in ("z=1", "z=2", "z=3", "deployments"):
         table.add_column(heading)
+    alike: dict[tuple[tuple[str, ...], ...], list[str]] = {}
     for name in result.order:
-        radius = by_name[name].blast_radius
-        table.add_row(Text(name), *(Text(", ".join(held) or "nothing") for held in radius[1:]))
+        alike.setdefault(by_name[name].blast_radius, []).append(name)
+    for radius, names in alike.items():
+        held = (Text(", ".join(assets) or "nothing") for assets in radius[1:])
+        table.add_row(*held, Text(", ".join(names)))
     return table
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ringfence.model.deployment import Count
-from ringfence.model.measurement import Measurement, PlanStep, ZeroDays
+from ringfence.model.evidence import Evidence
+from ringfence.model.measurement import Measurement, PlanStep, Vector, ZeroDays
 from ringfence.model.position import OUTSIDE, Position
 
 COUNTS = (
@@ -16,6 +17,15 @@ COUNTS = (
 """The one-dimensional counts that people argue with, and their headings."""
 
 PLATFORMS = ("podman", "docker", "systemd", "kubernetes", "host")
+"""Where a setting is made, in the order in which a plan lists them."""
+
+LOWER_BOUND = "≥: the knowledge base has few of that system's interfaces; it can only be more."
+
+ON_A_HOST = ("systemd", "host", "podman", "docker", "kubernetes")
+"""The order for what runs on a host without a container: its own unit comes first."""
+
+UNINFORMATIVE = "forbids nothing"
+"""How evidence ends that only says that nothing stands in the way."""
 
 
 def number(value: float) -> str:
@@ -48,9 +58,25 @@ def percent(share: float) -> str:
     return f"{share * 100:.0f}%"
 
 
-def setting(step: PlanStep) -> str:
-    """The exact setting of a step, for the first platform that has one."""
-    for platform in PLATFORMS:
+def telling(vector: Vector) -> Evidence | None:
+    """The one piece of evidence to show where there is room for one: the weakest, since a
+    conclusion is as good as that; of several, the last, since needs go from the general to the
+    particular."""
+    grade = min((item.grade for item in vector.evidence), key=lambda g: g.rank, default=None)
+    weakest = [item for item in vector.evidence if item.grade == grade]
+    informative = [item for item in weakest if not item.detail.endswith(UNINFORMATIVE)]
+    return next(reversed(informative or weakest), None)
+
+
+def surface(result: Measurement) -> str:
+    """The surface, marked where it is a lower bound."""
+    mark = "≥ " if result.deployment.lower_bound else ""
+    return f"{mark}{number(result.surface.total)}"
+
+
+def setting(step: PlanStep, kind: str) -> str:
+    """The exact setting of a step on the platform that fits a target of this kind best."""
+    for platform in ON_A_HOST if kind in ("process", "host") else PLATFORMS:
         if platform in step.setting:
             return f"{platform}: {step.setting[platform]}"
     return ""
@@ -60,6 +86,6 @@ def headline(result: Measurement) -> str:
     """The measurement in one line."""
     reachable = sum(1 for vector in result.vectors if vector.steps is not None)
     return (
-        f"surface {number(result.surface.total)} from {result.start}, {reachable} vectors, "
+        f"surface {surface(result)} from {result.start}, {reachable} vectors, "
         f"zero-days to admin: {zero_days(result.zero_days_to_admin)}"
     )

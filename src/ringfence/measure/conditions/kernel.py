@@ -49,7 +49,9 @@ def sysctl(subject: str, scene: Scene, level: Level) -> Condition:
     seen = scene.facts.host.kernel.settings.get(name)
     source = "/proc/sys/" + name.replace(".", "/")
     if seen is None:
-        return opened(Evidence(Grade.OBSERVED, source, "not in this kernel: forbids nothing"))
+        return opened(
+            Evidence(Grade.OBSERVED, source, f"this kernel has no {name}: forbids nothing")
+        )
     if seen.value is None or not re.fullmatch(r"-?\d+", seen.value):
         return unknown(source, seen.evidence.detail)
     value = int(seen.value)
