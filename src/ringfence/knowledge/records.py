@@ -26,7 +26,8 @@ class Mechanism(Entry, frozen=True, kw_only=True):
     `settings` maps a platform (podman, docker, systemd, kubernetes, host) to the exact words;
     `effort` (1 a flag, 2 a configuration, 3 a redesign) breaks ties in the plan; one that a
     person cannot simply turn on has `plan` false. `holds_admin` false: it binds the service's own
-    code, and means nothing to an attacker who has become admin of the zone.
+    code, and means nothing to an attacker who has become admin of the zone. `gradual`: it can be
+    there and still let through some of what it could close, like a wide filter: `partial` then.
     """
 
     group: str
@@ -37,6 +38,7 @@ class Mechanism(Entry, frozen=True, kw_only=True):
     effort: int = 2
     plan: bool = True
     holds_admin: bool = True
+    gradual: bool = False
     settings: dict[str, str] = {}
     attack: tuple[str, ...] = ()
     cwe: tuple[str, ...] = ()

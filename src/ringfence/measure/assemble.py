@@ -10,7 +10,7 @@ from ringfence.knowledge.records import Knowledge, Scale
 from ringfence.measure import plan as planning
 from ringfence.measure.mechanisms import describe, state_of, switched
 from ringfence.measure.needs import decide
-from ringfence.measure.openings import Openings, OpenVector, ShutVector, find
+from ringfence.measure.openings import Openings, OpenVector, find
 from ringfence.measure.sensitivity import order_of, sensitivity
 from ringfence.measure.surface import (
     View,
@@ -84,7 +84,7 @@ def measure(
         ),
         entry_points=deployment.entry_points,
         vectors=tuple(_vectors(openings, views, start, knowledge, asked.scale, deployment)),
-        closed=tuple(_closed(vector, deployment, knowledge) for vector in openings.shut),
+        closed=tuple(_closed(openings, deployment, knowledge)),
         scale=asked.scale.id,
         start=start,
         surface=surface(views, start, knowledge, asked.scale),
@@ -170,14 +170,17 @@ def _blockers(vector: OpenVector, deployment: Deployment, knowledge: Knowledge) 
     )
 
 
-def _closed(vector: ShutVector, deployment: Deployment, knowledge: Knowledge) -> ClosedVector:
-    held = tuple(
+def _closed(
+    openings: Openings, deployment: Deployment, knowledge: Knowledge
+) -> Iterable[ClosedVector]:
+    on = [
         mechanism.id
         for mechanism in knowledge.mechanisms.values()
-        if knowledge.closed_by[mechanism.id].intersection(vector.conditions)
-        and state_of(mechanism, deployment).state is Switch.ON
-    )
-    return ClosedVector(vector.id, vector.title, held, vector.evidence)
+        if state_of(mechanism, deployment, knowledge).state in (Switch.ON, Switch.PARTIAL)
+    ]
+    for vector in openings.shut:
+        held = (name for name in on if knowledge.closed_by[name].intersection(vector.conditions))
+        yield ClosedVector(vector.id, vector.title, tuple(held), vector.evidence)
 
 
 def _counts(

@@ -7,19 +7,31 @@ from collections.abc import Iterable
 import msgspec
 
 from ringfence.knowledge.records import Knowledge, Mechanism
+from ringfence.measure.openings import find
 from ringfence.model.deployment import Boundary, Condition, Deployment, MechanismState, Switch
 from ringfence.model.evidence import Evidence
 from ringfence.model.need import State
 from ringfence.model.position import Level
 
 
-def state_of(mechanism: Mechanism, deployment: Deployment) -> MechanismState:
+def state_of(mechanism: Mechanism, deployment: Deployment, knowledge: Knowledge) -> MechanismState:
     """The mechanism as it is here: on when all of its signs are closed for all whom it binds."""
     levels = (Level.USER, Level.ADMIN) if mechanism.holds_admin else (Level.USER,)
     found = [deployment.condition(sign, level) for sign in mechanism.signs for level in levels]
     states = {condition.state for condition in found}
     evidence = tuple(dict.fromkeys(item for condition in found for item in condition.evidence))
-    return MechanismState(mechanism.id, _switch(states), evidence[:4])
+    switch = _switch(states)
+    if switch is Switch.ON and mechanism.gradual and _leaves_open(mechanism, deployment, knowledge):
+        switch = Switch.PARTIAL
+    return MechanismState(mechanism.id, switch, evidence[:4])
+
+
+def _leaves_open(mechanism: Mechanism, deployment: Deployment, knowledge: Knowledge) -> bool:
+    """Whether some vector is open that the mechanism, done fully, would close."""
+    closes = knowledge.closed_by[mechanism.id]
+    return any(
+        closes.intersection(vector.conditions) for vector in find(deployment, knowledge).open
+    )
 
 
 def _switch(states: set[State]) -> Switch:
@@ -34,7 +46,7 @@ def describe(deployment: Deployment, knowledge: Knowledge) -> tuple[Boundary, ..
     """The deployment's boundaries, each with the state of every mechanism that holds it."""
     states: dict[str, list[MechanismState]] = {}
     for mechanism in knowledge.mechanisms.values():
-        states.setdefault(mechanism.boundary, []).append(state_of(mechanism, deployment))
+        states.setdefault(mechanism.boundary, []).append(state_of(mechanism, deployment, knowledge))
     return tuple(
         msgspec.structs.replace(line, mechanisms=tuple(states.get(line.kind, ())))
         for line in deployment.boundaries

@@ -131,7 +131,7 @@ def _candidates(deployment: Deployment, knowledge: Knowledge) -> list[Mechanism]
         for mechanism in knowledge.mechanisms.values()
         if mechanism.plan
         and mechanism.boundary in kinds
-        and state_of(mechanism, deployment).state is not Switch.ON
+        and state_of(mechanism, deployment, knowledge).state is not Switch.ON
         and knowledge.closed_by[mechanism.id] & needed
     ]
 
