@@ -53,7 +53,7 @@ def ringfence() -> None:
 def main() -> None:
     """Run the command line; every expected failure is one line on standard error."""
     try:
-        code = ringfence.main(standalone_mode=False)
+        code = ringfence.main(prog_name="ringfence", standalone_mode=False)
     except RingfenceError as error:
         _end(f"ringfence: {error.line()}", error.exit_code)
     except click.exceptions.Abort:

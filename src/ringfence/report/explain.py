@@ -156,14 +156,23 @@ def _references(entry: Entry) -> list[str]:
     return [*lines, *(f"  source: {source}" for source in entry.sources)]
 
 
-def _entry_vector(name: str, outcome: str, knowledge: Knowledge) -> str | None:
-    """`tcp:0.0.0.0:80.execution`: the entry vector of that kind."""
+def _entry_vector(name: str, outcome: str, knowledge: Knowledge) -> str:
+    """`tcp:0.0.0.0:80.execution`: the entry vector of that kind.
+
+    In a hand-written deployment an entry point's id is the author's own (`http.leak`): then its
+    `kind` decides, and the entries of every kind are shown.
+    """
     kind = name.partition(":")[0]
-    for entry in knowledge.vectors.values():
-        if entry.kind == "entry" and entry.outcome == outcome and entry.entry == kind:
-            point = name.removesuffix(f".{outcome}")
-            return f"{name}: {outcome} through the entry point {point}\n{_entry(entry, knowledge)}"
-    return None
+    found = [
+        entry
+        for entry in knowledge.vectors.values()
+        if entry.kind == "entry" and entry.outcome == outcome
+    ]
+    fitting = [entry for entry in found if entry.entry == kind]
+    heading = f"{name}: {outcome} through the entry point {name.removesuffix(f'.{outcome}')}"
+    if not fitting:
+        heading += "; which of these entries it is says the kind of the entry point"
+    return "\n".join([heading, *(_entry(entry, knowledge) for entry in fitting or found)])
 
 
 def _condition(name: str, knowledge: Knowledge) -> str:

@@ -1,0 +1,35 @@
+"""The command line as a test calls it: in this process, with everything that it printed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from unittest import mock
+
+import msgspec
+
+from ringfence.cli.main import main
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """Exit code, standard output and standard error of one command."""
+
+    code: int
+    out: str
+    err: str
+
+
+def ringfence(*words: object) -> Outcome:
+    """Run `ringfence WORDS`. An exception other than SystemExit is a traceback: it goes on up."""
+    out, err = io.StringIO(), io.StringIO()
+    code: object = None
+    with (
+        mock.patch("sys.argv", ["ringfence", *map(str, words)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    return Outcome(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())

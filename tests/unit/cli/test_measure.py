@@ -1,0 +1,178 @@
+"""`ringfence measure`: formats, limits, files to edit, bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.command import ringfence
+from tests.images import Entry, layer, oci_archive, oci_files, write_archive
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+SERVER = EXAMPLES / "1-general-purpose-server.toml"
+
+
+def test_the_terminal_says_in_ten_lines_where_it_is_worst_and_what_to_do_first() -> None:
+    done = ringfence("measure", SERVER)
+    assert done.code == 0
+    assert done.err == ""
+    first = done.out.splitlines()[:12]
+    assert "surface 16 from internet" in first[0]
+    assert any("worst" in line and "system:user to system:admin" in line for line in first)
+
+
+def test_json_is_one_document_with_the_published_names() -> None:
+    done = ringfence("measure", SERVER, "--format", "json")
+    document = json.loads(done.out)
+    assert document["schema"] == "ringfence.measurement/1"
+    assert document["surface"]["total"] == 16
+    assert document["zero_days_to_admin"] == {"system": 2, "machine": 2}
+    assert {"target", "deployment", "entry_points", "vectors", "profile", "blast_radius",
+            "evidence_coverage", "unseen", "plan", "counts"} <= set(document)  # fmt: skip
+
+
+def test_several_targets_are_several_measurements() -> None:
+    done = ringfence("measure", SERVER, EXAMPLES / "2-unikernel.toml", "--format", "json")
+    assert [item["surface"]["total"] for item in json.loads(done.out)] == [16, 101]
+
+
+def test_markdown_has_every_vector() -> None:
+    done = ringfence("measure", SERVER, "--format", "markdown")
+    assert "| `core-system-calls` |" in done.out
+    assert "| `http.leak` |" in done.out
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [("surface>15", 1), ("surface>16", 0), ("vectors>=3", 1), ("system<2", 0), ("system<=2", 1),
+     ("machine<3", 1)],
+)  # fmt: skip
+def test_limits_decide_the_exit_code(limit: str, code: int) -> None:
+    done = ringfence("measure", SERVER, "--fail-on", limit)
+    assert done.code == code
+    assert ("limit passed" in done.err) == bool(code)
+
+
+def test_a_limit_that_is_not_understood_stops_before_the_measurement() -> None:
+    done = ringfence("measure", SERVER, "--fail-on", "risk>3")
+    assert done.code == 2
+    assert done.out == ""
+    assert "'risk>3' is not understood" in done.err
+
+
+def test_the_other_scale_and_one_of_ones_own(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('id = "mine"\ndata = 2\nuser = 4\nadmin = 8\nadmin_alone = 8\ndiscount = 2\n')
+    done = ringfence("measure", SERVER, "--scale", mine, "--format", "json", "--no-plan")
+    assert json.loads(done.out)["surface"]["total"] == 2 + 4 + 8 / 2
+    done = ringfence("measure", SERVER, "--scale", "golden")
+    assert done.code == 2
+    assert "golden" in done.err
+
+
+def test_the_start_can_be_chosen() -> None:
+    done = ringfence("measure", SERVER, "--from", "supply-chain", "--format", "json", "--no-plan")
+    assert json.loads(done.out)["surface"]["total"] == 100
+    assert ringfence("measure", SERVER, "--from", "the moon").code == 2
+
+
+def test_as_file_gives_the_same_measurement_again(tmp_path: Path) -> None:
+    """Written out and read back, from an artefact that had to be placed and from a design."""
+    image = oci_archive(tmp_path / "image.tar", [layer([Entry("bin/sh", mode=0o755)])],
+                        {"ExposedPorts": {"80/tcp": {}}})  # fmt: skip
+    for target in (SERVER, image):
+        written = tmp_path / "again.toml"
+        assert ringfence("measure", target, "--as-file", "-o", written).code == 0
+        first = json.loads(ringfence("measure", target, "--format", "json", "--no-plan").out)
+        again = json.loads(ringfence("measure", written, "--format", "json", "--no-plan").out)
+        for key in ("surface", "profile", "zero_days_to_admin", "blast_radius"):
+            assert first[key] == again[key], (target, key)
+        assert [v["id"] for v in first["vectors"]] == [v["id"] for v in again["vectors"]]
+
+
+def test_a_mechanism_switched_in_the_file_changes_the_surface(tmp_path: Path) -> None:
+    image = oci_archive(tmp_path / "image.tar", [layer([Entry("bin/sh", mode=0o755)])])
+    text = ringfence("measure", image, "--as-file").out
+    before = 'id = "seccomp-default-deny", state = "partial"'
+    changed = text.replace(before, before.replace("partial", "on"))
+    assert changed != text
+    totals = []
+    for name, content in (("before.toml", text), ("after.toml", changed)):
+        (tmp_path / name).write_text(content)
+        done = ringfence("measure", tmp_path / name, "--format", "json", "--no-plan")
+        totals.append(json.loads(done.out)["surface"]["total"])
+    assert totals[1] < totals[0]
+
+
+def test_output_goes_to_the_file_and_nowhere_else(tmp_path: Path) -> None:
+    target = tmp_path / "report.md"
+    done = ringfence("measure", SERVER, "--format", "markdown", "-o", target)
+    assert (done.out, done.err) == ("", "")
+    assert target.read_text().startswith("# ")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    done = ringfence("measure", SERVER, "-o", tmp_path / "no" / "such" / "folder")
+    assert done.code == 2
+    assert "cannot be written" in done.err
+
+
+def test_all_that_was_read_can_be_kept(tmp_path: Path) -> None:
+    facts = tmp_path / "facts.json"
+    assert ringfence("measure", SERVER, "--facts", facts).code == 0
+    assert json.loads(facts.read_text())["target"]["kind"] == "declared"
+
+
+def bad_inputs(place: Path) -> dict[str, tuple[Path | str, str]]:
+    """Targets that cannot be measured, and what the one line must say."""
+    good = layer([Entry("etc/passwd", b"root:x:0:0\n" * 200)])
+    files = oci_files([good])
+    lists = dict(files)
+    row = json.loads(files["index.json"])["manifests"][0]
+    row["platform"] = {"architecture": "s390x", "os": "linux"}
+    lists["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [row]}).encode()
+    (place / "cut.tar").write_bytes(good[:1300])
+    (place / "noise.bin").write_bytes(bytes(range(256)) * 40)
+    (place / "broken.toml").write_text("name = ")
+    (place / "odd.toml").write_text('name = "x"\nzonez = []\n')
+    return {
+        "cut": (place / "cut.tar", "cut short"),
+        "noise": (place / "noise.bin", "is neither an image"),
+        "manifest list": (write_archive(place / "list.tar", lists), "only for s390x"),
+        "no such file": (place / "missing.tar", "there is no such file"),
+        "no such process": ("4194304", "4194304"),
+        "no such container": ("no-such-container", "no-such-container"),
+        "toml": (place / "broken.toml", "cannot be read as TOML"),
+        "unknown field": (place / "odd.toml", "zone"),
+    }
+
+
+CASES = ("cut", "noise", "manifest list", "no such file", "no such process", "no such container",
+         "toml", "unknown field")  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_one_line_and_exit_code_2(case: str, tmp_path: Path) -> None:
+    target, said = bad_inputs(tmp_path)[case]
+    done = ringfence("measure", target)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("ringfence: ")
+    assert done.err.count("\n") == 1
+    assert said in done.err
+
+
+def test_every_bad_case_is_tried(tmp_path: Path) -> None:
+    assert set(bad_inputs(tmp_path)) == set(CASES)
+
+
+def test_control_characters_of_a_hostile_name_never_reach_the_terminal(tmp_path: Path) -> None:
+    design = tmp_path / "x.toml"
+    design.write_text(SERVER.read_text().replace("general-purpose server", r"a\u001b[31mb\nc [b]"))
+    done = ringfence("measure", design)
+    assert done.code == 0
+    assert "\x1b" not in done.out
+    assert "[b]" in done.out

@@ -1,0 +1,136 @@
+"""`compare`, `explain`, `schema`, and what all commands share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ringfence.knowledge.loader import load
+from tests.command import ringfence
+
+ROOT = Path(__file__).parents[3]
+SERVER = ROOT / "examples" / "1-general-purpose-server.toml"
+
+
+def test_compare_places_the_service_into_every_deployment() -> None:
+    done = ringfence("compare", SERVER, "--format", "json", "--no-plan")
+    document = json.loads(done.out)
+    names = [item["deployment"]["name"] for item in document["measurements"]]
+    assert names == ["general-purpose server", *load().templates]
+    assert sorted(document["order"]) == sorted(names)
+    assert set(document["sensitivity"]["orders"]) == {"classic", "assets"}
+
+
+def test_compare_with_some_deployments_alone() -> None:
+    done = ringfence("compare", SERVER, "--as", "unikernel", "--as", "vm", "--format", "markdown")
+    assert "in 3 deployments" in done.out
+    assert "| unikernel |" in done.out
+    assert "gvisor" not in done.out
+
+
+def test_compare_refuses_a_deployment_that_it_does_not_know() -> None:
+    done = ringfence("compare", SERVER, "--as", "mainframe")
+    assert done.code == 2
+    assert "no deployment 'mainframe'" in done.err
+
+
+def test_what_was_stated_stays_and_what_a_template_supplies_is_assumed() -> None:
+    done = ringfence("compare", SERVER, "--as", "unikernel", "--format", "json", "--no-plan")
+    placed = json.loads(done.out)["measurements"][1]
+    leak = next(item for item in placed["vectors"] if item["id"] == "http.leak")
+    execution = next(item for item in placed["vectors"] if item["id"] == "http.execution")
+    assert {item["grade"] for item in leak["evidence"]} == {"declared"}
+    assert "assumed" in {item["grade"] for item in execution["evidence"]}
+    assert execution["gives"] == {"zone": "system", "level": "admin"}
+
+
+@pytest.mark.parametrize("target", sorted((ROOT / "examples").glob("*.toml")), ids=lambda p: p.stem)
+def test_every_id_that_a_report_prints_is_explained(target: Path) -> None:
+    document = json.loads(ringfence("measure", target, "--format", "json").out)
+    names = {item["id"] for item in (*document["vectors"], *document["closed"])}
+    for boundary in document["deployment"]["boundaries"]:
+        names |= {item["id"] for item in boundary["mechanisms"]}
+    names |= {item["mechanism"] for item in document["plan"]}
+    names |= {name for item in document["vectors"] for name in item["needs"]["conditions"]}
+    names |= {name for item in document["vectors"] for name in item["blocked_by"]}
+    names |= {document["scale"], document["start"]}
+    names |= {word for who in document["surface"]["by_attacker"] for word in who.split("/")}
+    done = ringfence("explain", *sorted(names))
+    assert done.code == 0, done.err
+    assert len(done.out) > 40 * len(names)
+
+
+def test_every_entry_of_the_knowledge_base_is_explained() -> None:
+    listed = ringfence("explain").out.split()
+    assert set(load().mechanisms) | set(load().families) | set(load().templates) <= set(listed)
+    assert ringfence("explain", *listed).code == 0
+
+
+def test_explain_leads_to_the_entry_and_its_source() -> None:
+    done = ringfence("explain", "io-uring")
+    assert "families/async.toml" in done.out
+    assert "syscall:io_uring_setup" in done.out
+    assert "https://" in done.out
+
+
+def test_explain_helps_with_a_slip() -> None:
+    done = ringfence("explain", "io_uring")
+    assert done.code == 2
+    assert "did you mean io-uring" in done.err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["measure", "--help"], ["compare", "-h"]])
+def test_help_is_fine(words: list[str]) -> None:
+    done = ringfence(*words)
+    assert done.code == 0
+    assert "Usage: ringfence" in done.out
+
+
+def test_wrong_usage_is_one_line_and_exit_code_2() -> None:
+    for words in (["measure"], ["fly"], ["measure", "--kind", "cake", "x"], ["compare", "--as"]):
+        done = ringfence(*words)
+        assert done.code == 2, words
+        assert done.err.count("\n") == 1, done.err
+        assert done.out == ""
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ringfence", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def test_as_a_module_and_without_colour_where_there_is_no_terminal() -> None:
+    done = run("measure", str(SERVER), "--no-plan", TERM="xterm-256color")
+    assert done.returncode == 0
+    assert "\x1b[" not in done.stdout
+
+
+def test_a_reader_who_leaves_early_is_no_error() -> None:
+    command = f"{sys.executable} -m ringfence explain | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout.strip()
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom unittest import mock\nfrom ringfence.cli.main import main\n"
+        "with mock.patch('sys.argv', ['ringfence', '--help']):\n"
+        "    try: main()\n"
+        "    except SystemExit: pass\n"
+        "heavy = {'msgspec', 'rich', 'highspy', 'numpy', 'zstandard'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

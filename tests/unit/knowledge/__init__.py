@@ -1,0 +1,1 @@
+"""The knowledge base: what it holds, and what the loader refuses."""

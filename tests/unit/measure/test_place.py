@@ -1,0 +1,125 @@
+"""Placing a service: what is its own stays, what encloses it is replaced, what is lost is said."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from ringfence.knowledge.loader import load
+from ringfence.measure.openings import landing
+from ringfence.measure.place import place
+from ringfence.model.deployment import (
+    Boundary,
+    BoundaryKind,
+    Condition,
+    Deployment,
+    EntryPoint,
+    Handler,
+    Reach,
+    Zone,
+)
+from ringfence.model.evidence import Evidence, Grade
+from ringfence.model.need import State
+from ringfence.model.position import Level, Position
+
+KNOWLEDGE = load()
+SEEN = Evidence(Grade.OBSERVED, "/proc/1/status")
+
+
+def said(state: State, grade: Grade = Grade.OBSERVED) -> Condition:
+    return Condition(state, (Evidence(grade, "test"),))
+
+
+def service(level: Level = Level.USER, **conditions: Condition) -> Deployment:
+    """A server whose worker handles the bytes and whose master is root."""
+    point = EntryPoint("tcp:80", "tcp", Reach.INTERNET, Handler(level, SEEN, "web"), (SEEN,))
+    states = {
+        "process:root-user": said(State.OPEN),
+        "process:root-id": said(State.CLOSED),
+        "process:effective-capabilities": said(State.OPEN),
+        "process:privileged-parent": said(State.OPEN),
+        **{name.replace("__", ":").replace("_", "-"): state for name, state in conditions.items()},
+    }
+    return Deployment(
+        name="web",
+        zones=(Zone("system"),),
+        kernel_zone="system",
+        ring=3,
+        boundaries=(Boundary(BoundaryKind.PROCESS, "system"),),
+        entry_points=(point,),
+        conditions=states,
+        admin_conditions={},
+        default=said(State.UNKNOWN),
+    )
+
+
+def placed(template: str, item: Deployment) -> Deployment:
+    return place(item, KNOWLEDGE.templates[template], KNOWLEDGE)
+
+
+@pytest.mark.parametrize("template", ["server", "vm", "container-default"])
+def test_separation_is_kept_where_it_can_be_carried(template: str) -> None:
+    result = placed(template, service())
+    assert result.condition("process:privileged-parent", Level.USER).state is State.OPEN
+    assert landing(result.entry_points[0], result).level is Level.USER
+    assert not any("separation" in note and "lost" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("template", ["unikernel", "osv", "solo5-hvt"])
+def test_separation_is_lost_in_ring_0_and_the_report_says_so(template: str) -> None:
+    result = placed(template, service())
+    assert landing(result.entry_points[0], result) == Position("system", Level.ADMIN)
+    assert any("separation between processes is lost" in note for note in result.notes)
+
+
+def test_a_service_without_separation_loses_none() -> None:
+    alone = service(process__privileged_parent=said(State.CLOSED))
+    assert not any("is lost" in note for note in placed("unikernel", alone).notes)
+
+
+def test_measured_facts_win_where_the_template_keeps_them() -> None:
+    for state in (State.OPEN, State.CLOSED):
+        result = placed("server", service(file__setuid=said(state)))
+        assert result.conditions["file:setuid"] == said(state)
+
+
+def test_what_was_only_assumed_does_not_win() -> None:
+    result = placed("server", service(file__setuid=said(State.CLOSED, Grade.ASSUMED)))
+    assert result.conditions["file:setuid"].state is State.OPEN
+
+
+def test_whatever_a_template_supplies_is_assumed_and_names_the_template() -> None:
+    result = placed("container-default", service())
+    own = set(service().conditions)
+    for name, condition in result.conditions.items():
+        if name not in own:
+            assert {item.grade for item in condition.evidence} == {Grade.ASSUMED}, name
+            assert all("container-default" in item.source for item in condition.evidence)
+
+
+def test_entry_points_and_their_reach_stay() -> None:
+    item = service()
+    for template in KNOWLEDGE.templates:
+        result = placed(template, item)
+        assert [point.id for point in result.entry_points] == ["tcp:80"]
+        assert result.entry_points[0].evidence == item.entry_points[0].evidence
+
+
+def test_a_root_service_stays_root_where_the_deployment_lets_it() -> None:
+    root = service(Level.ADMIN)
+    assert landing(placed("server", root).entry_points[0], placed("server", root)).level is (
+        Level.ADMIN
+    )
+    minimal = placed("container-minimal", root)
+    assert landing(minimal.entry_points[0], minimal).level is Level.USER
+
+
+def test_root_without_capabilities_in_a_container_lands_on_the_user() -> None:
+    root = service(Level.ADMIN)
+    contained = msgspec.structs.replace(
+        root,
+        zones=(Zone("container"), Zone("machine")),
+        kernel_zone="machine",
+        conditions={**root.conditions, "process:effective-capabilities": said(State.CLOSED)},
+    )
+    assert landing(contained.entry_points[0], contained).level is Level.USER

@@ -1,0 +1,1 @@
+"""Reports: nothing lost, nothing computed, nothing dangerous printed."""
