@@ -9,6 +9,8 @@ import signal
 import struct
 from collections.abc import Callable, Iterator
 
+from ringfence.collect.seccomp.tables import AUDIT_ARCH, native
+
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, MODE_FILTER = 38, 22, 2
 LOAD_NUMBER, JUMP_EQUAL, RETURN = 0x20, 0x15, 0x06
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
@@ -23,6 +25,19 @@ def refusing(number: int, errno: int = 1) -> list[Instruction]:
         (JUMP_EQUAL, 0, 1, number),
         (RETURN, 0, 0, ERRNO | errno),
         (RETURN, 0, 0, ALLOW),
+    ]
+
+
+def native_refusing(*numbers: int, errno: int = 1) -> list[Instruction]:
+    """The same for several calls, and for everything that is no native call."""
+    checks = [(JUMP_EQUAL, len(numbers) - index, 0, number) for index, number in enumerate(numbers)]
+    return [
+        (LOAD_NUMBER, 0, 0, 4),
+        (JUMP_EQUAL, 0, len(numbers) + 2, AUDIT_ARCH[native()]),
+        (LOAD_NUMBER, 0, 0, 0),
+        *checks,
+        (RETURN, 0, 0, ALLOW),
+        (RETURN, 0, 0, ERRNO | errno),
     ]
 
 

@@ -14,12 +14,15 @@ class CallVerdict(msgspec.Struct, frozen=True):
     `actions` holds every action that some choice of arguments can get, most permissive first:
     `allow`, `log`, `trace`, `notify`, `errno`, `trap`, `kill-thread`, `kill-process`. More than
     one means that it depends on the arguments, whose indexes (0 to 5) are in `arguments`.
-    `errno` is the errno of the refusal where it is the same for all of them.
+    `errno` is the errno of the refusal where it is the same for all of them. `through` names
+    other architectures as which the call passes although it is refused natively: an attacker
+    writes the instruction himself.
     """
 
     actions: tuple[str, ...]
     errno: int | None = None
     arguments: tuple[int, ...] = ()
+    through: tuple[str, ...] = ()
 
 
 class Seccomp(msgspec.Struct, frozen=True):

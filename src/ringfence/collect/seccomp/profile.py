@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from ringfence.collect.seccomp.bpf import Outcome, Outcomes
-from ringfence.collect.seccomp.question import parse
-from ringfence.collect.seccomp.tables import native_calls
+from ringfence.collect.seccomp.question import Question, parse
+from ringfence.collect.seccomp.tables import FOREIGN, MULTIPLEXED, native, native_calls
 from ringfence.collect.seccomp.verdicts import NO_SUCH_CALL, verdict
 from ringfence.errors import InputError
 from ringfence.model.evidence import Evidence
@@ -31,6 +31,7 @@ ACTIONS = {
     "SCMP_ACT_KILL_THREAD": "kill-thread",
     "SCMP_ACT_KILL_PROCESS": "kill-process",
 }
+SCMP_ARCH = {"i386": "SCMP_ARCH_X86"}
 EPERM = 1
 _64 = (1 << 64) - 1
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "x86": "i386"}
@@ -63,12 +64,27 @@ class Rule(msgspec.Struct, frozen=True):
     excludes: Conditions | None = None
 
 
+class ArchitectureMap(msgspec.Struct, frozen=True):
+    """Docker's: an architecture and those that are allowed beside it."""
+
+    subArchitectures: tuple[str, ...] = ()  # noqa: N815 - the specification's name
+
+
 class Profile(msgspec.Struct, frozen=True):
     """The parts of a profile that decide about calls."""
 
     defaultAction: str  # noqa: N815 - the specification's name
     defaultErrnoRet: int | None = None  # noqa: N815 - the specification's name
     syscalls: tuple[Rule, ...] | None = ()
+    architectures: tuple[str, ...] | None = ()
+    archMap: tuple[ArchitectureMap, ...] | None = ()  # noqa: N815 - the specification's name
+
+    def foreign(self) -> tuple[str, ...]:
+        """Other architectures of this machine whose calls the profile decides about, too."""
+        named = set(self.architectures or ())
+        for entry in self.archMap or ():
+            named.update(entry.subArchitectures)
+        return tuple(name for name in FOREIGN.get(native(), ()) if SCMP_ARCH[name] in named)
 
 
 def from_profile(
@@ -93,7 +109,8 @@ def from_profile(
         filters=1,
         evidence=evidence,
         calls=calls,
-        asked={text: _answer(text, by_name, default) for text in questions},
+        asked={text: _answer(text, by_name, default, profile.foreign()) for text in questions},
+        foreign=profile.foreign(),
     )
 
 
@@ -140,8 +157,37 @@ def _outcome(action: str, number: int | None, source: str) -> Outcome:
     return Outcome(name, EPERM if number is None else number)
 
 
-def _answer(text: str, by_name: dict[str, tuple[Decided, ...]], default: Outcome) -> CallVerdict:
+def _answer(
+    text: str,
+    by_name: dict[str, tuple[Decided, ...]],
+    default: Outcome,
+    foreign: tuple[str, ...],
+) -> CallVerdict:
     question = parse(text)
+    found = _native(question, by_name, default)
+    if {"allow", "log"}.intersection(found.actions):
+        return found
+    through = (name for name in foreign if _as_foreign(question, name, by_name, default))
+    return msgspec.structs.replace(found, through=tuple(through))
+
+
+def _as_foreign(
+    question: Question,
+    architecture: str,
+    by_name: dict[str, tuple[Decided, ...]],
+    default: Outcome,
+) -> bool:
+    """Whether a call that is refused by its name passes through the one that multiplexes it."""
+    carrier, selector = MULTIPLEXED[architecture].get(question.call, ("", 0))
+    if not carrier:
+        return False
+    found = _outcomes(by_name.get(carrier, ()), {0: selector}, default)
+    return any(item.action in ("allow", "log") for item in found.outcomes)
+
+
+def _native(
+    question: Question, by_name: dict[str, tuple[Decided, ...]], default: Outcome
+) -> CallVerdict:
     if question.call not in native_calls():
         return NO_SUCH_CALL
     rules = by_name.get(question.call, ())

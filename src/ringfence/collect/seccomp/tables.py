@@ -16,6 +16,19 @@ X32_BIT = 0x40000000
 FOREIGN = {"x86_64": ("i386",)}
 """Other architectures whose calls a process of this one can make."""
 
+MULTIPLEXED = {
+    "i386": {
+        "socket": ("socketcall", 1),
+        "setsockopt": ("socketcall", 14),
+        "semget": ("ipc", 2),
+        "msgget": ("ipc", 13),
+        "shmget": ("ipc", 23),
+    }
+}
+"""Calls that an architecture can also make through another one, and the first argument that
+selects them; what socketcall(2) hands on lies in memory, where no filter looks
+(include/uapi/linux/net.h, ipc.h)."""
+
 
 def native() -> str:
     """The architecture of this machine, x86_64 where it is none that is known here."""

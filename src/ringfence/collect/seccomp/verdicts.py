@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from ringfence.collect.seccomp.bpf import (
     ARGUMENTS,
     SEVERITY,
     Call,
-    Outcome,
     Outcomes,
     combine,
     run,
 )
 from ringfence.collect.seccomp.question import Question, parse
-from ringfence.collect.seccomp.tables import AUDIT_ARCH, FOREIGN, X32_BIT, calls_of, native
+from ringfence.collect.seccomp.tables import (
+    AUDIT_ARCH,
+    FOREIGN,
+    MULTIPLEXED,
+    X32_BIT,
+    calls_of,
+    native,
+)
 from ringfence.model.process import CallVerdict
 
 PROBE_OF_FOREIGN = ("getpid", "execve", "openat")
 """Calls whose passing shows that an architecture is let through at all."""
 
+_PASSES = frozenset({"allow", "log"})
 NO_SUCH_CALL = CallVerdict(("errno",), 38)
 
 
@@ -33,11 +42,7 @@ def table(programs: Sequence[bytes]) -> dict[str, CallVerdict]:
 
 
 def answers(programs: Sequence[bytes], questions: Sequence[str]) -> dict[str, CallVerdict]:
-    """One verdict for each question, over the native and every foreign architecture.
-
-    A call that is refused natively but passes as i386 or x32 is open to an attacker, who writes
-    the instruction himself; so the outcomes are united.
-    """
+    """One verdict for each question, with the foreign architectures that get round a refusal."""
     return {text: _answer(programs, parse(text)) for text in questions}
 
 
@@ -68,22 +73,37 @@ def verdict(result: Outcomes) -> CallVerdict:
 
 
 def _answer(programs: Sequence[bytes], question: Question) -> CallVerdict:
-    outcomes: set[Outcome] = set()
-    arguments: set[int] = set()
-    asked = False
-    for name in (native(), *FOREIGN.get(native(), ())):
-        number = calls_of(name).get(question.call)
-        if number is None:
-            continue
-        asked = True
-        for fixed in question.tries:
-            result = _stacked(programs, Call(number, AUDIT_ARCH[name], words(fixed)))
-            if name == native() or _allows(result):
-                outcomes |= result.outcomes
-                arguments |= result.arguments
-    if not asked:
-        return NO_SUCH_CALL
-    return verdict(Outcomes(frozenset(outcomes), frozenset(arguments)))
+    number = calls_of(native()).get(question.call)
+    found = NO_SUCH_CALL if number is None else _native(programs, number, question)
+    if _PASSES.intersection(found.actions):
+        return found
+    through = (name for name in FOREIGN.get(native(), ()) if _as_foreign(programs, name, question))
+    return msgspec.structs.replace(found, through=tuple(through))
+
+
+def _native(programs: Sequence[bytes], number: int, question: Question) -> CallVerdict:
+    results = [
+        _stacked(programs, Call(number, AUDIT_ARCH[native()], words(fixed)))
+        for fixed in question.tries
+    ]
+    return verdict(
+        Outcomes(
+            frozenset(item for result in results for item in result.outcomes),
+            frozenset(index for result in results for index in result.arguments),
+        )
+    )
+
+
+def _as_foreign(programs: Sequence[bytes], architecture: str, question: Question) -> bool:
+    """Whether the call passes as one of another architecture, by itself or multiplexed."""
+    arch, calls = AUDIT_ARCH[architecture], calls_of(architecture)
+    tries = []
+    if question.call in calls:
+        tries += [Call(calls[question.call], arch, words(fixed)) for fixed in question.tries]
+    if question.call in MULTIPLEXED.get(architecture, {}):
+        carrier, selector = MULTIPLEXED[architecture][question.call]
+        tries.append(Call(calls[carrier], arch, words(((0, selector),))))
+    return any(_allows(_stacked(programs, call)) for call in tries)
 
 
 def words(fixed: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
@@ -100,7 +120,7 @@ def _stacked(programs: Sequence[bytes], call: Call) -> Outcomes:
 
 
 def _allows(result: Outcomes) -> bool:
-    return any(item.action in ("allow", "log") for item in result.outcomes)
+    return any(item.action in _PASSES for item in result.outcomes)
 
 
 def _passes(programs: Sequence[bytes], architecture: str, call: str) -> bool:

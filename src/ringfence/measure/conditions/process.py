@@ -29,10 +29,10 @@ HANDED_ON = frozenset({"notify", "trace"})
 
 def syscall(subject: str, scene: Scene, level: Level) -> Condition:
     """Whether the seccomp filters let a call through, for some choice of its other arguments."""
-    return over(scene, level, f"syscall:{subject}", lambda place: _call(subject, place))
+    return over(scene, level, f"syscall:{subject}", lambda place: _call(subject, place, scene))
 
 
-def _call(subject: str, place: Foothold) -> Condition:
+def _call(subject: str, place: Foothold, scene: Scene) -> Condition:
     seen = place.process.seccomp
     filters = seen.value
     if filters is None:
@@ -47,9 +47,23 @@ def _call(subject: str, place: Foothold) -> Condition:
     evidence = noted(filters.evidence, f"{subject}: {in_words(verdict)}")
     if PASSES & set(verdict.actions):
         return opened(evidence)
+    if verdict.through:
+        return _as_foreign(verdict, evidence, scene)
     if HANDED_ON & set(verdict.actions):
         return unknown(evidence.source, f"{evidence.detail}: another process decides")
     return closed(evidence)
+
+
+def _as_foreign(verdict: CallVerdict, evidence: Evidence, scene: Scene) -> Condition:
+    """Refused natively, let through as another architecture: as far as the kernel runs that."""
+    host = scene.facts.host
+    runs = host.kernel.features.get("ia32-emulation") if host is not None else None
+    detail = f"{evidence.detail}, but let through as {', '.join(verdict.through)}"
+    if runs is None or runs.value is None:
+        return unknown(evidence.source, detail)
+    if not runs.value:
+        return closed(noted(evidence, f"{detail}, which this kernel does not run"))
+    return opened(noted(evidence, detail))
 
 
 def in_words(verdict: CallVerdict) -> str:
