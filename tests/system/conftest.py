@@ -35,7 +35,7 @@ def program(name: str) -> str:
 
 @pytest.fixture(scope="session")
 def rootfs_tar() -> Path:
-    """The Debian root file system with nginx-light of shared/design/facts.md, made once."""
+    """A Debian root file system with nginx-light, made once."""
     program("mmdebstrap")
     tar = CACHE / "nginx.tar"
     if not tar.exists():

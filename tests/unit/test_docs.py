@@ -1,0 +1,55 @@
+"""The documentation holds what it says: examples run, links lead somewhere, names exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ringfence.cli.main import COMMANDS
+from tests.command import ringfence
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_that_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_example_of_a_hand_written_deployment_is_measured(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "declared.md").read_text()
+    example = text.partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "shop.toml").write_text(example)
+    done = ringfence("measure", tmp_path / "shop.toml")
+    assert done.code == 0, done.err
+    assert "known" in done.out
+
+
+def test_the_scale_of_the_page_is_a_scale(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    (tmp_path / "mine.toml").write_text(text.partition("```toml\n")[2].partition("```")[0])
+    example = ROOT / "examples" / "1-general-purpose-server.toml"
+    done = ringfence("measure", example, "--scale", tmp_path / "mine.toml")
+    assert done.code == 0, done.err
+
+
+def test_every_command_and_option_is_documented() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+    for name in COMMANDS:
+        assert f"ringfence {name}" in page
+        for option in re.findall(r"--[a-z-]+", ringfence(name, "--help").out):
+            assert option in page or option == "--help", option
+
+
+def test_commands_of_the_readme_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"^make (\w+)|`make (\w+)`", text, re.MULTILINE)):
+        assert re.search(rf"^{''.join(target)}:", makefile, re.MULTILINE), target
+    for name in re.findall(r"^ringfence (\w+)", text, re.MULTILINE):
+        assert name in COMMANDS
