@@ -53,6 +53,7 @@ services)
     need readelf binutils
     need strace strace
     need ss iproute2
+    need nft nftables
     [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
     install
     ;;

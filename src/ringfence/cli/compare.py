@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ringfence.cli.options import colour, deliver, measuring, width
+from ringfence.cli.progress import progress
 
 
 @click.command("compare")
@@ -49,7 +50,10 @@ def command(
     knowledge = load()
     asked = Asked(chosen_scale(scale, knowledge), checked_start(start, knowledge), plan=not no_plan)
     passed(fail_on, ())
-    result = compare(placements(targets, places, kind or "", knowledge), knowledge, asked)
+    with progress("reading"):
+        placed = placements(targets, places, kind or "", knowledge)
+    with progress("comparing"):
+        result = compare(placed, knowledge, asked)
     if form == "json":
         from ringfence.report import json_format
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ringfence.cli.options import colour, deliver, measuring, width
+from ringfence.cli.progress import progress
 
 
 @click.command("measure")
@@ -47,7 +48,8 @@ def command(
     knowledge = load()
     asked = Asked(chosen_scale(scale, knowledge), checked_start(start, knowledge), plan=not no_plan)
     passed(fail_on, ())
-    read = [collect(target, knowledge, kind or "") for target in targets]
+    with progress("reading"):
+        read = [collect(target, knowledge, kind or "") for target in targets]
     placed = [(item.target, deployment_of(item, knowledge)) for item in read]
     if facts is not None:
         _write_facts(read, facts)
@@ -58,7 +60,8 @@ def command(
         text = "".join(written(item, describe(item, knowledge)) for _, item in placed[:1])
         deliver(text, output)
         return
-    results = tuple(measure(target, item, knowledge, asked) for target, item in placed)
+    with progress("measuring"):
+        results = tuple(measure(target, item, knowledge, asked) for target, item in placed)
     deliver(_rendered(results, form, output), output)
     lines = passed(fail_on, results)
     for line in lines:

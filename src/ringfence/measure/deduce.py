@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from ringfence.knowledge.records import Knowledge
 from ringfence.measure.conditions.registry import decide_condition
-from ringfence.measure.conditions.scene import Scene, is_admin, namespace_shared, scene
+from ringfence.measure.conditions.scene import Scene, is_admin, scene
+from ringfence.measure.reach import reach
 from ringfence.model.deployment import (
     Asset,
     AssetKind,
@@ -132,12 +131,12 @@ def entry_points(facts: Facts) -> tuple[tuple[EntryPoint, ...], tuple[Unseen, ..
 
 
 def _listening(item: Listener, by_pid: dict[int | None, Process], facts: Facts) -> EntryPoint:
-    reach, why = _reach(item, by_pid, facts)
+    distance, why = reach(item, by_pid, facts)
     place = item.path or (f"{_bracketed(item.address)}:{item.port}" if item.port else item.address)
     return EntryPoint(
         id=f"{item.kind}:{place}" if place else f"{item.kind}:{item.inode}",
         kind=item.kind,
-        reach=reach,
+        reach=distance,
         handler=_handler(item, by_pid, facts),
         evidence=(item.evidence, why),
         address=item.path or item.address,
@@ -174,48 +173,6 @@ def _handler(item: Listener, by_pid: dict[int | None, Process], facts: Facts) ->
 
 def _level(process: Process, facts: Facts) -> Level:
     return Level.USER if is_admin(process, facts.container) is False else Level.ADMIN
-
-
-def _reach(
-    item: Listener, by_pid: dict[int | None, Process], facts: Facts
-) -> tuple[Reach, Evidence]:
-    """How far away an attacker can stand and still reach the socket."""
-    if item.kind == "unix":
-        return _unix_reach(item)
-    holder = next((by_pid[pid] for pid in item.holders if pid in by_pid), None)
-    try:
-        address = ipaddress.ip_address(item.address)
-    except ValueError:
-        seen = Evidence(Grade.ASSUMED, item.evidence.source, "every sender on the network")
-        return Reach.ADJACENT, seen
-    if address.is_loopback:
-        return _loopback_reach(item, holder)
-    if not address.is_unspecified and (address.is_private or address.is_link_local):
-        detail = f"bound to the private address {item.address}"
-        return Reach.ADJACENT, Evidence(Grade.OBSERVED, item.evidence.source, detail)
-    if item.exposed is False:
-        detail = "its network namespace has only loopback: publishing the port is assumed"
-        return Reach.INTERNET, Evidence(Grade.ASSUMED, item.evidence.source, detail)
-    detail = f"bound to {item.address}"
-    return Reach.INTERNET, Evidence(Grade.OBSERVED, item.evidence.source, detail)
-
-
-def _loopback_reach(item: Listener, holder: Process | None) -> tuple[Reach, Evidence]:
-    shared = namespace_shared(holder, "net") if holder is not None else None
-    if shared is not None and shared.value is False and not item.namespace_shared:
-        detail = "loopback of a network namespace that no other process is in"
-        return Reach.INSIDE, Evidence(Grade.OBSERVED, shared.evidence.source, detail)
-    detail = "bound to loopback: whoever is in the same network namespace"
-    return Reach.NEIGHBOUR, Evidence(Grade.OBSERVED, item.evidence.source, detail)
-
-
-def _unix_reach(item: Listener) -> tuple[Reach, Evidence]:
-    if item.mode is None:
-        detail = "an abstract Unix socket: whoever is in the same network namespace"
-        return Reach.LOCAL, Evidence(Grade.OBSERVED, item.evidence.source, detail)
-    who = "everybody" if item.mode & 0o002 else f"uid {item.uid} and gid {item.gid}"
-    detail = f"mode {item.mode & 0o7777:04o}: {who} may connect"
-    return Reach.LOCAL, Evidence(Grade.OBSERVED, item.path, detail)
 
 
 def _declared_port(port: str, facts: Facts) -> EntryPoint:

@@ -54,8 +54,40 @@ class Account(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Acceptance(msgspec.Struct, frozen=True):
+    """Ports that a chain lets in: `protocol` is `tcp`, `udp` or '' for any, `low` to `high`
+    inclusive, `everyone` False where an address or an interface is asked for as well."""
+
+    protocol: str
+    low: int
+    high: int
+    everyone: bool
+
+
+class InputChain(msgspec.Struct, frozen=True):
+    """A base chain on the input hook that refuses what it does not name.
+
+    `families` are `ip` and `ip6`; `followed` is False where rules hand on to other chains, which
+    may accept anything.
+    """
+
+    name: str
+    families: tuple[str, ...]
+    accepted: tuple[Acceptance, ...]
+    followed: bool
+
+
+class Firewall(msgspec.Struct, frozen=True):
+    """The refusing input chains of one network namespace; a packet must pass all of them."""
+
+    chains: tuple[InputChain, ...]
+
+
 class Host(msgspec.Struct, frozen=True):
-    """What surrounds every workload of this host."""
+    """What surrounds every workload of this host.
+
+    `firewall` is that of the network namespace with the inode `network`, in which Ringfence runs.
+    """
 
     kernel: Kernel
     machine: Machine
@@ -63,4 +95,6 @@ class Host(msgspec.Struct, frozen=True):
     accounts: tuple[Account, ...]
     services: tuple[str, ...]
     mounts: tuple[Mount, ...] = ()
+    firewall: Seen[Firewall] | None = None
+    network: int | None = None
     unseen: tuple[Unseen, ...] = ()

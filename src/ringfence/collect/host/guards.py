@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ringfence.collect.host.ask import asked
 from ringfence.collect.process import procfs
 from ringfence.model.evidence import Evidence, Grade, Seen
 from ringfence.model.kernel import Guard
-
-PATIENCE = 5.0
-"""Seconds that a tool may take to answer."""
 
 
 def guards() -> tuple[Guard, ...]:
@@ -92,7 +88,7 @@ def _firewall(hook: str) -> Callable[[Running], Seen[bool]]:
     """Default-deny: a base chain of nftables or iptables on the hook whose policy is drop."""
 
     def read(running: Running) -> Seen[bool]:
-        answer = _asked(["nft", "-j", "list", "chains"])
+        answer = asked(["nft", "-j", "list", "chains"])
         if isinstance(answer, Evidence):
             return _without_nft(answer)
         for item in _chains(answer):
@@ -127,22 +123,8 @@ def _chains(answer: str) -> list[dict[str, Any]]:
     return [row["chain"] for row in rows if isinstance(row, dict) and "chain" in row]
 
 
-def _asked(command: list[str]) -> str | Evidence:
-    """The output of a tool, or the evidence of why there is none."""
-    if shutil.which(command[0]) is None:
-        detail = f"install {command[0]} to see this"
-        return Evidence(Grade.ASSUMED, command[0], detail)
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return Evidence(Grade.ASSUMED, command[0], "did not answer")
-    if done.returncode != 0:
-        return Evidence(Grade.ASSUMED, command[0], "refused: run as root to see this")
-    return done.stdout.decode("utf-8", "replace")
-
-
 def _audit_immutable(running: Running) -> Seen[bool]:
-    answer = _asked(["auditctl", "-s"])
+    answer = asked(["auditctl", "-s"])
     if isinstance(answer, Evidence):
         if "auditd" not in running:
             detail = "auditd does not run"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ringfence.collect.host.accounts import accounts
+from ringfence.collect.host.firewall import firewall
 from ringfence.collect.host.guards import guards
 from ringfence.collect.host.kernel import kernel
 from ringfence.collect.host.machine import machine
 from ringfence.collect.process import procfs
 from ringfence.collect.process.mounts import mounts
+from ringfence.collect.process.namespaces import inode_of
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.kernel import Host
 
@@ -22,6 +24,8 @@ def read_host(knowledge: Knowledge, workload: list[int]) -> Host:
         accounts=found,
         services=other_services(set(workload)),
         mounts=mounts("self").value or (),
+        firewall=firewall(),
+        network=inode_of("self", "net"),
         unseen=unseen,
     )
 

@@ -1,0 +1,1 @@
+"""Collectors: what they read, and what they refuse."""

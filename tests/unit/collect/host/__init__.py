@@ -1,0 +1,1 @@
+"""Facts of the host that can be read from text alone."""
