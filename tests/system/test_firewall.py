@@ -45,9 +45,12 @@ def space() -> Iterator[str]:
     program("nft")
     subprocess.run([ip, "netns", "add", name], check=True)
     try:
-        for words in (("link", "set", "lo", "up"), ("link", "add", "d0", "type", "veth", "peer", "d1"),
-                      ("link", "set", "d0", "up")):  # fmt: skip
-            subprocess.run([ip, "-n", name, *words], check=True)
+        for words in (
+            "link set lo up",
+            "link add d0 type veth peer d1",
+            "link set d0 up",
+        ):
+            subprocess.run([ip, "-n", name, *words.split()], check=True)
         yield name
     finally:
         subprocess.run([ip, "netns", "delete", name], check=True)
