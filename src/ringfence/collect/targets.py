@@ -67,7 +67,7 @@ def _image(target: str, knowledge: Knowledge) -> Facts:
         tree=reading.tree,
         config=reading.config,
         container=True,
-        unseen=reading.tree.unseen,
+        unseen=(*reading.tree.unseen, *reading.unseen),
     )
 
 
@@ -77,6 +77,8 @@ def _rootfs(target: str, knowledge: Knowledge) -> Facts:
 
     path = Path(target)
     tree = read_directory(path) if path.is_dir() else read_tar(path)
+    if tree.counts.files == 0:
+        raise InputError("holds no files", where=target, remedy="is it the right one?")
     nothing = Evidence(Grade.ASSUMED, target, "a root file system says nothing of how it is run")
     config = ImageConfig("", (), (), 0, "", nothing)
     return Facts(
@@ -123,6 +125,8 @@ def collect(target: str, knowledge: Knowledge, kind: str = "") -> Facts:
     """
     if kind:
         return next(item for item in KINDS if item.name == kind).collect(target, knowledge)
+    if not target or "\0" in target:
+        raise UsageError("a target cannot be empty", remedy="ringfence measure --help lists them")
     for item in KINDS:
         if item.accepts(target):
             return item.collect(target, knowledge)

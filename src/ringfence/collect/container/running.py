@@ -54,9 +54,14 @@ def folders() -> list[tuple[str, Path]]:
     return [(engine, Path(place)) for engine, place in places]
 
 
+def is_name(text: str) -> bool:
+    """Whether `text` can be a container's name, and not a path that leads elsewhere."""
+    return "/" not in text and "\0" not in text and text not in ("", ".", "..")
+
+
 def is_running(name: str) -> bool:
     """Whether some runtime keeps a folder for a container of this name."""
-    return any(_exists(place / name) for _, place in folders())
+    return is_name(name) and any(_exists(place / name) for _, place in folders())
 
 
 def _exists(path: Path) -> bool:
@@ -72,7 +77,7 @@ def find_container(name: str) -> Container:
     Raises InputError when there is none or it does not run, MissingError when what would know
     may not be read.
     """
-    if "/" in name or name in ("", ".", ".."):
+    if not is_name(name):
         raise InputError("is not a container's name", where=name)
     refused = ""
     for engine, place in folders():

@@ -10,13 +10,12 @@ from pathlib import Path
 import msgspec
 
 from ringfence.collect.files.census import capability_text, census
-from ringfence.collect.files.elf import read_elf
+from ringfence.collect.files.elf import FileBytes, read_elf
 from ringfence.collect.files.packages import MOST_BYTES, OS_RELEASE, is_database, is_unread_database
 from ringfence.errors import InputError
 from ringfence.model.evidence import Evidence, Grade, Unseen
 from ringfence.model.files import Elf, File, FileKind, Tree
 
-MOST_ELF = 256 << 20
 PROGRAM_FOLDERS = (
     "usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin", "usr/libexec", "usr/lib/openssh",
     "usr/lib/dbus-1.0", "usr/lib/policykit-1", "usr/lib/polkit-1", "opt/bin", "bin", "sbin",
@@ -130,7 +129,7 @@ class _Reader:
         elif is_unread_database(file.path):
             self.refused.setdefault("rpm databases are not read", (file.path, 1))
         elif self.with_elf and info.st_size >= 52:
-            elf = self._elf(full, info.st_size)
+            elf = self._elf(full)
             if elf is not None:
                 file = msgspec.structs.replace(file, elf=elf)
         return file
@@ -149,10 +148,14 @@ class _Reader:
         finally:
             os.close(handle)
 
-    def _elf(self, path: str, size: int) -> Elf | None:
-        if self._head(path, 4) != b"\x7fELF":
-            return None
-        return read_elf(self._head(path, min(size, MOST_ELF)))
+    def _elf(self, path: str) -> Elf | None:
+        """The file's ELF facts, read where it lies: only its headers are read."""
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            info = os.fstat(handle)
+            return read_elf(FileBytes(handle, info.st_size)) if stat.S_ISREG(info.st_mode) else None
+        finally:
+            os.close(handle)
 
     def _unseen(self) -> list[Unseen]:
         return [

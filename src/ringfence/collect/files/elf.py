@@ -7,13 +7,32 @@ tests is binutils' readelf. Format: https://gabi.xinuos.com/ and the GNU extensi
 
 from __future__ import annotations
 
+import os
 import re
 import struct
-from mmap import mmap
 
 from ringfence.model.files import Elf
 
-Bytes = bytes | memoryview | mmap
+
+class FileBytes:
+    """An open plain file as bytes: each slice is read where it lies.
+
+    No mapping: whoever shortens a mapped file ends its reader (SIGBUS).
+    """
+
+    def __init__(self, handle: int, size: int) -> None:
+        self._handle = handle
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, place: slice) -> bytes:
+        start, stop, _ = place.indices(self._size)
+        return os.pread(self._handle, max(0, stop - start), start)
+
+
+Bytes = bytes | memoryview | FileBytes
 
 MAGIC = b"\x7fELF"
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_GNU_STACK, PT_GNU_RELRO = 1, 2, 3, 0x6474E551, 0x6474E552
@@ -46,12 +65,13 @@ def read_elf(data: Bytes) -> Elf | None:
 
     What cannot be read is at its weakest value, and `problem` says why.
     """
-    if len(data) < 20 or bytes(data[:4]) != MAGIC:
+    head = bytes(data[:20])
+    if len(head) < 20 or head[:4] != MAGIC:
         return None
-    if data[4] not in (1, 2) or data[5] not in (1, 2):
+    if head[4] not in (1, 2) or head[5] not in (1, 2):
         return _nothing("unknown", 0, "class or byte order makes no sense")
-    order, wide = "<" if data[5] == 1 else ">", data[4] == 2
-    kind, number = struct.unpack_from(f"{order}HH", data, 16)
+    order, wide = "<" if head[5] == 1 else ">", head[4] == 2
+    kind, number = struct.unpack_from(f"{order}HH", head, 16)
     machine, bits = MACHINES.get(number, f"machine-{number}"), 64 if wide else 32
     try:
         return _Reader(data, order, wide).facts(kind, machine)
@@ -78,7 +98,8 @@ class _Reader:
     def _unpack(self, form: str, offset: int) -> tuple[int, ...]:
         if offset < 0 or offset > len(self.data):
             raise _Broken("a header points beyond the end of the file")
-        return struct.unpack_from(self.order + form, self.data, offset)
+        form = self.order + form
+        return struct.unpack(form, self.data[offset : offset + struct.calcsize(form)])
 
     def _segments(self) -> list[tuple[int, int, int, int, int]]:
         """Program headers as (type, flags, offset, address, size in the file)."""

@@ -7,6 +7,7 @@ lie, every blob is checked against its digest, and documents have a bound.
 from __future__ import annotations
 
 import platform as machine
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ringfence.collect.files.paths import inside
 from ringfence.collect.files.streams import Expanded, Mapped, expanded, mapped
 from ringfence.collect.files.tar import members
 from ringfence.errors import InputError
-from ringfence.model.evidence import Evidence, Grade
+from ringfence.model.evidence import Evidence, Grade, Unseen
 from ringfence.model.facts import ImageConfig
 from ringfence.model.files import Tree
 
@@ -34,10 +35,11 @@ _INDEX = ("application/vnd.oci.image.index.v1+json",
 
 
 class ImageReading(msgspec.Struct, frozen=True):
-    """An image's merged tree and its configuration."""
+    """An image's merged tree and its configuration; `unseen` is what made no sense there."""
 
     tree: Tree
     config: ImageConfig
+    unseen: tuple[Unseen, ...] = ()
 
 
 class _Store:
@@ -261,15 +263,27 @@ def _reading(
 ) -> ImageReading:
     said = table(config, "config")
     user = said.get("User")
-    ports = table(said, "ExposedPorts")
+    stated = sorted(table(said, "ExposedPorts"))
+    ports = [port for port in stated if _is_port(port)]
+    odd = [port[:32] for port in stated if not _is_port(port)]
     return ImageReading(
         tree=_tree(merged(layers), store.name),
         config=ImageConfig(
             user=user if isinstance(user, str) else "",
             command=(*words(said, "Entrypoint"), *words(said, "Cmd")),
-            ports=tuple(sorted(str(port)[:32] for port in ports)),
+            ports=tuple(ports),
             layers=len(layers),
             digest=digest,
             evidence=Evidence(Grade.DECLARED, f"{store.name}: image configuration"),
         ),
+        unseen=(Unseen(f"exposed ports {', '.join(odd[:8])}", "make no sense"),) if odd else (),
     )
+
+
+_PORT = re.compile(r"([0-9]{1,5})(?:/(?:tcp|udp|sctp))?")
+
+
+def _is_port(text: str) -> bool:
+    """`80`, `80/tcp`, `53/udp`: keys of ExposedPorts in the image specification."""
+    match = _PORT.fullmatch(text)
+    return match is not None and 0 < int(match[1]) < 65536

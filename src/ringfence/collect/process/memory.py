@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 
-from ringfence.collect.files.elf import read_elf
+from ringfence.collect.files.elf import FileBytes, read_elf
 from ringfence.collect.process import procfs
 from ringfence.model.evidence import Evidence, Grade, Seen
 from ringfence.model.files import Elf
 from ringfence.model.process import Memory
-
-MOST_IMAGE = 64 << 20
-"""Bytes of an executable that are read for its headers."""
 
 FIXED_LIMIT = 0x10000000
 """Programs linked at a fixed address on 64-bit machines start far below this; PIE ones above."""
@@ -50,12 +47,11 @@ def image(pid: int) -> Seen[Elf]:
     """The headers of the executable that runs, through /proc/PID/exe (even if it was deleted)."""
     source = f"/proc/{pid}/exe"
     try:
-        handle = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-        with open(handle, "rb") as file:
-            data = file.read(MOST_IMAGE)
+        with open(source, "rb", buffering=0) as file:
+            handle = file.fileno()
+            found = read_elf(FileBytes(handle, os.fstat(handle).st_size))
     except OSError as error:
         return procfs.refused(source, error)
-    found = read_elf(data)
     if found is None:
         return Seen(None, Evidence(Grade.ASSUMED, source, "not an ELF file"))
     return Seen(found, Evidence(Grade.OBSERVED, source, f"ELF {found.kind}"))

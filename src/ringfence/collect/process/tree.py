@@ -35,6 +35,7 @@ def descendants(pid: int) -> list[int]:
         raise InputError(
             "there is no such process", where=f"PID {pid}", remedy="see `ps -e` for what runs"
         )
+    _refuse_kernel_threads(pid)
     found, queue = [], [pid]
     while queue:
         found.append(queue.pop(0))
@@ -42,13 +43,32 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def _parent(pid: int) -> int | None:
+PF_KTHREAD = 0x00200000
+"""include/linux/sched.h; shown in field 9 of /proc/PID/stat."""
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the third (state) on; empty when it cannot be read."""
     try:
         text = procfs.read(pid, "stat").decode("utf-8", "replace")
     except (OSError, procfs.Vanished):
-        return None
+        return []
     # The name may hold spaces and brackets: fields are counted from the last bracket.
-    return int(text.rpartition(")")[2].split()[1])
+    return text.rpartition(")")[2].split()
+
+
+def _parent(pid: int) -> int | None:
+    fields = _stat(pid)
+    return int(fields[1]) if fields else None
+
+
+def _refuse_kernel_threads(pid: int) -> None:
+    """Raise InputError for what is no program: a thread of the kernel, or one that has ended."""
+    fields = _stat(pid)
+    if fields and int(fields[6]) & PF_KTHREAD:
+        raise InputError("is a thread of the kernel itself, no service", where=f"PID {pid}")
+    if fields and fields[0] in "ZX":
+        raise InputError("has ended and only waits to be collected", where=f"PID {pid}")
 
 
 def processes(pids: list[int], knowledge: Knowledge) -> tuple[tuple[Process, ...], list[Unseen]]:
