@@ -1,0 +1,1 @@
+"""Files: ELF, tar, layers, images, packages, folders."""
