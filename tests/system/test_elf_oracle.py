@@ -27,7 +27,7 @@ int main(int argc, char **argv) {
     return argc;
 }
 """
-CASES = {
+CASES: dict[str, tuple[list[str], dict[str, object]]] = {
     "pie": (["-pie", "-fPIE"], {"kind": "pie", "static": False}),
     "fixed": (["-no-pie"], {"kind": "executable", "static": False}),
     "static": (["-static", "-no-pie"], {"kind": "executable", "static": True, "needed": ()}),

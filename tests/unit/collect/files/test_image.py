@@ -1,0 +1,172 @@
+"""Images: OCI layouts and archives, docker save; every blob checked, nothing unpacked."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from ringfence.collect.files.image import read_image, sniff
+from ringfence.errors import InputError
+from tests.images import (
+    Entry,
+    docker_archive,
+    layer,
+    oci_archive,
+    oci_files,
+    write_archive,
+    write_folder,
+)
+
+BASE = layer([Entry("etc/os-release", b"ID=debian\n"), Entry("bin/sh", b"sh", mode=0o755)])
+TOP = layer([Entry("bin/.wh.sh"), Entry("srv/app", b"app", mode=0o755)])
+CONFIG = {
+    "User": "10001",
+    "Entrypoint": ["/srv/app"],
+    "Cmd": ["--serve"],
+    "ExposedPorts": {"8080/tcp": {}},
+    "Env": ["TOKEN=do-not-show"],
+}
+
+
+def blobs(files: dict[str, bytes]) -> list[str]:
+    return [name for name in files if name.startswith("blobs/")]
+
+
+def row(data: bytes, kind: str, **more: Any) -> dict[str, Any]:
+    digest = hashlib.sha256(data).hexdigest()
+    return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(data), **more}
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
+def test_an_oci_archive_and_its_configuration(tmp_path: Path, pack: Any) -> None:
+    found = read_image(oci_archive(tmp_path / "i.tar", [pack(BASE), pack(TOP)], CONFIG))
+    assert found.tree.counts.files == 2
+    assert found.tree.counts.shells == 0
+    assert found.config.user == "10001"
+    assert found.config.command == ("/srv/app", "--serve")
+    assert found.config.ports == ("8080/tcp",)
+    assert found.config.layers == 2
+
+
+def test_all_forms_give_the_same_tree(tmp_path: Path) -> None:
+    archive = oci_archive(tmp_path / "a.tar", [BASE, TOP], CONFIG)
+    unpacked = write_folder(tmp_path / "layout", oci_files([BASE, TOP], CONFIG))
+    docker = docker_archive(tmp_path / "d.tar", [BASE, TOP], CONFIG)
+    squeezed = tmp_path / "a.tar.gz"
+    squeezed.write_bytes(gzip.compress(archive.read_bytes()))
+    trees = [read_image(path).tree for path in (archive, unpacked, docker, squeezed)]
+    assert {tree.counts for tree in trees} == {trees[0].counts}
+    assert [sniff(path) for path in (archive, unpacked, docker, squeezed)] == ["image"] * 4
+
+
+def test_nothing_is_written_anywhere(tmp_path: Path) -> None:
+    archive = oci_archive(tmp_path / "a.tar", [BASE, TOP])
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    read_image(archive)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_environment_values_are_not_kept(tmp_path: Path) -> None:
+    found = read_image(oci_archive(tmp_path / "a.tar", [BASE], CONFIG))
+    assert "do-not-show" not in repr(found)
+
+
+def test_ports_that_make_no_sense_are_left_out_and_said(tmp_path: Path) -> None:
+    odd: dict[str, Any] = {
+        "ExposedPorts": {"80/tcp": {}, "0": {}, "99999/tcp": {}, "http": {}, "53/udp": {}}
+    }
+    found = read_image(oci_archive(tmp_path / "a.tar", [BASE], odd))
+    assert found.config.ports == ("53/udp", "80/tcp")
+    assert "http" in found.unseen[0].what
+
+
+def test_a_changed_blob_is_refused(tmp_path: Path) -> None:
+    files = oci_files([BASE, TOP])
+    for name in blobs(files):
+        changed = {**files, name: files[name] + b" "}
+        with pytest.raises(InputError, match="does not have its digest"):
+            read_image(write_archive(tmp_path / "x.tar", changed))
+
+
+def test_a_missing_blob_is_named(tmp_path: Path) -> None:
+    files = oci_files([BASE])
+    for name in blobs(files):
+        rest = {key: data for key, data in files.items() if key != name}
+        with pytest.raises(InputError, match=f"{name} is missing"):
+            read_image(write_archive(tmp_path / "x.tar", rest))
+
+
+def test_the_image_of_the_wanted_platform_is_chosen(tmp_path: Path) -> None:
+    both = {**oci_files([BASE], platform="amd64"), **oci_files([TOP], platform="arm64")}
+    rows = [json.loads(oci_files([item], platform=name)["index.json"])["manifests"][0]
+            for item, name in ((BASE, "amd64"), (TOP, "arm64"))]  # fmt: skip
+    attestation = row(b"{}", "application/vnd.oci.image.manifest.v1+json",
+                      platform={"architecture": "unknown", "os": "unknown"})  # fmt: skip
+    both["index.json"] = json.dumps({"manifests": [attestation, *rows]}).encode()
+    path = write_archive(tmp_path / "x.tar", both)
+    assert read_image(path, "amd64").tree.counts.shells == 1
+    assert read_image(path, "arm64").tree.counts.shells == 0
+    with pytest.raises(InputError, match="no image for s390x, only for amd64, arm64"):
+        read_image(path, "s390x")
+
+
+def test_an_index_in_an_index_is_followed_and_a_deep_nest_refused(tmp_path: Path) -> None:
+    files = oci_files([BASE])
+    document = files["index.json"]
+    for depth in range(8):
+        digest = hashlib.sha256(document).hexdigest()
+        files[f"blobs/sha256/{digest}"] = document
+        nested = row(document, "application/vnd.oci.image.index.v1+json")
+        document = json.dumps({"manifests": [nested]}).encode()
+        path = write_archive(tmp_path / "x.tar", {**files, "index.json": document})
+        if depth == 0:
+            assert read_image(path, "amd64").tree.counts.files == 2
+    with pytest.raises(InputError, match="nested too deep"):
+        read_image(path, "amd64")
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [(b"{", "is no JSON"), (b'{"manifests": []}', "lists no image"), (b"[]", "lists no image"),
+     (b"[" * 100_000, "is no JSON"), (b" " * (5 << 20), "larger than 4 MiB"),
+     (b'{"manifests": [{"digest": "sha256:../../etc/passwd"}]}', "is none of sha256"),
+     (b'{"manifests": [{"digest": 7}]}', "is none of sha256")],
+)  # fmt: skip
+def test_an_index_that_makes_no_sense(tmp_path: Path, index: bytes, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read_image(write_archive(tmp_path / "x.tar", {**oci_files([BASE]), "index.json": index}))
+
+
+def test_links_in_a_layout_folder_are_not_followed(tmp_path: Path) -> None:
+    files = oci_files([BASE])
+    place = write_folder(tmp_path / "layout", files)
+    for name in blobs(files):
+        data = (place / name).read_bytes()
+        (tmp_path / "outside").write_bytes(data)
+        (place / name).unlink()
+        (place / name).symlink_to(tmp_path / "outside")
+        with pytest.raises(InputError, match="is missing"):
+            read_image(place)
+        (place / name).unlink()
+        (place / name).write_bytes(data)
+
+
+def test_a_docker_archive_with_two_images_is_refused(tmp_path: Path) -> None:
+    listing = json.dumps([{"Config": "a.json", "Layers": []}] * 2).encode()
+    with pytest.raises(InputError, match="holds 2 images"):
+        read_image(write_archive(tmp_path / "x.tar", {"manifest.json": listing}))
+
+
+def test_what_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"neither index\.json nor"):
+        read_image(write_archive(tmp_path / "x.tar", {"hello": b"x"}))
+    with pytest.raises(InputError, match="cut short"):
+        path = oci_archive(tmp_path / "y.tar", [BASE, TOP])
+        path.write_bytes(path.read_bytes()[:4000])
+        read_image(path)

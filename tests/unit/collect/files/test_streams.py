@@ -1,0 +1,108 @@
+"""Byte sources: mapped files, and decompressors that notice where a stream ends too early."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import lzma
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from ringfence.collect.files import streams
+from ringfence.collect.files.streams import Expanded, Mapped, expanded, mapped
+from ringfence.errors import InputError
+
+Pack = Callable[[bytes], bytes]
+PACKS: dict[str, Pack] = {
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "zstd": zstandard.compress,
+}
+DATA = os.urandom(70_000) + bytes(300_000) + b"end"
+
+
+def opened(path: Path, data: bytes) -> Mapped | Expanded:
+    path.write_bytes(data)
+    return expanded(mapped(path))
+
+
+@pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
+def test_every_compression_gives_back_what_went_in(pack: Pack, tmp_path: Path) -> None:
+    source = opened(tmp_path / "x", pack(DATA))
+    assert source.read(10) == DATA[:10]
+    source.skip(100_000)
+    assert source.tell() == 100_010
+    assert source.read(1 << 30) == DATA[100_010:]
+    assert source.at_end()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_several_streams_one_after_the_other_are_one(pack: Pack, tmp_path: Path) -> None:
+    source = opened(tmp_path / "x", pack(b"one") + pack(b"two"))
+    assert source.read(100) == b"onetwo"
+
+
+@pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
+def test_a_stream_cut_short_is_an_error(pack: Pack, tmp_path: Path) -> None:
+    data = pack(DATA)
+    source = opened(tmp_path / "x", data[: len(data) // 2])
+    with pytest.raises(InputError, match="stream is cut short"):
+        source.read(1 << 30)
+
+
+@pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
+def test_a_broken_stream_is_an_error(pack: Pack, tmp_path: Path) -> None:
+    data = bytearray(pack(DATA))
+    data[8:48] = b"\xff" * 40
+    source = opened(tmp_path / "x", bytes(data))
+    with pytest.raises(InputError, match=r"stream is (broken|cut short)"):
+        source.read(1 << 30)
+
+
+def test_a_bomb_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MOST_EXPANDED", 1 << 20)
+    source = opened(tmp_path / "x", gzip.compress(bytes(8 << 20)))
+    with pytest.raises(InputError, match="expands to more than"):
+        source.skip(8 << 20)
+
+
+def test_passing_the_end_is_remembered(tmp_path: Path) -> None:
+    for data in (b"plain", gzip.compress(b"plain")):
+        source = opened(tmp_path / "x", data)
+        source.skip(5)
+        assert source.at_end()
+        source.skip(1)
+        assert not source.at_end()
+        assert source.read(1) == b""
+
+
+def test_a_large_file_is_read_right_though_its_pages_are_given_back(tmp_path: Path) -> None:
+    data = os.urandom(1 << 20) * 33 + b"tail"
+    path = tmp_path / "large"
+    path.write_bytes(data)
+    source = mapped(path)
+    assert source.digest() == hashlib.sha256(data).hexdigest()
+    parts = []
+    while part := source.read(3_333_333):
+        parts.append(part)
+    assert b"".join(parts) == data
+    again = mapped(path)
+    again.skip(30 << 20)
+    assert bytes(again.part(100).view(10)) == data[30 << 20 : (30 << 20) + 10]
+
+
+@pytest.mark.parametrize("kind", ["folder", "missing", "fifo"])
+def test_what_is_no_plain_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / kind
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    with pytest.raises(InputError, match="is not a plain file"):
+        mapped(path)
