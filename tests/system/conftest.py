@@ -80,7 +80,8 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, list[
     )
     configuration = place / "nginx.conf"
     configuration.write_text(
-        f"pid {place}/pid; error_log {place}/error.log; worker_processes 2; events {{}}"
+        f"user www-data; pid {place}/pid; error_log {place}/error.log;"
+        "worker_processes 2; events {}"
         f"http {{ access_log off; {temporary} server {{ {listen} root {place}; }} }}"
     )
     subprocess.run([program("nginx"), "-c", str(configuration)], check=True)

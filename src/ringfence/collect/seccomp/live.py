@@ -38,7 +38,7 @@ class FilterUnreadable(Exception):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """The programs of one thread, newest first, and how long it was stopped, in microseconds."""
+    """The programs of one thread, oldest first, and how long it was stopped, in microseconds."""
 
     programs: tuple[bytes, ...]
     stopped: float

@@ -1,0 +1,301 @@
+"""Live services: nginx and redis as Debian ships them, and small processes set up both ways."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ringfence.collect.process.credentials import capability_names
+from ringfence.collect.targets import collect
+from ringfence.knowledge.loader import load
+from ringfence.measure.judge import deployment_of
+from ringfence.model.deployment import Reach
+from ringfence.model.facts import Facts
+from tests.command import ringfence
+from tests.seccomp import child
+from tests.system.conftest import free_port, program
+
+pytestmark = pytest.mark.system
+KNOWLEDGE = load()
+NOBODY = 65534
+SETS = {"CapEff": "effective", "CapPrm": "permitted", "CapBnd": "bounding",
+        "CapInh": "inheritable", "CapAmb": "ambient"}  # fmt: skip
+
+
+def facts(pid: int) -> Facts:
+    return collect(str(pid), KNOWLEDGE)
+
+
+def by_ss() -> dict[int, set[int]]:
+    """Listening TCP port -> PIDs that hold it, as ss(8) sees it."""
+    text = subprocess.run([program("ss"), "-ltnpH"], capture_output=True, text=True,
+                          check=True).stdout  # fmt: skip
+    found: dict[int, set[int]] = {}
+    for line in text.splitlines():
+        port = int(line.split()[3].rpartition(":")[2])
+        found.setdefault(port, set()).update(map(int, re.findall(r"pid=(\d+)", line)))
+    return found
+
+
+def test_every_listening_socket_of_nginx_and_who_holds_it(nginx: tuple[int, list[int]]) -> None:
+    pid, ports = nginx
+    found = {item.port: item for item in facts(pid).listeners}
+    oracle = by_ss()
+    assert set(found) == set(ports)
+    for port, item in found.items():
+        assert port is not None
+        assert set(item.holders) == oracle[port]
+
+
+def test_workers_handle_the_bytes_and_the_master_does_not(nginx: tuple[int, list[int]]) -> None:
+    pid, _ = nginx
+    seen = facts(pid)
+    workers = {process.pid for process in seen.processes[1:]}
+    for point in deployment_of(seen, KNOWLEDGE).entry_points:
+        assert point.handler.pid in workers
+        assert point.handler.user == "www-data"
+        assert point.reach is Reach.NEIGHBOUR
+
+
+def test_users_and_capabilities_are_those_of_the_kernel(nginx: tuple[int, list[int]]) -> None:
+    pid, _ = nginx
+    master, *workers = facts(pid).processes
+    assert len(workers) == 2
+    for process in (master, *workers):
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        credentials = process.credentials.value
+        assert credentials is not None
+        for field, name in SETS.items():
+            mask = re.search(rf"^{field}:\s+([0-9a-f]+)$", status, re.MULTILINE)
+            assert mask is not None
+            assert getattr(credentials, name) == capability_names(int(mask[1], 16))
+        uid = int(re.search(r"^Uid:\s+\d+\s+(\d+)", status, re.MULTILINE)[1])  # type: ignore[index]
+        assert credentials.uid == uid
+    assert master.credentials.value is not None
+    assert master.credentials.value.user == "root"
+    assert {w.credentials.value.user for w in workers if w.credentials.value} == {"www-data"}
+
+
+def test_redis_and_its_one_user(redis: tuple[int, int]) -> None:
+    pid, port = redis
+    seen = facts(pid)
+    (item,) = seen.listeners
+    assert (item.port, item.holders, item.waiting) == (port, (pid,), (pid,))
+    result = json.loads(ringfence("measure", pid, "--format", "json", "--no-plan").out)
+    execution = next(v for v in result["vectors"] if v["id"].endswith(".execution"))
+    assert execution["gives"]["level"] == "admin"
+    assert result["zero_days_to_admin"]["system"] == 1
+
+
+def as_nobody(pid: int) -> dict[str, object]:
+    """What `ringfence measure PID --format json` prints for an unprivileged user."""
+    ours, theirs = os.pipe()
+    running = os.fork()
+    if running == 0:
+        os.close(ours)
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        done = ringfence("measure", pid, "--format", "json", "--no-plan")
+        with os.fdopen(theirs, "w") as out:
+            out.write(done.out if done.code == 0 else json.dumps({"code": done.code,
+                                                                  "err": done.err}))  # fmt: skip
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours) as source:
+        text = source.read()
+    os.waitpid(running, 0)
+    found: dict[str, object] = json.loads(text)
+    return found
+
+
+def test_a_user_without_root_gets_what_can_be_seen_and_is_told_the_rest(
+    nginx: tuple[int, list[int]],
+) -> None:
+    pid, _ = nginx
+    ours = json.loads(ringfence("measure", pid, "--format", "json", "--no-plan").out)
+    theirs = as_nobody(pid)
+    assert "code" not in theirs, theirs
+    assert isinstance(theirs["unseen"], list)
+    assert len(theirs["unseen"]) > len(ours["unseen"])
+    assert isinstance(theirs["evidence_coverage"], dict)
+    assert theirs["evidence_coverage"]["observed"] < ours["evidence_coverage"]["observed"]
+    assert isinstance(theirs["surface"], dict)
+    # What could not be seen counts as open.
+    before = set(ours["surface"]["by_attacker"])
+    assert before == set(theirs["surface"]["by_attacker"])
+
+
+@contextlib.contextmanager
+def running(code: str) -> Iterator[int]:
+    """A Python process that prints a line when it is ready, and then waits."""
+    text = f"{code}\nprint('ready', flush=True)\nimport time; time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process.pid
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def reach_of(pid: int) -> dict[str, Reach]:
+    return {p.kind: p.reach for p in deployment_of(facts(pid), KNOWLEDGE).entry_points}
+
+
+def test_where_a_socket_is_bound_decides_who_reaches_it() -> None:
+    bind = "import socket; s = socket.socket(); s.bind(({!r}, 0)); s.listen()"
+    for address, reach in (("127.0.0.1", Reach.NEIGHBOUR), ("0.0.0.0", Reach.INTERNET)):  # noqa: S104
+        with running(bind.format(address)) as pid:
+            assert reach_of(pid) == {"tcp": reach}
+
+
+def test_a_bound_socket_that_does_not_listen_is_no_entry_point() -> None:
+    with running("import socket; s = socket.socket(); s.bind(('127.0.0.1', 0))") as pid:
+        assert facts(pid).listeners == ()
+
+
+def test_udp_and_unix_sockets() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        code = (
+            "import os, socket\nu = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+            "u.bind(('127.0.0.1', 0))\nx = socket.socket(socket.AF_UNIX)\n"
+            f"x.bind({folder!r} + '/s'); x.listen(); os.chmod({folder!r} + '/s', 0o600)\n"
+            "a = socket.socket(socket.AF_UNIX); a.bind('\\0ringfence-test'); a.listen()"
+        )
+        with running(code) as pid:
+            found = facts(pid).listeners
+    kinds = sorted(item.kind for item in found)
+    assert kinds == ["udp", "unix", "unix"]
+    modes = {item.path: item.mode for item in found if item.kind == "unix"}
+    assert modes[f"{folder}/s"] is not None
+    assert (modes[f"{folder}/s"] or 0) & 0o777 == 0o600
+    assert [mode for path, mode in modes.items() if not path.startswith("/")] == [None]
+
+
+def test_loopback_of_a_namespace_of_its_own_is_reached_from_inside_alone() -> None:
+    code = (
+        "import ctypes, socket\nassert ctypes.CDLL(None).unshare(0x40000000) == 0\n"
+        "s = socket.socket(); s.bind(('127.0.0.1', 80)); s.listen()"
+    )
+    with running(code) as pid:
+        assert reach_of(pid) == {"tcp": Reach.INSIDE}
+
+
+def test_memory_that_is_writable_and_executable() -> None:
+    both = "import mmap; m = mmap.mmap(-1, 4096, prot=7)"
+    with running(both) as open_one, running("import mmap") as closed_one:
+        counts = [facts(pid).processes[0].memory.value for pid in (open_one, closed_one)]
+    assert counts[0] is not None
+    assert counts[1] is not None
+    assert (counts[0].writable_executable, counts[1].writable_executable) == (1, 0)
+    assert mmap.PROT_EXEC | mmap.PROT_WRITE | mmap.PROT_READ == 7
+
+
+def test_no_new_privileges_and_capabilities_both_ways() -> None:
+    import ctypes
+
+    def hardened() -> None:
+        assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+
+    found = []
+    for prepare in (lambda: None, hardened):
+        with child(prepare) as pid:
+            process = facts(pid).processes[0]
+            assert process.credentials.value is not None
+            found.append(
+                (process.no_new_privileges.value, bool(process.credentials.value.effective))
+            )
+    assert found == [(False, True), (True, False)]
+
+
+def test_namespaces_shared_and_private() -> None:
+    with (
+        running("pass") as shared,
+        running(
+            "import ctypes; assert ctypes.CDLL(None).unshare(0x4000000 | 0x8000000) == 0"
+        ) as own,
+    ):
+        seen = [
+            {space.kind: space.shared.value for space in facts(pid).processes[0].namespaces}
+            for pid in (shared, own)
+        ]
+    assert (seen[0]["uts"], seen[0]["ipc"]) == (True, True)
+    assert (seen[1]["uts"], seen[1]["ipc"]) == (False, False)
+    assert seen[0]["net"] == seen[1]["net"]
+
+
+def test_children_belong_to_the_workload() -> None:
+    code = "import subprocess; c = subprocess.Popen(['sleep', '600'])"
+    with running(code) as pid:
+        names = [process.program for process in facts(pid).processes]
+        for process in facts(pid).processes[1:]:
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGKILL)
+    assert names[1:] == ["sleep"]
+
+
+def test_a_process_that_ends_while_it_is_measured_is_one_line() -> None:
+    """Started and gone again and again: an answer or one line, never a traceback."""
+    for delay in (0.0, 0.05, 0.1, 0.2, 0.3, 0.4):
+        process = subprocess.Popen(["sleep", str(delay)])
+        done = ringfence("measure", process.pid, "--no-plan")
+        process.wait()
+        assert done.code in (0, 2)
+        if done.code == 2:
+            assert done.err.count("\n") == 1
+
+
+def test_kernel_threads_and_the_dead_are_refused() -> None:
+    assert "thread of the kernel" in ringfence("measure", "2").err
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    time.sleep(0.1)
+    done = ringfence("measure", pid)
+    os.waitpid(pid, 0)
+    assert done.code == 2
+    assert "has ended" in done.err
+
+
+def test_a_secret_of_the_environment_is_named_and_never_shown() -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)],
+        env={**os.environ, "DB_PASSWORD": "hunter2-hunter2", "PLAIN": "visible"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        with tempfile.TemporaryDirectory() as folder:
+            kept = Path(folder) / "facts.json"
+            shown = "".join(
+                ringfence("measure", process.pid, "--format", form, "--facts", kept).out
+                for form in ("terminal", "json", "markdown")
+            )
+            shown += kept.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    assert "DB_PASSWORD" in shown
+    assert "hunter2" not in shown

@@ -1,0 +1,103 @@
+"""Profiles in JSON: rules, arguments, conditions, and what gets round them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ringfence.collect.seccomp.profile import from_profile
+from ringfence.collect.seccomp.tables import native
+from ringfence.errors import InputError
+from ringfence.model.evidence import Evidence, Grade
+from ringfence.model.process import Seccomp
+
+SAID = Evidence(Grade.DECLARED, "profile.json")
+X86 = pytest.mark.skipif(native() != "x86_64", reason="i386 is foreign to x86-64 alone")
+
+
+def rule(names: list[str], action: str = "ALLOW", **more: Any) -> dict[str, Any]:
+    return {"names": names, "action": f"SCMP_ACT_{action}", **more}
+
+
+def profile(*rules: dict[str, Any], default: str = "ERRNO", **more: Any) -> dict[str, Any]:
+    return {"defaultAction": f"SCMP_ACT_{default}", "syscalls": list(rules), **more}
+
+
+def read(document: dict[str, Any], *questions: str, **more: Any) -> Seccomp:
+    return from_profile(document, questions, SAID, **more)
+
+
+def test_names_and_the_default() -> None:
+    found = read(profile(rule(["read", "no-such-call"])))
+    assert found.calls["read"].actions == ("allow",)
+    assert found.calls["bpf"].actions == ("errno",)
+    assert found.calls["bpf"].errno == 1
+
+
+def test_errno_of_rule_and_default() -> None:
+    found = read(profile(rule(["bpf"], "ERRNO", errnoRet=38), default="ALLOW"))
+    assert found.calls["bpf"].errno == 38
+    assert found.calls["read"].actions == ("allow",)
+    assert read(profile(defaultErrnoRet=13)).calls["read"].errno == 13
+
+
+@pytest.mark.parametrize(
+    ("operator", "value", "two", "passes"),
+    [("EQ", 38, 0, "AF_ALG"), ("NE", 38, 0, "AF_INET"), ("LT", 38, 0, "AF_INET"),
+     ("LE", 2, 0, "AF_INET"), ("GT", 2, 0, "AF_ALG"), ("GE", 38, 0, "AF_ALG"),
+     ("MASKED_EQ", 0x20, 0, "AF_INET"), ("MASKED_EQ", 0x20, 0x20, "AF_ALG")],
+)  # fmt: skip
+def test_arguments(operator: str, value: int, two: int, passes: str) -> None:
+    condition = {"index": 0, "op": f"SCMP_CMP_{operator}", "value": value, "valueTwo": two}
+    found = read(profile(rule(["socket"], args=[condition])), "socket[AF_INET]", "socket[AF_ALG]")
+    for family in ("AF_INET", "AF_ALG"):
+        expected = ("allow",) if family == passes else ("errno",)
+        assert found.asked[f"socket[{family}]"].actions == expected, family
+    assert found.calls["socket"].actions == ("allow", "errno")
+    assert found.calls["socket"].arguments == (0,)
+
+
+def test_dockers_conditions() -> None:
+    includes = rule(["bpf"], includes={"caps": ["CAP_BPF"]})
+    assert read(profile(includes)).calls["bpf"].actions == ("errno",)
+    held = read(profile(includes), capabilities=frozenset({"CAP_BPF"}))
+    assert held.calls["bpf"].actions == ("allow",)
+    excludes = rule(["clone3"], "ERRNO", errnoRet=38, excludes={"caps": ["CAP_SYS_ADMIN"]})
+    assert read(profile(excludes, default="ALLOW")).calls["clone3"].actions == ("errno",)
+    strong = read(profile(excludes, default="ALLOW"), capabilities=frozenset({"CAP_SYS_ADMIN"}))
+    assert strong.calls["clone3"].actions == ("allow",)
+    elsewhere = rule(["bpf"], includes={"arches": ["s390x"]})
+    assert read(profile(elsewhere)).calls["bpf"].actions == ("errno",)
+
+
+@X86
+def test_socketcall_of_i386_gets_round_a_refused_family() -> None:
+    names = ["socketcall", "read"]
+    both = read(
+        profile(rule(names), architectures=["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]), "socket[AF_ALG]"
+    )
+    assert both.asked["socket[AF_ALG]"].through == ("i386",)
+    alone = read(profile(rule(names), architectures=["SCMP_ARCH_X86_64"]), "socket[AF_ALG]")
+    assert alone.asked["socket[AF_ALG]"].through == ()
+    mapped = [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}]
+    dockers = read(profile(rule(names), archMap=mapped), "socket[AF_ALG]")
+    assert dockers.asked["socket[AF_ALG]"].through == ("i386",)
+    refused = read(profile(rule(["read"]), archMap=mapped), "socket[AF_ALG]")
+    assert refused.asked["socket[AF_ALG]"].through == ()
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [({}, "missing required field `defaultAction`"), ({"defaultAction": 3}, "Expected `str`"),
+     ({"defaultAction": "SCMP_ACT_DANCE"}, "unknown action"),
+     (profile(rule(["read"], "SING")), "unknown action"),
+     (profile({"names": "read", "action": "SCMP_ACT_ALLOW"}), "Expected `array`"),
+     (profile(rule(["read"], args=[{"index": 9, "op": "SCMP_CMP_EQ", "value": 1}])), "argument 9"),
+     (profile(rule(["read"], args=[{"index": 0, "op": "SCMP_CMP_ODD", "value": 1}])), "CMP_ODD")],
+)  # fmt: skip
+def test_what_makes_no_sense_is_named(document: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read(document)
+    assert said in caught.value.line()
+    assert caught.value.line().startswith("profile.json: seccomp profile")
