@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ringfence.measure.assemble import Asked, measure
 from ringfence.measure.judge import deployment_of
 from ringfence.model.facts import Facts
 from ringfence.model.measurement import Measurement
+from tests.command import ringfence
 from tests.system import containers
 from tests.system.conftest import program
 
@@ -139,3 +141,23 @@ def test_a_secret_in_the_environment_is_named_and_never_shown(live: Live) -> Non
     text = msgspec.json.encode(facts) + msgspec.json.encode(result)
     assert b"API_TOKEN" in text
     assert b"do-not-print-me" not in text
+
+
+def test_the_comparison_names_the_fact_that_made_each_difference(
+    bundles: dict[str, Path],
+) -> None:
+    done = ringfence("compare", *bundles.values(), "--targets-only", "--format", "json")
+    result = json.loads(done.out)
+    names = [item["deployment"]["name"] for item in result["measurements"]]
+    defaults, privileged, confined = names
+    assert result["order"] == [confined, defaults, privileged]
+    found = {item["vector"]: item for item in result["differences"]}
+    assert "io-uring" in found
+    assert "io_uring_setup: errno 1" in found["io-uring"]["closed_by"][defaults]["detail"]
+    assert set(found["io-uring"]["weights"]) == {privileged}
+    setuid = found["setuid-programs"]
+    assert set(setuid["weights"]) == {defaults, privileged}
+    assert setuid["closed_by"][confined]["detail"] == "process.noNewPrivileges True"
+    for item in found.values():
+        assert set(item["weights"]) < set(names)
+        assert not set(item["weights"]) & set(item["closed_by"])

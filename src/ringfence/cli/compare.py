@@ -20,6 +20,7 @@ from ringfence.cli.progress import progress
     metavar="DEPLOYMENT",
     help="Place it only there (repeat). Default: every deployment of the knowledge base.",
 )
+@click.option("--targets-only", is_flag=True, help="Compare the targets; place nothing.")
 @measuring
 @click.option(
     "--fail-on", multiple=True, metavar="LIMIT", help="Exit 1 if the first target passes."
@@ -27,6 +28,7 @@ from ringfence.cli.progress import progress
 def command(
     targets: tuple[str, ...],
     places: tuple[str, ...],
+    targets_only: bool,
     form: str,
     output: Path | None,
     kind: str | None,
@@ -51,7 +53,8 @@ def command(
     asked = Asked(chosen_scale(scale, knowledge), checked_start(start, knowledge), plan=not no_plan)
     passed(fail_on, ())
     with progress("reading"):
-        placed = placements(targets, places, kind or "", knowledge)
+        wanted = () if targets_only else places or tuple(knowledge.templates)
+        placed = placements(targets, wanted, kind or "", knowledge)
     with progress("comparing"):
         result = compare(placed, knowledge, asked)
     if form == "json":

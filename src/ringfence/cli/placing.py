@@ -25,9 +25,8 @@ def placements(
     read = [collect(target, knowledge, kind) for target in targets]
     found = [(facts.target, deployment_of(facts, knowledge)) for facts in read]
     service = deduce(read[0], knowledge)
-    wanted = places or tuple(knowledge.templates)
     found += [
-        (read[0].target, place(service, knowledge.templates[name], knowledge)) for name in wanted
+        (read[0].target, place(service, knowledge.templates[name], knowledge)) for name in places
     ]
     return _named(found)
 

@@ -8,6 +8,7 @@ import msgspec
 
 from ringfence.knowledge.records import Knowledge, Scale
 from ringfence.measure import plan as planning
+from ringfence.measure.differences import differences
 from ringfence.measure.mechanisms import describe, state_of, switched
 from ringfence.measure.needs import decide
 from ringfence.measure.openings import Openings, OpenVector, find
@@ -211,7 +212,7 @@ def compare(
     """The same service in several deployments, from one start, on one scale."""
     start = asked.start or choose_start(placed[0][1], knowledge)
     fixed = msgspec.structs.replace(asked, start=start)
-    measurements = [measure(target, deployment, knowledge, fixed) for target, deployment in placed]
+    results = tuple(measure(target, deployment, knowledge, fixed) for target, deployment in placed)
     histograms = {
         deployment.name: histogram(
             View(deployment, find(deployment, knowledge).open, knowledge.starts[start])
@@ -220,7 +221,8 @@ def compare(
     }
     return Comparison(
         schema=COMPARISON_SCHEMA,
-        measurements=tuple(measurements),
+        measurements=results,
         order=order_of(histograms, asked.scale),
+        differences=differences(results),
         sensitivity=sensitivity(histograms, asked.scale, knowledge.scales),
     )

@@ -162,10 +162,24 @@ class Sensitivity(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...]
 
 
+class Difference(msgspec.Struct, frozen=True):
+    """A vector that some of the compared deployments have and others have not, by their names.
+
+    `weights` where it is open; `closed_by` the fact that closes it elsewhere. A deployment in
+    neither has no such vector at all.
+    """
+
+    vector: str
+    title: str
+    weights: dict[str, float]
+    closed_by: dict[str, Evidence]
+
+
 class Comparison(msgspec.Struct, frozen=True):
     """Several deployments side by side, least surface first in `order` (names)."""
 
     schema: str
     measurements: tuple[Measurement, ...]
     order: tuple[str, ...]
+    differences: tuple[Difference, ...]
     sensitivity: Sensitivity

@@ -38,6 +38,21 @@ def comparison(result: Comparison) -> str:
             for name in result.order
         ],
     )
+    lines += ["", "## What makes the difference", ""]
+    lines += _table(
+        ["vector", "open in", "closed by"],
+        [
+            [
+                f"`{item.vector}`",
+                ", ".join(f"{name} ({words.number(own)})" for name, own in item.weights.items()),
+                "; ".join(
+                    f"{name}: {fact.grade}: {fact.detail or fact.source}"
+                    for name, fact in item.closed_by.items()
+                ),
+            ]
+            for item in result.differences
+        ],
+    )
     lines += ["", "## Sensitivity", "", *_sensitivity(result), ""]
     notes = [
         f"- {item.deployment.name}: {_cell(note)}"

@@ -14,6 +14,8 @@ from ringfence.report.hops import hops
 
 NAME = "terminal"
 WORST = 3
+MOST_COLUMNS = 6
+"""Deployments whose differences are shown side by side; the JSON has them for any number."""
 NAMED = 6
 """Vectors named in a line of the summary."""
 FIRST_STEPS = 3
@@ -47,6 +49,7 @@ def comparison(result: Comparison, *, colour: bool = False, width: int = 120) ->
     if any(item.deployment.lower_bound for item in result.measurements):
         console.print(words.LOWER_BOUND)
     console.print(_blast_table(result))
+    _differences(console, result)
     _sensitivity(console, result)
     console.print("What each deployment assumes and loses stands in --format markdown and json.")
     return _text(console)
@@ -71,8 +74,7 @@ def _text(console: Console) -> str:
 
 def _safe(text: str) -> str:
     """Text from outside: no control characters for the terminal, no markup for rich."""
-    plain = "".join(char if char.isprintable() else "?" for char in text)
-    return plain.replace("[", r"\[")
+    return words.printable(text).replace("[", r"\[")
 
 
 def _style(weight: float) -> str:
@@ -139,7 +141,7 @@ def _vector_cells(vector: Vector) -> tuple[Text, ...]:
         words.position(vector.needs.position).replace("nothing", "outside"),
         words.position(vector.gives),
         vector.means.value,
-        "".join(char if char.isprintable() else "?" for char in why),
+        words.printable(why),
     )
     return tuple(Text(cell) for cell in cells)
 
@@ -220,6 +222,22 @@ def _blast_table(result: Comparison) -> Table:
         held = (Text(", ".join(assets) or "nothing") for assets in radius[1:])
         table.add_row(*held, Text(", ".join(names)))
     return table
+
+
+def _differences(console: Console, result: Comparison) -> None:
+    """Vector by vector, where the columns fit: who has it, and what closes it elsewhere."""
+    names = result.order
+    if not 1 < len(names) <= MOST_COLUMNS or not result.differences:
+        return
+    table = Table(title="What makes the difference", title_justify="left", box=None, pad_edge=False)
+    table.add_column("vector")
+    for name in names:
+        table.add_column(Text(name), justify="right")
+    table.add_column("closed by")
+    for item in result.differences:
+        weights = (words.weight(item.weights.get(name)) for name in names)
+        table.add_row(item.vector, *weights, Text(words.closing(item)))
+    console.print(table)
 
 
 def _sensitivity(console: Console, result: Comparison) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ringfence.model.deployment import Count
 from ringfence.model.evidence import Evidence
-from ringfence.model.measurement import Measurement, PlanStep, Vector, ZeroDays
+from ringfence.model.measurement import Difference, Measurement, PlanStep, Vector, ZeroDays
 from ringfence.model.position import OUTSIDE, Position
 
 COUNTS = (
@@ -72,6 +72,23 @@ def surface(result: Measurement) -> str:
     """The surface, marked where it is a lower bound."""
     mark = "≥ " if result.deployment.lower_bound else ""
     return f"{mark}{number(result.surface.total)}"
+
+
+def weight(value: float | None) -> str:
+    """A vector's weight in a deployment; a dash where it is not open."""
+    return "-" if value is None else number(value)
+
+
+def closing(item: Difference) -> str:
+    """The fact that closes a vector, in the first deployment where one does."""
+    for name, evidence in item.closed_by.items():
+        return printable(f"{name}: {evidence.grade}: {evidence.detail or evidence.source}")
+    return "no such way elsewhere"
+
+
+def printable(text: str) -> str:
+    """Text from outside without control characters."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def setting(step: PlanStep, kind: str) -> str:
