@@ -143,7 +143,12 @@ def _from_engine(name: str, refused: str) -> Container:
     if refused:
         raise MissingError(f"{refused} may not be read", where=name, remedy="run as root")
     looked = ", ".join(["runc", "crun", *present])
-    raise InputError(f"no container of this name (looked at {looked})", where=name)
+    absent = [engine for engine in ENGINES if engine not in present]
+    raise InputError(
+        f"no container of this name (looked at {looked})",
+        where=name,
+        remedy=f"not installed here: {', '.join(absent)}" if absent else "see `podman ps`",
+    )
 
 
 def _inspect(engine: str, name: str) -> dict[str, Any]:

@@ -1,0 +1,50 @@
+"""Lines of mountinfo, and which mount a path lies on."""
+
+from __future__ import annotations
+
+import pytest
+
+from ringfence.collect.process.mounts import covering, parse_line
+from ringfence.model.process import Mount
+
+LINE = rb"36 35 98:0 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue"
+
+
+def test_the_line_of_the_manual() -> None:
+    found = parse_line(LINE)
+    assert found is not None
+    assert (found.path, found.root, found.fstype, found.source) == (
+        "/mnt 2", "/mnt1", "ext3", "/dev/root")  # fmt: skip
+    assert found.device == "98:0"
+    assert {"rw", "noatime"} <= found.options
+
+
+@pytest.mark.parametrize(
+    ("mount", "super_block", "read_only"),
+    [(b"rw", b"rw", False), (b"ro", b"rw", True), (b"rw", b"ro", True), (b"ro", b"ro", True)],
+)
+def test_read_only_on_either_level(mount: bytes, super_block: bytes, read_only: bool) -> None:
+    found = parse_line(b"1 0 8:1 / / " + mount + b" - ext4 /dev/a " + super_block)
+    assert found is not None
+    assert ("ro" in found.options) == read_only
+    assert ("rw" in found.options) != read_only
+
+
+@pytest.mark.parametrize("line", [b"", b"1 2 3", b"1 0 8:1 / / rw ext4 /dev/a rw", b"- - -"])
+def test_malformed_lines_are_left_out(line: bytes) -> None:
+    assert parse_line(line) is None
+
+
+def test_the_last_of_the_longest_covers() -> None:
+    def at(path: str, source: str) -> Mount:
+        return Mount(path, "/", "ext4", source, frozenset({"rw"}))
+
+    mounts = (at("/", "a"), at("/usr", "b"), at("/usr", "c"), at("/usr/local", "d"))
+    expected = {
+        "/": "a", "/etc": "a", "/usr": "c", "/usr/bin/x": "c", "/usr/local/x": "d", "/usrx": "a",
+    }  # fmt: skip
+    for path, source in expected.items():
+        found = covering(mounts, path)
+        assert found is not None
+        assert found.source == source
+    assert covering((), "/x") is None
