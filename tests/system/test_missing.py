@@ -34,7 +34,7 @@ def test_a_container_whose_state_may_not_be_read(monkeypatch: pytest.MonkeyPatch
     finally:
         shutil.rmtree(folder)
     assert done.code == 3
-    assert "state.json may not be read; run as root" in done.err
+    assert "may not be read; run as root" in done.err
     assert done.err.count("\n") == 1
 
 
