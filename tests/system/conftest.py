@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +107,20 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]
     yield process.pid, port
     process.terminate()
     process.wait(timeout=10)
+
+
+@contextlib.contextmanager
+def python_process(code: str) -> Iterator[int]:
+    """The PID of a Python process that has run `code` and waits; killed afterwards."""
+    text = f"{code}\nprint('ready', flush=True)\nimport time; time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process.pid
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def wait_for_pid(path: Path) -> int:

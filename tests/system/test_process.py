@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import mmap
 import os
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +24,7 @@ from ringfence.model.deployment import Reach
 from ringfence.model.facts import Facts
 from tests.command import ringfence
 from tests.seccomp import child
-from tests.system.conftest import free_port, program
+from tests.system.conftest import free_port, program, python_process
 
 pytestmark = pytest.mark.system
 KNOWLEDGE = load()
@@ -139,20 +137,6 @@ def test_a_user_without_root_gets_what_can_be_seen_and_is_told_the_rest(
     assert before == set(theirs["surface"]["by_attacker"])
 
 
-@contextlib.contextmanager
-def running(code: str) -> Iterator[int]:
-    """A Python process that prints a line when it is ready, and then waits."""
-    text = f"{code}\nprint('ready', flush=True)\nimport time; time.sleep(600)"
-    process = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process.pid
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def reach_of(pid: int) -> dict[str, Reach]:
     return {p.kind: p.reach for p in deployment_of(facts(pid), KNOWLEDGE).entry_points}
 
@@ -160,12 +144,12 @@ def reach_of(pid: int) -> dict[str, Reach]:
 def test_where_a_socket_is_bound_decides_who_reaches_it() -> None:
     bind = "import socket; s = socket.socket(); s.bind(({!r}, 0)); s.listen()"
     for address, reach in (("127.0.0.1", Reach.NEIGHBOUR), ("0.0.0.0", Reach.INTERNET)):  # noqa: S104
-        with running(bind.format(address)) as pid:
+        with python_process(bind.format(address)) as pid:
             assert reach_of(pid) == {"tcp": reach}
 
 
 def test_a_bound_socket_that_does_not_listen_is_no_entry_point() -> None:
-    with running("import socket; s = socket.socket(); s.bind(('127.0.0.1', 0))") as pid:
+    with python_process("import socket; s = socket.socket(); s.bind(('127.0.0.1', 0))") as pid:
         assert facts(pid).listeners == ()
 
 
@@ -177,7 +161,7 @@ def test_udp_and_unix_sockets() -> None:
             f"x.bind({folder!r} + '/s'); x.listen(); os.chmod({folder!r} + '/s', 0o600)\n"
             "a = socket.socket(socket.AF_UNIX); a.bind('\\0ringfence-test'); a.listen()"
         )
-        with running(code) as pid:
+        with python_process(code) as pid:
             found = facts(pid).listeners
     kinds = sorted(item.kind for item in found)
     assert kinds == ["udp", "unix", "unix"]
@@ -192,13 +176,13 @@ def test_loopback_of_a_namespace_of_its_own_is_reached_from_inside_alone() -> No
         "import ctypes, socket\nassert ctypes.CDLL(None).unshare(0x40000000) == 0\n"
         "s = socket.socket(); s.bind(('127.0.0.1', 80)); s.listen()"
     )
-    with running(code) as pid:
+    with python_process(code) as pid:
         assert reach_of(pid) == {"tcp": Reach.INSIDE}
 
 
 def test_memory_that_is_writable_and_executable() -> None:
     both = "import mmap; m = mmap.mmap(-1, 4096, prot=7)"
-    with running(both) as open_one, running("import mmap") as closed_one:
+    with python_process(both) as open_one, python_process("import mmap") as closed_one:
         counts = [facts(pid).processes[0].memory.value for pid in (open_one, closed_one)]
     assert counts[0] is not None
     assert counts[1] is not None
@@ -227,8 +211,8 @@ def test_no_new_privileges_and_capabilities_both_ways() -> None:
 
 def test_namespaces_shared_and_private() -> None:
     with (
-        running("pass") as shared,
-        running(
+        python_process("pass") as shared,
+        python_process(
             "import ctypes; assert ctypes.CDLL(None).unshare(0x4000000 | 0x8000000) == 0"
         ) as own,
     ):
@@ -243,7 +227,7 @@ def test_namespaces_shared_and_private() -> None:
 
 def test_children_belong_to_the_workload() -> None:
     code = "import subprocess; c = subprocess.Popen(['sleep', '600'])"
-    with running(code) as pid:
+    with python_process(code) as pid:
         names = [process.program for process in facts(pid).processes]
         for process in facts(pid).processes[1:]:
             assert process.pid is not None

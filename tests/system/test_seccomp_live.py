@@ -7,7 +7,6 @@ import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from ringfence.collect.process import procfs
 from ringfence.collect.seccomp.live import FilterUnreadable, read_live, read_programs
 from ringfence.collect.seccomp.tables import native_calls
 from tests.seccomp import child, encoded, filtered_child, install, native_refusing, refusing
-from tests.system.conftest import program
+from tests.system.conftest import program, python_process
 
 pytestmark = pytest.mark.system
 MOUNT = native_calls()["mount"]
@@ -38,8 +37,6 @@ def free():
 for target in {targets}:
     threading.Thread(target=target, daemon=True).start()
 ready.wait()
-print("ready", flush=True)
-time.sleep(600)
 """
 
 
@@ -155,14 +152,8 @@ def test_strict_mode() -> None:
 def threaded(main: str, targets: str) -> Iterator[int]:
     root = str(Path(__file__).parents[2])
     code = THREADS.format(root=root, number=MOUNT, main=main, targets=targets)
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process.pid
-    finally:
-        process.kill()
-        process.communicate()
+    with python_process(code) as pid:
+        yield pid
 
 
 def test_of_several_threads_the_least_confined_counts() -> None:

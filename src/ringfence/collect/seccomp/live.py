@@ -38,7 +38,10 @@ class FilterUnreadable(Exception):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """The programs of one thread, oldest first, and how long it was stopped, in microseconds."""
+    """The programs of one thread, oldest first, and how long it was stopped at most.
+
+    `stopped` is in microseconds, from the request to stop until the thread was let go.
+    """
 
     programs: tuple[bytes, ...]
     stopped: float
@@ -107,12 +110,11 @@ def read_programs(thread: int) -> Reading:
         raise FilterUnreadable(_refusal(thread, ctypes.get_errno()))
     collecting = gc.isenabled()
     gc.disable()
-    failure, began, ended = 0, time.perf_counter(), 0.0
-    signal = 0
+    failure, ended, signal = 0, 0.0, 0
+    began = time.perf_counter()
     try:
         ptrace(PTRACE_INTERRUPT, thread, None, None)
         status = _wait(thread)
-        began = time.perf_counter()
         if os.WIFSTOPPED(status) and status >> 16 == 0:
             signal = os.WSTOPSIG(status)
         for index in range(MOST_FILTERS):
