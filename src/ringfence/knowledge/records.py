@@ -183,10 +183,12 @@ class TemplateService(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `user`: `as-service` (as observed), `unprivileged`, `root`, or `kernel` (ring 0).
     `separation`: whether it can carry the service's own separation between processes.
+    `files_alone`: whether it holds the service's own files and nothing else.
     """
 
     user: str
     separation: bool
+    files_alone: bool = False
 
 
 class TemplateConditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

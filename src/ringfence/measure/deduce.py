@@ -223,10 +223,44 @@ def _counts(facts: Facts) -> dict[str, Count]:
     if facts.processes:
         evidence = Evidence(Grade.OBSERVED, "/proc", "processes of the workload")
         counts["processes"] = Count(len(facts.processes), evidence)
+    counts.update(_installed(facts))
+    counts.update(_own(facts))
     calls = _calls_open(facts)
     if calls is not None:
         counts["system_calls"] = calls
     return counts
+
+
+def _installed(facts: Facts) -> dict[str, Count]:
+    """What is installed on the host around a process that no container encloses."""
+    host = facts.host
+    if host is None or host.installed is None or facts.container or facts.target.kind == "host":
+        return {}
+    found, evidence = host.installed.value, host.installed.evidence
+    counts = {}
+    if found is not None:
+        counts = {"files": Count(found.files, evidence), "bytes": Count(found.bytes, evidence)}
+    if facts.tree is not None:
+        counts["executables"] = Count(facts.tree.counts.executables, facts.tree.evidence)
+    return counts
+
+
+def _own(facts: Facts) -> dict[str, Count]:
+    """The files that the service's own code runs from: what a minimal image needs at least."""
+    mapped: dict[str, int] = {}
+    for process in facts.processes:
+        if process.memory.value is not None:
+            mapped.update(process.memory.value.mapped)
+    if not mapped:
+        return {}
+    detail = "mapped code alone: configuration and data come on top"
+    evidence = Evidence(Grade.OBSERVED, "/proc/*/maps", detail)
+    programs = {process.executable for process in facts.processes if process.executable}
+    return {
+        "service_files": Count(len(mapped), evidence),
+        "service_bytes": Count(sum(mapped.values()), evidence),
+        "service_executables": Count(len(programs), evidence),
+    }
 
 
 def _calls_open(facts: Facts) -> Count | None:

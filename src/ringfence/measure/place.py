@@ -22,6 +22,9 @@ from ringfence.model.position import Level
 
 SEPARATION = "process:privileged-parent"
 ROOT_ID = "process:root-id"
+SERVICES_OWN = "service_"
+SYSTEM_CALLS = "system_calls"
+UNFILTERED = "seccomp:absent"
 OF_THE_TREE = frozenset(
     "files bytes executables libraries setuid shells interpreters compilers package_managers "
     "elf packages".split()
@@ -159,6 +162,17 @@ def _counts(service: Deployment, template: Template) -> dict[str, Count]:
     kept = {
         name: count for name, count in service.counts.items() if keeps_tree and name in OF_THE_TREE
     }
+    if template.service.files_alone:
+        kept = {
+            name.removeprefix(SERVICES_OWN): count
+            for name, count in service.counts.items()
+            if name.startswith(SERVICES_OWN)
+        }
+    calls = service.counts.get(SYSTEM_CALLS)
+    free = service.condition(UNFILTERED, Level.USER).state is State.OPEN
+    if calls is not None and free and UNFILTERED in template.conditions.open:
+        # No filter here and none there, on the same kernel: every call of the table.
+        kept[SYSTEM_CALLS] = calls
     stated = {
         name: Count(count.value, Evidence(Grade.ASSUMED, count.source))
         for name, count in template.counts.items()

@@ -83,6 +83,13 @@ class Firewall(msgspec.Struct, frozen=True):
     chains: tuple[InputChain, ...]
 
 
+class Installed(msgspec.Struct, frozen=True):
+    """What the host's package manager says is installed: number of files, and bytes."""
+
+    files: int
+    bytes: int
+
+
 class Host(msgspec.Struct, frozen=True):
     """What surrounds every workload of this host.
 
@@ -97,4 +104,5 @@ class Host(msgspec.Struct, frozen=True):
     mounts: tuple[Mount, ...] = ()
     firewall: Seen[Firewall] | None = None
     network: int | None = None
+    installed: Seen[Installed] | None = None
     unseen: tuple[Unseen, ...] = ()

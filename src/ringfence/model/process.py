@@ -86,12 +86,16 @@ class Mount(msgspec.Struct, frozen=True):
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """What the live maps show. `writable_executable` counts such mappings."""
+    """What the live maps show. `writable_executable` counts such mappings.
+
+    `mapped` maps the path of each file that code runs from (the program and its libraries) to
+    its size in bytes.
+    """
 
     writable_executable: int
     executable_stack: bool
     position_independent: bool | None
-    libraries: tuple[str, ...]
+    mapped: dict[str, int]
     evidence: Evidence
 
 

@@ -66,7 +66,7 @@ def _row(item: Measurement) -> list[str]:
     zones = ", ".join(f"{zone} {words.number(part)}" for zone, part in item.surface.by_zone.items())
     return [
         item.deployment.name,
-        *(words.count(item.counts.get(key)) for key, _ in words.COUNTS),
+        *(words.count(key, item.counts) for key, _ in words.COUNTS),
         str(sum(1 for vector in item.vectors if vector.steps is not None)),
         words.surface(item),
         zones,

@@ -194,7 +194,7 @@ def _side_by_side(result: Comparison) -> Table:
         zone = item.deployment.zones[-1]
         table.add_row(
             Text(name),
-            *(words.count(item.counts.get(key)) for key, _ in words.COUNTS),
+            *(words.count(key, item.counts) for key, _ in words.COUNTS),
             str(sum(1 for vector in item.vectors if vector.steps is not None)),
             words.surface(item),
             words.number(item.surface.by_zone.get(zone, 0.0))

@@ -48,9 +48,12 @@ def zero_days(value: ZeroDays) -> str:
     return f"system {days(value.system)}, machine {days(value.machine)}"
 
 
-def count(found: Count | None) -> str:
-    """A count; a dash where it is not known."""
-    return "-" if found is None or found.value is None else f"{found.value:,}"
+def count(key: str, counts: dict[str, Count]) -> str:
+    """The count `key`, bytes in megabytes; a dash where it is not known."""
+    found = counts.get(key)
+    if found is None or found.value is None:
+        return "-"
+    return f"{found.value / 1e6:,.1f} MB" if key == "bytes" else f"{found.value:,}"
 
 
 def percent(share: float) -> str:

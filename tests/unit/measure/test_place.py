@@ -12,6 +12,7 @@ from ringfence.model.deployment import (
     Boundary,
     BoundaryKind,
     Condition,
+    Count,
     Deployment,
     EntryPoint,
     Handler,
@@ -123,3 +124,14 @@ def test_root_without_capabilities_in_a_container_lands_on_the_user() -> None:
         conditions={**root.conditions, "process:effective-capabilities": said(State.CLOSED)},
     )
     assert landing(contained.entry_points[0], contained).level is Level.USER
+
+
+def test_counts_of_the_service_alone_and_of_what_surrounds_it() -> None:
+    seen = Evidence(Grade.OBSERVED, "/proc/*/maps")
+    numbers = {"files": 100_000, "bytes": 4_000_000, "service_files": 11, "service_bytes": 900}
+    counts = {name: Count(value, seen) for name, value in numbers.items()}
+    item = msgspec.structs.replace(service(), counts=counts)
+    server, minimal = placed("server", item).counts, placed("container-minimal", item).counts
+    assert (server["files"].value, server["bytes"].value) == (100_000, 4_000_000)
+    assert (minimal["files"].value, minimal["bytes"].value) == (11, 900)
+    assert "files" not in placed("unikernel", item).counts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ringfence.collect.host.accounts import accounts
 from ringfence.collect.host.firewall import firewall
 from ringfence.collect.host.guards import guards
+from ringfence.collect.host.inventory import installed
 from ringfence.collect.host.kernel import kernel
 from ringfence.collect.host.machine import machine
 from ringfence.collect.process import procfs
@@ -26,6 +27,7 @@ def read_host(knowledge: Knowledge, workload: list[int]) -> Host:
         mounts=mounts("self").value or (),
         firewall=firewall(),
         network=inode_of("self", "net"),
+        installed=installed(),
         unseen=unseen,
     )
 

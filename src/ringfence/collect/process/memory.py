@@ -28,19 +28,25 @@ def memory(pid: int) -> Seen[Memory]:
     own = [
         int(line[0].split("-")[0], 16) for line in lines if len(line) > 5 and line[5] == executable
     ]
-    libraries = dict.fromkeys(
-        line[5] for line in lines if len(line) > 5 and ".so" in line[5] and "x" in line[1]
-    )
+    code = dict.fromkeys(line[5] for line in lines if len(line) > 5 and "x" in line[1])
     return Seen(
         Memory(
             writable_executable=len(both),
             executable_stack=stack,
             position_independent=min(own) >= FIXED_LIMIT if own else None,
-            libraries=tuple(libraries),
+            mapped={path: _size(pid, path) for path in code if path.startswith("/")},
             evidence=Evidence(Grade.OBSERVED, source, f"{len(lines)} mappings"),
         ),
         Evidence(Grade.OBSERVED, source),
     )
+
+
+def _size(pid: int, path: str) -> int:
+    """Bytes of a mapped file in the process's view; 0 where it is gone or out of sight."""
+    try:
+        return os.stat(f"/proc/{pid}/root{path}").st_size
+    except OSError:
+        return 0
 
 
 def image(pid: int) -> Seen[Elf]:
