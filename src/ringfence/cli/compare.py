@@ -7,8 +7,12 @@ from pathlib import Path
 
 import click
 
-from ringfence.cli.options import colour, deliver, measuring, width
+from ringfence.cli.options import deliver, measuring
 from ringfence.cli.progress import progress
+from ringfence.cli.rendering import comparison
+
+WIDTH = 170
+"""Columns of a comparison that no terminal shows."""
 
 
 @click.command("compare")
@@ -57,19 +61,7 @@ def command(
         placed = placements(targets, wanted, kind or "", knowledge)
     with progress("comparing"):
         result = compare(placed, knowledge, asked)
-    if form == "json":
-        from ringfence.report import json_format
-
-        text = json_format.comparison(result)
-    elif form == "markdown":
-        from ringfence.report import markdown
-
-        text = markdown.comparison(result)
-    else:
-        from ringfence.report import terminal
-
-        text = terminal.comparison(result, colour=colour() and output is None, width=width(170))
-    deliver(text, output)
+    deliver(comparison(result, form, output, WIDTH), output)
     lines = passed(fail_on, result.measurements[:1])
     for line in lines:
         click.echo(f"ringfence: limit passed: {line}", err=True)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ringfence.cli.options import colour, deliver, measuring, width
+from ringfence.cli.options import deliver, measuring
 from ringfence.cli.progress import progress
+from ringfence.cli.rendering import measurements
+
+if TYPE_CHECKING:
+    from ringfence.model.facts import Facts
+
+WIDTH = 120
+"""Columns of a measurement that no terminal shows."""
 
 
 @click.command("measure")
@@ -62,7 +70,7 @@ def command(
         return
     with progress("measuring"):
         results = tuple(measure(target, item, knowledge, asked) for target, item in placed)
-    deliver(_rendered(results, form, output), output)
+    deliver(measurements(results, form, output, WIDTH), output)
     lines = passed(fail_on, results)
     for line in lines:
         click.echo(f"ringfence: limit passed: {line}", err=True)
@@ -70,21 +78,7 @@ def command(
         sys.exit(1)
 
 
-def _rendered(results: tuple, form: str, output: Path | None) -> str:  # type: ignore[type-arg]
-    if form == "json":
-        from ringfence.report import json_format
-
-        return json_format.measurements(results)
-    if form == "markdown":
-        from ringfence.report import markdown
-
-        return markdown.measurements(results)
-    from ringfence.report import terminal
-
-    return terminal.measurements(results, colour=colour() and output is None, width=width(120))
-
-
-def _write_facts(read: list, output: Path) -> None:  # type: ignore[type-arg]
+def _write_facts(read: list[Facts], output: Path) -> None:
     import msgspec
 
     encoded = msgspec.json.encode(read[0] if len(read) == 1 else read)

@@ -14,7 +14,8 @@ import click
 from ringfence.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
-FORMATS = ("terminal", "json", "markdown")
+FORMATS = {"terminal": "terminal", "json": "json_format", "markdown": "markdown"}
+"""Format -> the module of ringfence.report that writes it."""
 KINDS = ("process", "host", "declared", "bundle", "image", "rootfs", "container")
 
 
@@ -25,7 +26,7 @@ def measuring(function: F) -> F:
             click.option(
                 "--format",
                 "form",
-                type=click.Choice(FORMATS),
+                type=click.Choice(list(FORMATS)),
                 default="terminal",
                 show_default=True,
             ),

@@ -22,7 +22,6 @@ class Kind(msgspec.Struct, frozen=True):
     name: str
     accepts: Callable[[str], bool]
     collect: Collector
-    example: str
 
 
 def _process(target: str, knowledge: Knowledge) -> Facts:
@@ -97,23 +96,21 @@ def _sniffed(wanted: str) -> Callable[[str], bool]:
 
 
 KINDS = (
-    Kind("process", str.isdigit, _process, "1234"),
-    Kind("host", lambda target: target == "host", _host, "host"),
+    Kind("process", str.isdigit, _process),
+    Kind("host", lambda target: target == "host", _host),
     Kind(
         "declared",
         lambda target: target.endswith(".toml") and Path(target).is_file(),
         _declared,
-        "design.toml",
     ),
     Kind(
         "bundle",
         lambda target: (Path(target) / "config.json").is_file(),
         _bundle,
-        "bundle/",
     ),
-    Kind("image", _sniffed("image"), _image, "image.tar"),
-    Kind("rootfs", _sniffed("rootfs"), _rootfs, "rootfs.tar or rootfs/"),
-    Kind("container", is_running, _container, "web"),
+    Kind("image", _sniffed("image"), _image),
+    Kind("rootfs", _sniffed("rootfs"), _rootfs),
+    Kind("container", is_running, _container),
 )
 """In the order in which they are asked whether a target is theirs."""
 

@@ -7,16 +7,15 @@ from typing import Any
 import msgspec
 
 from ringfence.model.measurement import Comparison, Measurement
+from ringfence.report.look import Look
 
-NAME = "json"
 
-
-def measurements(results: tuple[Measurement, ...]) -> str:
+def measurements(results: tuple[Measurement, ...], look: Look) -> str:
     """One measurement as an object, several as a list."""
     return _text(results[0] if len(results) == 1 else results)
 
 
-def comparison(result: Comparison) -> str:
+def comparison(result: Comparison, look: Look) -> str:
     """A comparison as an object."""
     return _text(result)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from ringfence.model.evidence import Evidence
 from ringfence.model.measurement import Comparison, Measurement
 from ringfence.report import words
+from ringfence.report.look import Look
 
-NAME = "markdown"
 
-
-def measurements(results: tuple[Measurement, ...]) -> str:
+def measurements(results: tuple[Measurement, ...], look: Look) -> str:
     """Each measurement under a heading of its own."""
     return "\n".join(_measurement(result) for result in results)
 
 
-def comparison(result: Comparison) -> str:
+def comparison(result: Comparison, look: Look) -> str:
     """Deployments side by side, least surface first."""
     first = result.measurements[0]
     by_name = {item.deployment.name: item for item in result.measurements}

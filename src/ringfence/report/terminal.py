@@ -11,8 +11,8 @@ from rich.text import Text
 from ringfence.model.measurement import Comparison, Measurement, Vector
 from ringfence.report import words
 from ringfence.report.hops import hops
+from ringfence.report.look import Look
 
-NAME = "terminal"
 WORST = 3
 MOST_COLUMNS = 6
 """Deployments whose differences are shown side by side; the JSON has them for any number."""
@@ -22,11 +22,9 @@ FIRST_STEPS = 3
 HEAVY, MIDDLE = 50, 5
 
 
-def measurements(
-    results: tuple[Measurement, ...], *, colour: bool = False, width: int = 100
-) -> str:
+def measurements(results: tuple[Measurement, ...], look: Look) -> str:
     """Each measurement: ten lines first, then vectors, plan and what was not seen."""
-    console = _console(colour, width)
+    console = _console(look)
     for index, result in enumerate(results):
         if index:
             console.print()
@@ -37,9 +35,9 @@ def measurements(
     return _text(console)
 
 
-def comparison(result: Comparison, *, colour: bool = False, width: int = 120) -> str:
+def comparison(result: Comparison, look: Look) -> str:
     """Deployments side by side: counts, then depth, then how far the order can be trusted."""
-    console = _console(colour, width)
+    console = _console(look)
     first = result.measurements[0]
     console.print(
         f"[bold]{_safe(first.target.name)}[/] in {len(result.measurements)} deployments, "
@@ -55,12 +53,12 @@ def comparison(result: Comparison, *, colour: bool = False, width: int = 120) ->
     return _text(console)
 
 
-def _console(colour: bool, width: int) -> Console:
+def _console(look: Look) -> Console:
     return Console(
         file=io.StringIO(),
-        force_terminal=colour,
-        no_color=not colour,
-        width=width,
+        force_terminal=look.colour,
+        no_color=not look.colour,
+        width=look.width,
         highlight=False,
         emoji=False,
     )

@@ -134,3 +134,16 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_words_of_the_options_are_those_of_the_code() -> None:
+    import importlib
+
+    from ringfence.cli.options import FORMATS, KINDS
+    from ringfence.collect.targets import KINDS as COLLECTORS
+
+    assert sorted(KINDS) == sorted(kind.name for kind in COLLECTORS)
+    for name in FORMATS.values():
+        module = importlib.import_module(f"ringfence.report.{name}")
+        assert callable(module.measurements)
+        assert callable(module.comparison)
