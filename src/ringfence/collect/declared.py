@@ -184,7 +184,9 @@ def read_declared(path: Path, knowledge: Knowledge) -> Deployment:
         entry_points=tuple(_entry_point(point, path) for point in document.entry_points),
         conditions=user,
         admin_conditions=admin,
-        default=Condition(document.conditions.default, (Evidence(Grade.DECLARED, str(path)),)),
+        default=Condition(
+            document.conditions.default, (Evidence(Grade.DECLARED, str(path)),), stated=False
+        ),
         counts={
             name: Count(item.value, Evidence(Grade.DECLARED, item.source or str(path)))
             for name, item in document.counts.items()

@@ -21,6 +21,7 @@ from ringfence.model.deployment import (
 )
 from ringfence.model.evidence import Evidence, Grade, Unseen
 from ringfence.model.facts import Facts
+from ringfence.model.files import Tree
 from ringfence.model.need import State
 from ringfence.model.position import Level
 from ringfence.model.process import Listener, Process
@@ -220,6 +221,8 @@ def _counts(facts: Facts) -> dict[str, Count]:
     if facts.tree is not None and facts.tree.complete:
         for name in facts.tree.counts.__struct_fields__:
             counts[name] = Count(getattr(facts.tree.counts, name), facts.tree.evidence)
+    if facts.tree is not None and facts.tree.elf:
+        counts.update(_weak_elf(facts.tree))
     if facts.processes:
         evidence = Evidence(Grade.OBSERVED, "/proc", "processes of the workload")
         counts["processes"] = Count(len(facts.processes), evidence)
@@ -229,6 +232,20 @@ def _counts(facts: Facts) -> dict[str, Count]:
     if calls is not None:
         counts["system_calls"] = calls
     return counts
+
+
+def _weak_elf(tree: Tree) -> dict[str, Count]:
+    """ELF files that lack a protection. No canary and no fortify say nothing of a file that needs
+    neither, so they are not counted."""
+    sound = [elf for elf in tree.elf.values() if not elf.problem]
+    lacking = {
+        "elf_executable_stack": [elf for elf in sound if not elf.nx and elf.kind != "relocatable"],
+        "elf_writable_executable": [elf for elf in sound if elf.writable_executable],
+        "elf_fixed_address": [elf for elf in sound if elf.kind == "executable"],
+        "elf_no_relro": [elf for elf in sound if elf.relro == "none" and elf.kind != "relocatable"],
+        "elf_broken": [elf for elf in tree.elf.values() if elf.problem],
+    }
+    return {name: Count(len(files), tree.evidence) for name, files in lacking.items()}
 
 
 def _installed(facts: Facts) -> dict[str, Count]:

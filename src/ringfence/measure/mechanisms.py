@@ -15,12 +15,15 @@ from ringfence.model.position import Level
 
 
 def state_of(mechanism: Mechanism, deployment: Deployment, knowledge: Knowledge) -> MechanismState:
-    """The mechanism as it is here: on when all of its signs are closed for all whom it binds."""
+    """The mechanism as it is here: on when all of its signs are closed for all whom it binds.
+
+    A sign that nobody stated leaves it unknown, whatever default decides the vectors.
+    """
     levels = (Level.USER, Level.ADMIN) if mechanism.holds_admin else (Level.USER,)
     found = [deployment.condition(sign, level) for sign in mechanism.signs for level in levels]
     states = {condition.state for condition in found}
     evidence = tuple(dict.fromkeys(item for condition in found for item in condition.evidence))
-    switch = _switch(states)
+    switch = _switch(states) if all(item.stated for item in found) else Switch.UNKNOWN
     if switch is Switch.ON and mechanism.gradual and _leaves_open(mechanism, deployment, knowledge):
         switch = Switch.PARTIAL
     return MechanismState(mechanism.id, switch, evidence[:4])

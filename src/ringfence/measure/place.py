@@ -27,7 +27,8 @@ SYSTEM_CALLS = "system_calls"
 UNFILTERED = "seccomp:absent"
 OF_THE_TREE = frozenset(
     "files bytes executables libraries setuid shells interpreters compilers package_managers "
-    "elf packages".split()
+    "elf packages elf_executable_stack elf_writable_executable elf_fixed_address elf_no_relro "
+    "elf_broken".split()
 )
 
 
@@ -54,7 +55,7 @@ def place(service: Deployment, template: Template, knowledge: Knowledge) -> Depl
         entry_points=_entry_points(service, template, source),
         conditions={**user, **_identity(service, template, source)},
         admin_conditions=admin,
-        default=Condition(State(template.conditions.default), (source,)),
+        default=_default(template.conditions, source),
         counts=_counts(service, template),
         notes=_notes(service, template),
         lower_bound=template.lower_bound,
@@ -78,7 +79,11 @@ def _state(
         if known and measured.state is not State.UNKNOWN:
             return measured
     stated = _override(name, rules, source)
-    return stated if stated is not None else Condition(State(rules.default), (source,))
+    return stated if stated is not None else _default(rules, source)
+
+
+def _default(rules: TemplateConditions, source: Evidence) -> Condition:
+    return Condition(State(rules.default), (source,), stated=False)
 
 
 def _override(name: str, rules: TemplateConditions, source: Evidence) -> Condition | None:

@@ -97,10 +97,15 @@ class Zone(msgspec.Struct, frozen=True):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """One permission in the attacker's favour: whether it is open, and how that is known."""
+    """One permission in the attacker's favour: whether it is open, and how that is known.
+
+    `stated` is False where a template or a file says nothing of it and its default was taken:
+    enough to decide a vector, too little to call a mechanism on.
+    """
 
     state: State
     evidence: tuple[Evidence, ...] = ()
+    stated: bool = True
 
 
 class MechanismState(msgspec.Struct, frozen=True):

@@ -50,7 +50,11 @@ def as_file(deployment: Deployment, boundaries: tuple[Boundary, ...]) -> str:
         "entry_points": [_entry_point(point) for point in deployment.entry_points],
         "known": [{"vector": item.vector, "cve": item.cve} for item in deployment.known],
         "condition": [
-            *(_condition(name, item, Level.USER) for name, item in deployment.conditions.items()),
+            *(
+                _condition(name, item, Level.USER)
+                for name, item in deployment.conditions.items()
+                if item.stated
+            ),
             *(
                 _condition(name, item, Level.ADMIN)
                 for name, item in deployment.admin_conditions.items()

@@ -49,6 +49,9 @@ def explain(name: str, knowledge: Knowledge) -> str | None:
     outcome = name.rpartition(".")[2]
     if outcome in ("leak", "execution"):
         return _entry_vector(name, outcome, knowledge)
+    if name.partition(":")[0] in {entry.entry for entry in knowledge.vectors.values()} - {""}:
+        ways = (_entry_vector(f"{name}.{word}", word, knowledge) for word in ("leak", "execution"))
+        return "\n".join(ways)
     if ":" in name and name.partition(":")[0] in CONDITION_KINDS:
         return _condition(name, knowledge)
     start, slash, level = name.partition("/")

@@ -131,6 +131,28 @@ def _measurement(result: Measurement) -> str:
             for vector in result.closed
         ],
     )
+    lines += ["", "## Mechanisms", ""]
+    lines += _table(
+        ["boundary", "mechanism", "state", "evidence"],
+        [
+            [
+                f"{line.kind} ({line.zone})",
+                f"`{item.id}`",
+                item.state.value,
+                _why(item.evidence[:1]),
+            ]
+            for line in result.deployment.boundaries
+            for item in line.mechanisms
+        ],
+    )
+    lines += ["", "## Counts", ""]
+    lines += _table(
+        ["count", "value", "evidence"],
+        [
+            [name.replace("_", " "), words.count(name, result.counts), _why((item.evidence,))]
+            for name, item in result.counts.items()
+        ],
+    )
     lines += _plan(result)
     if result.unseen:
         lines += ["", "## Not seen", ""]

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ringfence.model.deployment import Switch
 from ringfence.model.measurement import Comparison, Measurement, Vector
 from ringfence.report import words
 from ringfence.report.hops import hops
@@ -31,6 +32,8 @@ def measurements(results: tuple[Measurement, ...], look: Look) -> str:
         _summary(console, result)
         _vectors(console, result)
         _plan(console, result)
+        _mechanisms(console, result)
+        _counts(console, result)
         _unseen(console, result)
     return _text(console)
 
@@ -164,6 +167,28 @@ def _plan(console: Console, result: Measurement) -> None:
         for platform in words.PLATFORMS:
             if platform in step.setting:
                 console.print(f"       {platform:<10} {_safe(step.setting[platform])}")
+
+
+def _mechanisms(console: Console, result: Measurement) -> None:
+    """What holds each boundary: every mechanism of the knowledge base by its state."""
+    console.print()
+    console.print("Mechanisms")
+    for boundary in result.deployment.boundaries:
+        for state in Switch:
+            names = [item.id for item in boundary.mechanisms if item.state is state]
+            if names:
+                line = f"  {boundary.kind} ({boundary.zone}) {state}: {', '.join(names)}"
+                console.print(_safe(line))
+
+
+def _counts(console: Console, result: Measurement) -> None:
+    known = [
+        f"{name.replace('_', ' ')} {words.count(name, result.counts)}"
+        for name, count in result.counts.items()
+        if count.value is not None
+    ]
+    console.print()
+    console.print(_safe(f"Counts: {', '.join(known)}"))
 
 
 def _unseen(console: Console, result: Measurement) -> None:

@@ -44,6 +44,16 @@ def test_markdown_has_every_vector() -> None:
     assert "| `http.leak` |" in done.out
 
 
+def test_mechanisms_and_counts_stand_in_both_readable_forms(tmp_path: Path) -> None:
+    image = oci_archive(tmp_path / "image.tar", [layer([Entry("bin/sh", mode=0o755)])])
+    shown = ringfence("measure", image, "--no-plan").out
+    assert "container (container) off: user-namespace" in shown
+    assert "files 1" in shown
+    written = ringfence("measure", image, "--no-plan", "--format", "markdown").out
+    assert "| container (container) | `user-namespace` | off |" in written
+    assert "| files | 1 |" in written
+
+
 @pytest.mark.parametrize(
     ("limit", "code"),
     [("surface>15", 1), ("surface>16", 0), ("vectors>=3", 1), ("system<2", 0), ("system<=2", 1),

@@ -71,6 +71,14 @@ def test_every_entry_of_the_knowledge_base_is_explained() -> None:
     assert ringfence("explain", *listed).code == 0
 
 
+def test_an_entry_point_is_explained_by_its_kind() -> None:
+    done = ringfence("explain", "tcp:127.0.0.1:80", "unix:/run/x.sock", "http.leak")
+    assert done.code == 0
+    assert "entry-tcp-leak" in done.out
+    assert "entry-tcp-execution" in done.out
+    assert "entry-unix-leak" in done.out
+
+
 def test_explain_leads_to_the_entry_and_its_source() -> None:
     done = ringfence("explain", "io-uring")
     assert "families/async.toml" in done.out

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from ringfence.knowledge.loader import load
+from ringfence.measure.mechanisms import describe
 from ringfence.measure.openings import landing
 from ringfence.measure.place import place
 from ringfence.model.deployment import (
@@ -17,6 +18,7 @@ from ringfence.model.deployment import (
     EntryPoint,
     Handler,
     Reach,
+    Switch,
     Zone,
 )
 from ringfence.model.evidence import Evidence, Grade
@@ -135,3 +137,25 @@ def test_counts_of_the_service_alone_and_of_what_surrounds_it() -> None:
     assert (server["files"].value, server["bytes"].value) == (100_000, 4_000_000)
     assert (minimal["files"].value, minimal["bytes"].value) == (11, 900)
     assert "files" not in placed("unikernel", item).counts
+
+
+def states(template: str) -> dict[str, Switch]:
+    lines = describe(placed(template, service()), KNOWLEDGE)
+    return {item.id: item.state for line in lines for item in line.mechanisms}
+
+
+def test_a_mechanism_that_nobody_stated_is_unknown_not_on() -> None:
+    """A template's default decides vectors; it is no claim about secure boot or the program."""
+    for template in ("container-default", "server", "vm"):
+        found = states(template)
+        for name in ("secure-boot", "measured-boot", "memory-safe-runtime", "stack-protector"):
+            assert found[name] is Switch.UNKNOWN, (template, name)
+
+
+def test_a_mechanism_that_a_template_states_is_on_or_off() -> None:
+    found = states("container-default")
+    assert found["pid-namespace"] is Switch.ON
+    assert found["user-namespace"] is Switch.OFF
+    assert found["no-engine-socket"] is Switch.ON
+    assert found["seccomp-default-deny"] is Switch.PARTIAL
+    assert states("container-minimal")["seccomp-default-deny"] is Switch.ON
