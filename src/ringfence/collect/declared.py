@@ -180,7 +180,7 @@ def read_declared(path: Path, knowledge: Knowledge) -> Deployment:
         zones=tuple(_zone(zone) for zone in document.zones),
         kernel_zone=document.kernel_zone or _kernel_zone(document),
         ring=document.ring,
-        boundaries=tuple(ZoneBoundary(line.kind, line.zone) for line in document.boundaries),
+        boundaries=_boundaries(document),
         entry_points=tuple(_entry_point(point, path) for point in document.entry_points),
         conditions=user,
         admin_conditions=admin,
@@ -210,6 +210,18 @@ def _document(path: Path) -> Document:
         raise InputError(f"cannot be read as TOML: {error}", where=str(path)) from None
     except msgspec.ValidationError as error:
         raise InputError(str(error), where=str(path), remedy="see docs/declared.md") from None
+
+
+def _boundaries(document: Document) -> tuple[ZoneBoundary, ...]:
+    """Those of the file; without any, those that every service has."""
+    if document.boundaries:
+        return tuple(ZoneBoundary(line.kind, line.zone) for line in document.boundaries)
+    zone, kernel = document.zones[0].name, document.kernel_zone or _kernel_zone(document)
+    lines = [ZoneBoundary(BoundaryKind.PROCESS, zone)]
+    if kernel != zone:
+        lines.append(ZoneBoundary(BoundaryKind.CONTAINER, zone))
+    lines.append(ZoneBoundary(BoundaryKind.KERNEL, kernel))
+    return (*lines, ZoneBoundary(BoundaryKind.NETWORK, zone))
 
 
 def _kernel_zone(document: Document) -> str:
