@@ -283,3 +283,33 @@ def test_a_secret_of_the_environment_is_named_and_never_shown() -> None:
         process.wait()
     assert "DB_PASSWORD" in shown
     assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "import select; p = select.poll(); p.register(s); p.poll()",
+        "import select; select.select([s], [], [])",
+        "import select; e = select.epoll(); e.register(s); e.poll()",
+        "s.accept()",
+    ],
+    ids=["poll", "select", "epoll", "accept"],
+)
+def test_who_waits_on_a_socket_is_seen_in_every_way_of_waiting(wait: str) -> None:
+    """The parent only holds the socket; its child waits on it."""
+    code = (
+        "import os, socket\ns = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()\n"
+        f"if os.fork() == 0:\n    {wait}\n"
+    )
+    with python_process(code) as pid:
+        for _ in range(100):
+            (item,) = facts(pid).listeners
+            if item.waiting:
+                break
+            time.sleep(0.02)
+        children = [process.pid for process in facts(pid).processes[1:]]
+        for child_pid in children:
+            assert child_pid is not None
+            os.kill(child_pid, signal.SIGKILL)
+    assert set(item.holders) == {pid, *children}
+    assert list(item.waiting) == children

@@ -18,6 +18,7 @@ import msgspec
 
 from ringfence.collect.process import procfs
 from ringfence.collect.process.namespaces import inode_of
+from ringfence.collect.seccomp.tables import native_calls
 from ringfence.model.evidence import Evidence, Grade, Unseen
 from ringfence.model.process import Listener
 
@@ -25,8 +26,8 @@ TCP_LISTEN = "0A"
 UDP_UNCONNECTED = "07"
 UNIX_LISTENING = 0x10000
 MOST_POLLED = 4096
-ACCEPT, POLL, SELECT = {43, 288}, {7, 271}, {23, 270}
-"""System call numbers of x86-64: accept, accept4; poll, ppoll; select, pselect6."""
+ACCEPT, POLL, SELECT = ("accept", "accept4"), ("poll", "ppoll"), ("select", "pselect6")
+"""Calls in which a thread waits on descriptors that can be told from outside."""
 
 
 class Holding(msgspec.Struct, frozen=True):
@@ -150,6 +151,7 @@ def _epoll_inodes(pid: int, epolls: list[int], by_descriptor: dict[int, int]) ->
 def _blocked_on(pid: int, by_descriptor: dict[int, int]) -> set[int]:
     """Inodes that some thread waits on in accept, poll or select right now."""
     found: set[int] = set()
+    accept, poll, select = (_numbers(names) for names in (ACCEPT, POLL, SELECT))
     for thread in os.listdir(f"/proc/{pid}/task"):
         try:
             words = procfs.read(pid, f"task/{thread}/syscall").decode().split()
@@ -159,14 +161,20 @@ def _blocked_on(pid: int, by_descriptor: dict[int, int]) -> set[int]:
             continue
         number, arguments = int(words[0]), [int(word, 16) for word in words[1:7]]
         waited: list[int] = []
-        if number in ACCEPT:
+        if number in accept:
             waited = [arguments[0]]
-        elif number in POLL:
+        elif number in poll:
             waited = _polled(pid, arguments[0], arguments[1])
-        elif number in SELECT:
+        elif number in select:
             waited = _selected(pid, arguments[0], arguments[1])
         found.update(by_descriptor[fd] for fd in waited if fd in by_descriptor)
     return found
+
+
+def _numbers(names: tuple[str, ...]) -> frozenset[int]:
+    """Numbers of these calls on this machine, as far as it has them."""
+    calls = native_calls()
+    return frozenset(calls[name] for name in names if name in calls)
 
 
 def _memory(pid: int, address: int, length: int) -> bytes:
