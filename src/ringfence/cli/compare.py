@@ -38,6 +38,7 @@ def command(
     kind: str | None,
     start: str | None,
     scale: str,
+    known: tuple[str, ...],
     no_plan: bool,
     fail_on: tuple[str, ...],
 ) -> None:
@@ -48,6 +49,7 @@ def command(
     stand beside it as they were measured.
     """
     from ringfence.cli.fail_on import passed
+    from ringfence.cli.known import with_known
     from ringfence.cli.placing import placements
     from ringfence.cli.scales import checked_start, chosen_scale
     from ringfence.knowledge.loader import load
@@ -58,7 +60,10 @@ def command(
     passed(fail_on, ())
     with progress("reading"):
         wanted = () if targets_only else places or tuple(knowledge.templates)
-        placed = placements(targets, wanted, kind or "", knowledge)
+        placed = [
+            (target, with_known(item, known, knowledge))
+            for target, item in placements(targets, wanted, kind or "", knowledge)
+        ]
     with progress("comparing"):
         result = compare(placed, knowledge, asked)
     deliver(comparison(result, form, output, WIDTH), output)

@@ -36,6 +36,7 @@ def command(
     kind: str | None,
     start: str | None,
     scale: str,
+    known: tuple[str, ...],
     no_plan: bool,
     as_file: bool,
     facts: Path | None,
@@ -47,6 +48,7 @@ def command(
     system (folder or tar), an OCI bundle, or a deployment written as TOML.
     """
     from ringfence.cli.fail_on import passed
+    from ringfence.cli.known import with_known
     from ringfence.cli.scales import checked_start, chosen_scale
     from ringfence.collect.targets import collect
     from ringfence.knowledge.loader import load
@@ -58,7 +60,9 @@ def command(
     passed(fail_on, ())
     with progress("reading"):
         read = [collect(target, knowledge, kind or "") for target in targets]
-    placed = [(item.target, deployment_of(item, knowledge)) for item in read]
+    placed = [
+        (item.target, with_known(deployment_of(item, knowledge), known, knowledge)) for item in read
+    ]
     if facts is not None:
         _write_facts(read, facts)
     if as_file:

@@ -47,6 +47,12 @@ def measuring(function: F) -> F:
                 show_default=True,
                 help="classic, assets, or a TOML file with your own.",
             ),
+            click.option(
+                "--known",
+                multiple=True,
+                metavar="VECTOR=CVE",
+                help="A published vulnerability that you know of: its vector takes no zero-day.",
+            ),
             click.option("--no-plan", is_flag=True, help="Leave out the plan."),
         )
     ):

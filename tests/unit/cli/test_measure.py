@@ -82,6 +82,27 @@ def test_the_other_scale_and_one_of_ones_own(tmp_path: Path) -> None:
     assert "golden" in done.err
 
 
+def test_a_published_vulnerability_that_the_user_knows_of() -> None:
+    words = ("measure", SERVER, "--format", "json", "--no-plan")
+    before = json.loads(ringfence(*words).out)
+    after = json.loads(ringfence(*words, "--known", "http.execution=CVE-2021-23017").out)
+    assert after["surface"]["total"] == before["surface"]["total"]
+    assert len(after["vectors"]) == len(before["vectors"])
+    assert (before["zero_days_to_admin"]["system"], after["zero_days_to_admin"]["system"]) == (2, 1)
+    criminal = "internet/criminal"
+    assert before["surface"]["by_attacker"][criminal] == 0
+    assert after["surface"]["by_attacker"][criminal] == 5
+
+
+@pytest.mark.parametrize(
+    "text", ["http.execution", "http.execution=soon", "nothing=CVE-2021-23017"]
+)
+def test_a_known_vulnerability_that_makes_no_sense(text: str) -> None:
+    done = ringfence("measure", SERVER, "--known", text)
+    assert done.code == 2
+    assert "--known" in done.err
+
+
 def test_the_start_can_be_chosen() -> None:
     done = ringfence("measure", SERVER, "--from", "supply-chain", "--format", "json", "--no-plan")
     assert json.loads(done.out)["surface"]["total"] == 100
