@@ -17,11 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 RINGFENCE = Path(sys.executable).with_name("ringfence")
 REPORTS = ROOT / ".demo"
 
+WORKERS = 2
 CONFIGURATION = """
 daemon on;
 pid {place}/nginx.pid;
 error_log {place}/error.log;
-worker_processes 2;
+worker_processes {workers};
 events {{ }}
 http {{
     access_log off;
@@ -39,6 +40,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def workers_of(pid: int) -> int:
+    """How many workers are ready: a worker takes its title once it has put on its user."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(1 for child in children if b"worker" in Path(f"/proc/{child}/cmdline").read_bytes())
+
+
 @contextlib.contextmanager
 def web_server(place: Path) -> Iterator[int]:
     """A real nginx on loopback, by its master's PID; stopped and removed afterwards."""
@@ -49,7 +56,7 @@ def web_server(place: Path) -> Iterator[int]:
     for folder in (place, place / "www"):
         folder.chmod(0o755)
     configuration = place / "nginx.conf"
-    configuration.write_text(CONFIGURATION.format(place=place, port=free_port()))
+    configuration.write_text(CONFIGURATION.format(place=place, port=free_port(), workers=WORKERS))
     subprocess.run([nginx, "-c", str(configuration)], check=True)
     pid_file = place / "nginx.pid"
     for _ in range(100):
@@ -57,6 +64,10 @@ def web_server(place: Path) -> Iterator[int]:
             break
         time.sleep(0.02)
     pid = int(pid_file.read_text())
+    for _ in range(100):
+        if workers_of(pid) == WORKERS:
+            break
+        time.sleep(0.02)
     try:
         yield pid
     finally:

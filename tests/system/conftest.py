@@ -88,6 +88,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, list[
     )
     subprocess.run([program("nginx"), "-c", str(configuration)], check=True)
     pid = wait_for_pid(place / "pid")
+    wait_for_children(pid, 2)
     yield pid, ports
     os.kill(pid, signal.SIGQUIT)
     wait_for_end(pid)
@@ -130,6 +131,17 @@ def wait_for_pid(path: Path) -> int:
             return int(path.read_text())
         time.sleep(0.02)
     raise AssertionError(f"{path} was not written")
+
+
+def wait_for_children(pid: int, count: int) -> None:
+    """Until a process has so many children, each with a user and program of its own."""
+    for _ in range(250):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        titles = [Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
+        if len(titles) == count and all(b"worker" in title for title in titles):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"process {pid} does not have {count} workers")
 
 
 def wait_for_port(port: int) -> None:

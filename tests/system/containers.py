@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import os
 import subprocess
 import time
 import uuid
@@ -204,8 +203,10 @@ def _pid_of(name: str, place: Path, runner: subprocess.Popen[bytes]) -> int:
 
 
 def _listens(pid: int) -> bool:
-    """nginx is ready when its workers are there."""
+    """nginx is ready when its worker is there, and has put on its user: then it has its title."""
     try:
-        return bool(Path(f"/proc/{pid}/task/{pid}/children").read_text().strip())
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        titles = [Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
     except OSError:
-        return os.path.exists(f"/proc/{pid}") and len(os.listdir(f"/proc/{pid}/fd")) > 6
+        return False
+    return bool(titles) and all(b"worker" in title for title in titles)
