@@ -122,6 +122,7 @@ def _opening(entry: Opening, knowledge: Knowledge) -> list[str]:
     lines = [
         f"  from {entry.from_} to {entry.gives}, by {entry.means}",
         f"  needs: {render(entry.needs)}",
+        *(f"  weighs: {_weight(entry, scale)}" for scale in knowledge.scales.values()),
     ]
     if isinstance(entry, VectorEntry) and entry.entry:
         lines.append(f"  applies once to every entry point of kind {entry.entry}")
@@ -139,6 +140,23 @@ def _opening(entry: Opening, knowledge: Knowledge) -> list[str]:
     if closers:
         lines.append(f"  mechanisms that bear on it: {', '.join(closers)}")
     return lines
+
+
+def _weight(entry: Opening, scale: Scale) -> str:
+    """What the vector weighs on a scale: the worth of what it gives, by the exploits before it."""
+    level = entry.gives.rpartition(":")[2]
+    worths = {"data": scale.data, "user": scale.user, "admin": scale.admin}
+    if level not in worths:
+        return (
+            f"{scale.user:g} where who handles the bytes is a user, {scale.admin:g} where an "
+            f"admin or ring 0 ({scale.id})"
+        )
+    alone = level == "admin" and scale.admin_alone != scale.admin
+    less = f" ({scale.admin_alone:g} where the zone holds nothing beyond the service)"
+    return (
+        f"{worths[level]:g}{less if alone else ''} / {scale.discount:g} ** exploits spent before "
+        f"({scale.id}): {worths[level] / scale.discount:g} after one"
+    )
 
 
 def _template(entry: Template) -> list[str]:

@@ -83,6 +83,7 @@ def test_explain_leads_to_the_entry_and_its_source() -> None:
     done = ringfence("explain", "io-uring")
     assert "families/async.toml" in done.out
     assert "syscall:io_uring_setup" in done.out
+    assert "weighs: 100 / 10 ** exploits spent before (classic): 10 after one" in done.out
     assert "https://" in done.out
 
 
