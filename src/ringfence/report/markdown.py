@@ -94,77 +94,77 @@ def _sensitivity(result: Comparison) -> list[str]:
 
 def _measurement(result: Measurement) -> str:
     lines = [f"# {_cell(result.target.name)}", "", f"{words.headline(result)}.", ""]
-    lines += ["## Depth", ""]
-    lines += _table(
-        ["zero-days spent", "deepest position", "held"],
-        [
-            [str(spent), words.position(place), ", ".join(result.blast_radius[spent]) or "nothing"]
-            for spent, place in enumerate(result.profile)
-        ],
-    )
-    lines += ["", "## Vectors", ""]
-    lines += _table(
-        ["weight", "id", "title", "from", "to", "means", "evidence", "blocked by"],
-        [
-            [
-                words.number(vector.weight),
-                f"`{vector.id}`",
-                vector.title,
-                str(vector.needs.position),
-                str(vector.gives),
-                vector.means.value,
-                _why(vector.evidence[:3]),
-                ", ".join(vector.blocked_by),
-            ]
-            for vector in result.vectors
-        ],
-    )
-    lines += ["", "## Closed", ""]
-    lines += _table(
-        ["id", "held by", "evidence"],
-        [
-            [
-                f"`{vector.id}`",
-                ", ".join(vector.held_by),
-                _why(vector.evidence[:2]),
-            ]
-            for vector in result.closed
-        ],
-    )
-    lines += ["", "## Mechanisms", ""]
-    lines += _table(
-        ["boundary", "mechanism", "state", "evidence"],
-        [
-            [
-                f"{line.kind} ({line.zone})",
-                f"`{item.id}`",
-                item.state.value,
-                _why(item.evidence[:1]),
-            ]
-            for line in result.deployment.boundaries
-            for item in line.mechanisms
-        ],
-    )
-    lines += ["", "## Counts", ""]
-    lines += _table(
-        ["count", "value", "evidence"],
-        [
-            [name.replace("_", " "), words.count(name, result.counts), _why((item.evidence,))]
-            for name, item in result.counts.items()
-        ],
-    )
-    lines += _plan(result)
-    if result.unseen:
-        lines += ["", "## Not seen", ""]
-        lines += [f"- {_cell(item.what)}: {_cell(item.why)}" for item in result.unseen]
+    for part in (_depth, _vectors, _closed, _mechanisms, _counts, _plan, _not_seen):
+        lines += part(result)
     return "\n".join([*lines, ""])
+
+
+def _section(title: str, headings: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"## {title}", "", *_table(headings, rows), ""]
+
+
+def _depth(result: Measurement) -> list[str]:
+    rows = [
+        [str(spent), words.position(place), ", ".join(result.blast_radius[spent]) or "nothing"]
+        for spent, place in enumerate(result.profile)
+    ]
+    return _section("Depth", ["zero-days spent", "deepest position", "held"], rows)
+
+
+def _vectors(result: Measurement) -> list[str]:
+    headings = ["weight", "id", "title", "from", "to", "means", "evidence", "blocked by"]
+    rows = [
+        [
+            words.number(vector.weight),
+            f"`{vector.id}`",
+            vector.title,
+            str(vector.needs.position),
+            str(vector.gives),
+            vector.means.value,
+            _why(vector.evidence[:3]),
+            ", ".join(vector.blocked_by),
+        ]
+        for vector in result.vectors
+    ]
+    return _section("Vectors", headings, rows)
+
+
+def _closed(result: Measurement) -> list[str]:
+    rows = [
+        [f"`{vector.id}`", ", ".join(vector.held_by), _why(vector.evidence[:2])]
+        for vector in result.closed
+    ]
+    return _section("Closed", ["id", "held by", "evidence"], rows)
+
+
+def _mechanisms(result: Measurement) -> list[str]:
+    rows = [
+        [f"{line.kind} ({line.zone})", f"`{item.id}`", item.state.value, _why(item.evidence[:1])]
+        for line in result.deployment.boundaries
+        for item in line.mechanisms
+    ]
+    return _section("Mechanisms", ["boundary", "mechanism", "state", "evidence"], rows)
+
+
+def _counts(result: Measurement) -> list[str]:
+    rows = [
+        [name.replace("_", " "), words.count(name, result.counts), _why((item.evidence,))]
+        for name, item in result.counts.items()
+    ]
+    return _section("Counts", ["count", "value", "evidence"], rows)
+
+
+def _not_seen(result: Measurement) -> list[str]:
+    if not result.unseen:
+        return []
+    return ["## Not seen", "", *(f"- {_cell(i.what)}: {_cell(i.why)}" for i in result.unseen)]
 
 
 def _plan(result: Measurement) -> list[str]:
     if not result.plan:
         return []
     proved = "proved smallest" if result.plan_optimal else "not proved smallest"
-    lines = ["", f"## Plan ({proved})", ""]
+    lines = [f"## Plan ({proved})", ""]
     for index, step in enumerate(result.plan, 1):
         lines.append(
             f"{index}. **{_cell(step.title)}** (`{step.mechanism}`): surface "
@@ -172,7 +172,7 @@ def _plan(result: Measurement) -> list[str]:
             f"{words.zero_days(step.zero_days_after)}"
         )
         lines += [f"   - {platform}: `{text}`" for platform, text in step.setting.items()]
-    return lines
+    return [*lines, ""]
 
 
 def _why(evidence: tuple[Evidence, ...]) -> str:
