@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 import msgspec
 
 from ringfence.collect.files.census import capability_text, census
-from ringfence.collect.files.elf import FileBytes, read_elf
+from ringfence.collect.files.elf import read_elf
+from ringfence.collect.files.filebytes import of_file
 from ringfence.collect.files.packages import MOST_BYTES, OS_RELEASE, is_database, is_unread_database
 from ringfence.errors import InputError
 from ringfence.model.evidence import Evidence, Grade, Unseen
@@ -151,11 +153,8 @@ class _Reader:
     def _elf(self, path: str) -> Elf | None:
         """The file's ELF facts, read where it lies: only its headers are read."""
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            info = os.fstat(handle)
-            return read_elf(FileBytes(handle, info.st_size)) if stat.S_ISREG(info.st_mode) else None
-        finally:
-            os.close(handle)
+        with FileIO(handle) as file:
+            return read_elf(of_file(file)) if stat.S_ISREG(os.fstat(handle).st_mode) else None
 
     def _unseen(self) -> list[Unseen]:
         return [

@@ -7,30 +7,11 @@ tests is binutils' readelf. Format: https://gabi.xinuos.com/ and the GNU extensi
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 
+from ringfence.collect.files.filebytes import FileBytes
 from ringfence.model.files import Elf
-
-
-class FileBytes:
-    """An open plain file as bytes: each slice is read where it lies.
-
-    No mapping: whoever shortens a mapped file ends its reader (SIGBUS).
-    """
-
-    def __init__(self, handle: int, size: int) -> None:
-        self._handle = handle
-        self._size = size
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, place: slice) -> bytes:
-        start, stop, _ = place.indices(self._size)
-        return os.pread(self._handle, max(0, stop - start), start)
-
 
 Bytes = bytes | memoryview | FileBytes
 

@@ -18,7 +18,7 @@ from ringfence.collect.container.document import rows, table, words
 from ringfence.collect.files.census import census
 from ringfence.collect.files.layers import Layers, merged
 from ringfence.collect.files.paths import inside
-from ringfence.collect.files.streams import Expanded, Mapped, expanded, mapped
+from ringfence.collect.files.streams import Expanded, Stretch, expanded, whole_file
 from ringfence.collect.files.tar import members
 from ringfence.errors import InputError
 from ringfence.model.evidence import Evidence, Grade, Unseen
@@ -45,21 +45,21 @@ class ImageReading(msgspec.Struct, frozen=True):
 class _Store:
     """Where blobs lie: a folder, or the members of an archive."""
 
-    def __init__(self, name: str, find: Callable[[str], Mapped | None]) -> None:
+    def __init__(self, name: str, find: Callable[[str], Stretch | None]) -> None:
         self.name = name
         self._find = find
 
     def has(self, path: str) -> bool:
         return self._find(path) is not None
 
-    def source(self, path: str) -> Mapped:
+    def source(self, path: str) -> Stretch:
         """The blob or document at `path`. Raises InputError when it is missing."""
         found = self._find(path)
         if found is None:
             raise InputError(f"{path} is missing", where=self.name, remedy="fetch the image again")
         return found
 
-    def blob(self, digest: str) -> Mapped:
+    def blob(self, digest: str) -> Stretch:
         """A blob by its digest, checked against it."""
         kind, _, value = digest.partition(":")
         if kind != "sha256" or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
@@ -73,7 +73,7 @@ class _Store:
             )
         return found
 
-    def document(self, source: Mapped) -> Any:
+    def document(self, source: Stretch) -> Any:
         """A JSON document of sensible size."""
         data = source.read(MOST_DOCUMENT + 1)
         if len(data) > MOST_DOCUMENT:
@@ -93,13 +93,13 @@ def sniff(path: Path) -> str | None:
     if not path.is_file() or path.stat().st_size < 512:
         return None
     try:
-        source = expanded(mapped(path))
+        source = expanded(whole_file(path))
         return "image" if _has_mark(source) else "rootfs"
     except InputError:
         return None
 
 
-def _has_mark(source: Mapped | Expanded) -> bool:
+def _has_mark(source: Stretch | Expanded) -> bool:
     """Whether an archive's top level has the documents of an image.
 
     An image has blobs and little else, so a folder of a root file system settles it early.
@@ -115,7 +115,7 @@ def _has_mark(source: Mapped | Expanded) -> bool:
 
 def read_tar(path: Path) -> Tree:
     """The tree of a root file system in a tar archive. Raises InputError when it is none."""
-    return _tree(merged([expanded(mapped(path))]), str(path))
+    return _tree(merged([expanded(whole_file(path))]), str(path))
 
 
 def _tree(layers: Layers, source: str) -> Tree:
@@ -138,22 +138,22 @@ def read_image(path: Path, platform: str = "") -> ImageReading:
 
 
 def _folder(path: Path) -> _Store:
-    def find(name: str) -> Mapped | None:
+    def find(name: str) -> Stretch | None:
         clean = inside(name)
         file = path / clean if clean else path
         # A link could lead anywhere on this host: blobs are plain files.
         if not clean or file.is_symlink() or not file.is_file():
             return None
-        return mapped(file)
+        return whole_file(file)
 
     return _Store(str(path), find)
 
 
 def _archive(path: Path) -> _Store:
-    source = expanded(mapped(path))
+    source = expanded(whole_file(path))
     if isinstance(source, Expanded):
         source = _unpacked(source)
-    places: dict[str, Mapped] = {}
+    places: dict[str, Stretch] = {}
     links: dict[str, str] = {}
     for member in members(source):
         name = inside(member.path)
@@ -168,7 +168,7 @@ def _archive(path: Path) -> _Store:
             "the archive is cut short", where=str(path), remedy="fetch the image again"
         )
 
-    def find(name: str) -> Mapped | None:
+    def find(name: str) -> Stretch | None:
         clean = inside(name) or ""
         found = places.get(clean) or places.get(links.get(clean, ""))
         return None if found is None else found.part(found.end - found.start)
@@ -179,7 +179,7 @@ def _archive(path: Path) -> _Store:
 MOST_UNPACKED = 4 << 30
 
 
-def _unpacked(source: Expanded) -> Mapped:
+def _unpacked(source: Expanded) -> Stretch:
     """A compressed archive, expanded into memory: its documents may stand behind its layers."""
     parts = []
     total = 0
@@ -191,7 +191,7 @@ def _unpacked(source: Expanded) -> Mapped:
                 "expands to more than 4 GiB", where=source.name, remedy="expand it to a file first"
             )
     data = b"".join(parts)
-    return Mapped(data, source.name, 0, len(data))
+    return Stretch(data, source.name, 0, len(data))
 
 
 def _read_oci(store: _Store, wanted: str) -> ImageReading:
@@ -259,7 +259,7 @@ def _read_docker(store: _Store) -> ImageReading:
 
 
 def _reading(
-    store: _Store, config: Any, layers: list[Mapped | Expanded], digest: str
+    store: _Store, config: Any, layers: list[Stretch | Expanded], digest: str
 ) -> ImageReading:
     said = table(config, "config")
     user = said.get("User")

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 import msgspec
 
 from ringfence.collect.files.census import capability_text
-from ringfence.collect.files.elf import read_elf
+from ringfence.collect.files.elf import MAGIC, read_elf
 from ringfence.collect.files.packages import MOST_BYTES, OS_RELEASE, is_database, is_unread_database
 from ringfence.collect.files.paths import inside, resolve_parent
-from ringfence.collect.files.streams import Expanded, Mapped
+from ringfence.collect.files.streams import Expanded, Stretch
 from ringfence.collect.files.tar import Member, members
 from ringfence.errors import InputError
 from ringfence.model.evidence import Unseen
@@ -83,7 +83,7 @@ class Layers:
         self._links: dict[str, str] = {}
         self._refused: dict[str, tuple[str, int]] = {}
 
-    def lay(self, source: Mapped | Expanded) -> None:
+    def lay(self, source: Stretch | Expanded) -> None:
         """Lay one layer (a tar archive) on top. Raises InputError when it is none."""
         layer = _Layer(dict(self._links))
         for member in members(source):
@@ -127,7 +127,7 @@ class Layers:
         return resolved
 
     def _file(
-        self, member: Member, path: str, source: Mapped | Expanded, layer: _Layer
+        self, member: Member, path: str, source: Stretch | Expanded, layer: _Layer
     ) -> File | None:
         kind = _KINDS.get(member.kind)
         if kind is None:
@@ -150,7 +150,7 @@ class Layers:
         return self._looked_into(file, member, source, layer)
 
     def _looked_into(
-        self, file: File, member: Member, source: Mapped | Expanded, layer: _Layer
+        self, file: File, member: Member, source: Stretch | Expanded, layer: _Layer
     ) -> File:
         """ELF facts and package databases, from a regular file's body."""
         if is_database(file.path) or file.path in OS_RELEASE:
@@ -161,11 +161,11 @@ class Layers:
         # A sparse file's stored bytes are not its first bytes in order: its headers are not read.
         if member.size != member.stored:
             return file
-        if isinstance(source, Mapped):
-            elf = read_elf(source.view(member.stored))
+        if isinstance(source, Stretch):
+            elf = read_elf(source.window(member.stored)) if source.peek(4) == MAGIC else None
         else:
             head = source.read(4)
-            if head != b"\x7fELF":
+            if head != MAGIC:
                 return file
             elf = read_elf(head + source.read(min(member.stored, MOST_ELF) - 4))
         return msgspec.structs.replace(file, elf=elf) if elf is not None else file
@@ -201,7 +201,7 @@ class Layers:
         }
 
 
-def merged(layers: Iterable[Mapped | Expanded]) -> Layers:
+def merged(layers: Iterable[Stretch | Expanded]) -> Layers:
     """The tree of several layers, the lowest first."""
     tree = Layers()
     for layer in layers:

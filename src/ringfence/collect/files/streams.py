@@ -1,16 +1,16 @@
-"""Byte sources for the tar reader: a mapped file, a part of one, or a decompressor over either."""
+"""Byte sources for the tar reader: a plain file, a part of one, or a decompressor over either."""
 
 from __future__ import annotations
 
 import bz2
 import hashlib
 import lzma
-import mmap
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from ringfence.collect.files.filebytes import FileBytes, Kept, of_file
 from ringfence.errors import InputError
 
 CHUNK = 1 << 14
@@ -18,8 +18,8 @@ CHUNK = 1 << 14
 MOST_EXPANDED = 64 << 30
 """Bytes that one compressed stream may expand to: a bomb stops here, images do not get there."""
 
-RELEASE = 8 << 20
-"""Bytes of a mapped file that may stay resident behind the reader."""
+BUFFER = 1 << 16
+"""Bytes read at once for headers and other small pieces."""
 
 MAGIC = {
     b"\x1f\x8b": "gzip",
@@ -29,31 +29,47 @@ MAGIC = {
 }
 
 
-class Mapped:
-    """A stretch of a mapped file. Reading copies, looking (`view`) does not."""
+class Stretch:
+    """A stretch of a plain file, or of bytes. Small reads come from a buffer."""
 
-    def __init__(self, data: mmap.mmap | bytes, name: str, start: int, end: int) -> None:
+    def __init__(self, data: FileBytes | bytes, name: str, start: int, end: int) -> None:
         self.data = data
         self.name = name
         self.start = start
         self.end = end
         self._at = start
-        self._released = start
+        self._buffer = b""
+        self._buffered = start
 
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes, fewer only at the end."""
-        stop = min(self._at + size, self.end)
-        part = self.data[self._at : stop] if stop > self._at else b""
-        self._pass_to(max(stop, self._at))
+        part = self.peek(size)
+        self._at += len(part)
         return part
 
-    def view(self, size: int) -> memoryview:
-        """The next `size` bytes without copying them, and without passing them."""
-        return memoryview(self.data)[self._at : min(self._at + size, self.end)]
+    def peek(self, size: int) -> bytes:
+        """The next `size` bytes without passing them, fewer only at the end."""
+        stop = min(self._at + size, self.end)
+        if stop <= self._at:
+            return b""
+        if stop - self._at > BUFFER:
+            return self.data[self._at : stop]
+        if not self._buffered <= self._at <= stop <= self._buffered + len(self._buffer):
+            self._buffer = self.data[self._at : min(self._at + BUFFER, self.end)]
+            self._buffered = self._at
+        place = self._at - self._buffered
+        return self._buffer[place : place + stop - self._at]
+
+    def window(self, size: int) -> FileBytes | memoryview:
+        """The next `size` bytes, not read yet, and not passed."""
+        stop = min(self._at + size, self.end)
+        if isinstance(self.data, bytes):
+            return memoryview(self.data)[self._at : stop]
+        return self.data.part(self._at, stop)
 
     def skip(self, size: int) -> None:
         """Pass over `size` bytes, perhaps beyond the end."""
-        self._pass_to(self._at + size)
+        self._at += size
 
     def tell(self) -> int:
         """Bytes passed so far."""
@@ -63,33 +79,21 @@ class Mapped:
         """Whether the stretch was not passed by more than it holds."""
         return self._at <= self.end
 
-    def part(self, size: int) -> Mapped:
+    def part(self, size: int) -> Stretch:
         """The next `size` bytes as a source of their own."""
-        return Mapped(self.data, self.name, self._at, min(self._at + size, self.end))
+        return Stretch(self.data, self.name, self._at, min(self._at + size, self.end))
 
     def digest(self) -> str:
         """SHA-256 of the whole stretch, in hexadecimal."""
-        whole = Mapped(self.data, self.name, self.start, self.end)
+        whole = Stretch(self.data, self.name, self.start, self.end)
         found = hashlib.sha256()
-        while part := whole.view(RELEASE):
+        while part := whole.read(1 << 20):
             found.update(part)
-            whole.skip(len(part))
         return found.hexdigest()
-
-    def _pass_to(self, place: int) -> None:
-        """Go on to `place`; pages far behind are given back, so that memory stays flat."""
-        self._at = place
-        if place - self._released < RELEASE or not isinstance(self.data, mmap.mmap):
-            return
-        first = -(-self._released // mmap.PAGESIZE) * mmap.PAGESIZE
-        last = min(place, self.end) // mmap.PAGESIZE * mmap.PAGESIZE
-        if last > first:
-            self.data.madvise(mmap.MADV_DONTNEED, first, last - first)
-        self._released = place
 
 
 class Expanded:
-    """A decompressor over a mapped stretch."""
+    """A decompressor over a stretch."""
 
     def __init__(self, chunks: Iterator[bytes], name: str) -> None:
         self.name = name
@@ -135,22 +139,20 @@ class Expanded:
         return bool(self._rest)
 
 
-def mapped(path: Path) -> Mapped:
-    """A plain file, mapped. Raises InputError when it is none or cannot be opened."""
+def whole_file(path: Path) -> Stretch:
+    """A plain file. Raises InputError when it is none or cannot be opened."""
     try:
         if not path.is_file():
             raise InputError("is not a plain file", where=str(path))
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        data = of_file(Kept(path))
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    return Mapped(data, str(path), 0, size)
+    return Stretch(data, str(path), 0, len(data))
 
 
-def expanded(source: Mapped) -> Mapped | Expanded:
+def expanded(source: Stretch) -> Stretch | Expanded:
     """`source` itself, or a decompressor where its first bytes name a compression."""
-    head = bytes(source.view(6))
+    head = source.peek(6)
     for magic, kind in MAGIC.items():
         if head.startswith(magic):
             return Expanded(_bounded(_chunks(source, kind), source.name), source.name)
@@ -179,7 +181,7 @@ def _decompressor(kind: str) -> _Decompressor:
     return zstandard.ZstdDecompressor(max_window_size=128 << 20).decompressobj()
 
 
-def _chunks(source: Mapped, kind: str) -> Iterator[bytes]:
+def _chunks(source: Stretch, kind: str) -> Iterator[bytes]:
     """Expanded pieces; several streams one after the other are one (as gzip and zstd allow)."""
     engine = _decompressor(kind)
     rest = b""

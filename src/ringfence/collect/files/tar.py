@@ -24,7 +24,7 @@ CAPABILITY = b"SCHILY.xattr.security.capability"
 
 
 class Source(Protocol):
-    """Bytes in order: an mmap of a plain file, or a decompressor."""
+    """Bytes in order: a plain file, or a decompressor."""
 
     name: str
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from ringfence.collect.files.elf import FileBytes, read_elf
+from ringfence.collect.files.elf import read_elf
+from ringfence.collect.files.filebytes import of_file
 from ringfence.collect.process import procfs
 from ringfence.model.evidence import Evidence, Grade, Seen
 from ringfence.model.files import Elf
@@ -54,8 +55,7 @@ def image(pid: int) -> Seen[Elf]:
     source = f"/proc/{pid}/exe"
     try:
         with open(source, "rb", buffering=0) as file:
-            handle = file.fileno()
-            found = read_elf(FileBytes(handle, os.fstat(handle).st_size))
+            found = read_elf(of_file(file))
     except OSError as error:
         return procfs.refused(source, error)
     if found is None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
+from io import FileIO
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringfence.collect.files.elf import FileBytes, read_elf
+from ringfence.collect.files.elf import read_elf
+from ringfence.collect.files.filebytes import of_file
 from ringfence.model.files import Elf
 
 GOOD = Path("/bin/true").read_bytes()
@@ -74,15 +76,16 @@ def test_files_cut_anywhere_never_raise(length: int) -> None:
 
 
 def test_a_file_read_in_slices_is_the_same_file(tmp_path: Path) -> None:
-    with Path("/bin/true").open("rb") as file:
-        assert read_elf(FileBytes(file.fileno(), len(GOOD))) == read_elf(GOOD)
+    with FileIO("/bin/true") as file:
+        assert read_elf(of_file(file)) == read_elf(GOOD)
 
 
 def test_a_file_that_shrinks_while_it_is_read_ends_nobody(tmp_path: Path) -> None:
     path = tmp_path / "program"
     path.write_bytes(GOOD)
-    with path.open("rb") as file:
+    with FileIO(path) as file:
+        data = of_file(file)
         path.write_bytes(GOOD[:100])
-        found = read_elf(FileBytes(file.fileno(), len(GOOD)))
+        found = read_elf(data)
     assert found is not None
     assert found.problem

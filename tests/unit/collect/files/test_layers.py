@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringfence.collect.files.layers import Layers, merged
-from ringfence.collect.files.streams import Mapped
+from ringfence.collect.files.streams import Stretch
 from ringfence.model.files import FileKind
 from tests.images import Entry, folder, hard, layer, link
 
 
 def lay(*stack: Iterable[Entry]) -> Layers:
     data = [layer(entries) for entries in stack]
-    return merged(Mapped(item, "layer.tar", 0, len(item)) for item in data)
+    return merged(Stretch(item, "layer.tar", 0, len(item)) for item in data)
 
 
 def names(*stack: Iterable[Entry]) -> set[str]:

@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from ringfence.collect.files import streams
-from ringfence.collect.files.streams import Expanded, Mapped, expanded, mapped
+from ringfence.collect.files.streams import Expanded, Stretch, expanded, whole_file
 from ringfence.errors import InputError
 
 Pack = Callable[[bytes], bytes]
@@ -27,9 +27,9 @@ PACKS: dict[str, Pack] = {
 DATA = os.urandom(70_000) + bytes(300_000) + b"end"
 
 
-def opened(path: Path, data: bytes) -> Mapped | Expanded:
+def opened(path: Path, data: bytes) -> Stretch | Expanded:
     path.write_bytes(data)
-    return expanded(mapped(path))
+    return expanded(whole_file(path))
 
 
 @pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
@@ -82,19 +82,19 @@ def test_passing_the_end_is_remembered(tmp_path: Path) -> None:
         assert source.read(1) == b""
 
 
-def test_a_large_file_is_read_right_though_its_pages_are_given_back(tmp_path: Path) -> None:
+def test_a_large_file_is_read_right_in_pieces_of_any_size(tmp_path: Path) -> None:
     data = os.urandom(1 << 20) * 33 + b"tail"
     path = tmp_path / "large"
     path.write_bytes(data)
-    source = mapped(path)
+    source = whole_file(path)
     assert source.digest() == hashlib.sha256(data).hexdigest()
     parts = []
     while part := source.read(3_333_333):
         parts.append(part)
     assert b"".join(parts) == data
-    again = mapped(path)
+    again = whole_file(path)
     again.skip(30 << 20)
-    assert bytes(again.part(100).view(10)) == data[30 << 20 : (30 << 20) + 10]
+    assert bytes(again.part(100).window(10)) == data[30 << 20 : (30 << 20) + 10]
 
 
 @pytest.mark.parametrize("kind", ["folder", "missing", "fifo"])
@@ -105,4 +105,14 @@ def test_what_is_no_plain_file_is_refused_at_once(kind: str, tmp_path: Path) -> 
     elif kind == "fifo":
         os.mkfifo(path)
     with pytest.raises(InputError, match="is not a plain file"):
-        mapped(path)
+        whole_file(path)
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_cut_short_and_ends_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(os.urandom(1 << 20))
+    source = whole_file(path)
+    assert len(source.read(100)) == 100
+    os.truncate(path, 1000)
+    source.skip(500_000)
+    assert source.read(10) == b""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringfence.collect.files.streams import Mapped
+from ringfence.collect.files.streams import Stretch
 from ringfence.collect.files.tar import Member, members
 from ringfence.errors import InputError
 from tests.images import Entry, folder, hard, layer, link
@@ -25,12 +25,12 @@ KINDS = {"0": tarfile.REGTYPE, "1": tarfile.LNKTYPE, "2": tarfile.SYMTYPE, "3": 
 
 
 def read(data: bytes) -> list[Member]:
-    return list(members(Mapped(data, "test.tar", 0, len(data))))
+    return list(members(Stretch(data, "test.tar", 0, len(data))))
 
 
 def whole(data: bytes) -> bool:
     """Whether the reader passes over the archive without passing its end."""
-    source = Mapped(data, "test.tar", 0, len(data))
+    source = Stretch(data, "test.tar", 0, len(data))
     for _ in members(source):
         pass
     return source.at_end()
