@@ -52,6 +52,11 @@ services)
     need gcc gcc
     need readelf binutils
     need strace strace
+    need nsenter util-linux
+    need apparmor_parser apparmor
+    need secilc secilc
+    need skopeo skopeo
+    need musl-gcc musl-tools
     need ss iproute2
     need nft nftables
     [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"

@@ -14,6 +14,8 @@ from ringfence.errors import RingfenceError
 COMMANDS = {
     "measure": "The attack surface now, with the evidence of every number.",
     "compare": "The same service in other deployments, side by side.",
+    "harden": "The smallest unprivileged container that does the job, with policies.",
+    "run": "Run what harden made, inside its fence.",
     "explain": "What an id means, why it weighs what it weighs, how to close it.",
     "schema": "The JSON Schema of a result.",
 }

@@ -42,6 +42,16 @@ class ImageReading(msgspec.Struct, frozen=True):
     unseen: tuple[Unseen, ...] = ()
 
 
+class ImageParts(msgspec.Struct, frozen=True):
+    """An opened image: its configuration document, its digest, and its layers from the lowest,
+    whose bytes are held against their digests when `layers` is called."""
+
+    name: str
+    document: dict[str, Any]
+    layers: Callable[[], list[Stretch | Expanded]]
+    digest: str
+
+
 class _Store:
     """Where blobs lie: a folder, or the members of an archive."""
 
@@ -128,12 +138,17 @@ def read_image(path: Path, platform: str = "") -> ImageReading:
 
     Raises InputError for a broken image, or one without this platform.
     """
+    return _reading(open_image(path, platform))
+
+
+def open_image(path: Path, platform: str = "") -> ImageParts:
+    """An image's configuration and layers, none of them read yet. Raises like `read_image`."""
     store = _folder(path) if path.is_dir() else _archive(path)
     wanted = platform or _ARCHITECTURES.get(machine.machine(), machine.machine())
     if store.has("index.json"):
-        return _read_oci(store, wanted)
+        return _open_oci(store, wanted)
     if store.has("manifest.json"):
-        return _read_docker(store)
+        return _open_docker(store)
     raise InputError("has neither index.json nor manifest.json", where=str(path))
 
 
@@ -194,17 +209,19 @@ def _unpacked(source: Expanded) -> Stretch:
     return Stretch(data, source.name, 0, len(data))
 
 
-def _read_oci(store: _Store, wanted: str) -> ImageReading:
+def _open_oci(store: _Store, wanted: str) -> ImageParts:
     index = store.document(store.source("index.json"))
     manifest, digest = _manifest(store, index, wanted, 0)
     config_digest = table(manifest, "config").get("digest")
     if not isinstance(config_digest, str):
         raise InputError("the manifest names no configuration", where=store.name)
     config = store.document(store.blob(config_digest))
-    layers = []
-    for row in rows(manifest, "layers")[:MOST_LAYERS]:
-        layers.append(expanded(store.blob(str(row.get("digest")))))
-    return _reading(store, config, layers, digest)
+    names = [str(row.get("digest")) for row in rows(manifest, "layers")[:MOST_LAYERS]]
+
+    def layers() -> list[Stretch | Expanded]:
+        return [expanded(store.blob(name)) for name in names]
+
+    return ImageParts(store.name, table(config, "config"), layers, digest)
 
 
 def _manifest(store: _Store, index: Any, wanted: str, depth: int) -> tuple[Any, str]:
@@ -239,7 +256,7 @@ def _platform(row: dict[str, Any]) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _read_docker(store: _Store) -> ImageReading:
+def _open_docker(store: _Store) -> ImageParts:
     document = store.document(store.source("manifest.json"))
     images = rows({"images": document}, "images")
     if not images:
@@ -253,28 +270,29 @@ def _read_docker(store: _Store) -> ImageReading:
         raise InputError("manifest.json names no configuration", where=store.name)
     config = store.document(store.source(name))
     names = words(images[0], "Layers")[:MOST_LAYERS]
-    layers = [expanded(store.source(layer)) for layer in names]
+
+    def layers() -> list[Stretch | Expanded]:
+        return [expanded(store.source(layer)) for layer in names]
+
     digest = name.removesuffix(".json").rpartition("/")[2]
-    return _reading(store, config, layers, f"sha256:{digest}")
+    return ImageParts(store.name, table(config, "config"), layers, f"sha256:{digest}")
 
 
-def _reading(
-    store: _Store, config: Any, layers: list[Stretch | Expanded], digest: str
-) -> ImageReading:
-    said = table(config, "config")
+def _reading(parts: ImageParts) -> ImageReading:
+    said, layers = parts.document, parts.layers()
     user = said.get("User")
     stated = sorted(table(said, "ExposedPorts"))
     ports = [port for port in stated if _is_port(port)]
     odd = [port[:32] for port in stated if not _is_port(port)]
     return ImageReading(
-        tree=_tree(merged(layers), store.name),
+        tree=_tree(merged(layers), parts.name),
         config=ImageConfig(
             user=user if isinstance(user, str) else "",
             command=(*words(said, "Entrypoint"), *words(said, "Cmd")),
             ports=tuple(ports),
             layers=len(layers),
-            digest=digest,
-            evidence=Evidence(Grade.DECLARED, f"{store.name}: image configuration"),
+            digest=parts.digest,
+            evidence=Evidence(Grade.DECLARED, f"{parts.name}: image configuration"),
         ),
         unseen=(Unseen(f"exposed ports {', '.join(odd[:8])}", "make no sense"),) if odd else (),
     )

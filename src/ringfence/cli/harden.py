@@ -1,0 +1,164 @@
+"""`ringfence harden TARGET -o DIR [-- COMMAND...]`"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ringfence.cli.options import deliver, width
+from ringfence.cli.progress import progress
+from ringfence.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from ringfence.harden.wishes import Wishes
+
+WIDTH = 120
+CONFIG = "ringfence.toml"
+_LISTS = ("http", "exercise", "keep", "drop", "writable", "allow", "port")
+
+
+class WithCommand(click.Command):
+    """A command whose words after `--` are another command's, and kept apart."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Cut at the first `--`; read the configuration file's words as defaults."""
+        own, tail = args, []
+        if "--" in args:
+            place = args.index("--")
+            own, tail = args[:place], args[place + 1 :]
+        ctx.obj = tuple(tail)
+        ctx.default_map = configured(own)
+        return super().parse_args(ctx, own)
+
+
+def configured(args: list[str]) -> dict[str, Any]:
+    """The table [harden] of the file after --config, or of ./ringfence.toml where there is one."""
+    given = next((args[i + 1] for i, word in enumerate(args[:-1]) if word == "--config"), None)
+    path = Path(given or CONFIG)
+    if given is None and not path.is_file():
+        return {}
+    try:
+        document = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"is not TOML: {error}", where=str(path)) from None
+    table = document.get("harden", {})
+    known = {name.replace("_", "-") for name in _LISTS} | {
+        "target", "command", "output", "keep-shell", "user", "base-time", "wait", "engine", "name",
+        "phases",
+    }  # fmt: skip
+    odd = sorted(set(table) - known) if isinstance(table, dict) else ["harden"]
+    if odd:
+        raise InputError(
+            f"unknown word {odd[0]!r} in [harden]", where=str(path),
+            remedy=f"use {', '.join(sorted(known))}",
+        )  # fmt: skip
+    return {name.replace("-", "_"): value for name, value in table.items()}
+
+
+@click.command("harden", cls=WithCommand)
+@click.argument("target", required=False)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The result directory.")
+@click.option("--http", multiple=True, metavar="URL", help="Ask this of the service. Repeatable.")
+@click.option("--exercise", multiple=True, metavar="CMD", help="A command that drives the service.")
+@click.option("--keep", multiple=True, metavar="PATH", help="Keep this file or folder.")
+@click.option("--drop", multiple=True, metavar="PATH", help="Leave this out, whatever needs it.")
+@click.option("--writable", multiple=True, metavar="PATH", help="A folder that it may write.")
+@click.option("--allow", multiple=True, metavar="CALL", help="Allow this system call.")
+@click.option("--keep-shell", is_flag=True, help="Keep /bin/sh.")
+@click.option("--user", default="", help="Run as this user (number or name).")
+@click.option("--port", multiple=True, type=click.IntRange(1, 65535), help="A port it listens on.")
+@click.option("--base-time", type=int, help="Date of all files, seconds since 1970. Default 0.")
+@click.option("--wait", type=float, default=30.0, help="Seconds for the service to come up.")
+@click.option("--name", default="", help="Name of the image. Default: the program's.")
+@click.option("--engine", default="", help="runc or crun.")
+@click.option("--config", "config", help=f"A file with the same words. Default: {CONFIG}.")
+@click.option("--why", metavar="PATH", help="Why PATH is in the result that -o names.")
+@click.pass_context
+def command(ctx: click.Context, /, **words: Any) -> None:
+    """The smallest unprivileged container that still does the whole job, with policies.
+
+    TARGET is a root file system (folder or tar) or an image archive; without one, the command
+    after -- is run from this host's own files. Observes the service in an isolated copy, keeps
+    what it uses or could use, and checks the result against the original before it is written.
+    """
+    output: Path | None = words.pop("output")
+    if output is None:
+        raise UsageError("no result directory", remedy="give -o DIR")
+    why, target, _ = words.pop("why"), words.pop("target"), words.pop("config")
+    if why is not None:
+        deliver(_why(output, why), None)
+        return
+    _harden(target or "", tuple(ctx.obj or _command(ctx)), output, _wishes(words))
+
+
+def _command(ctx: click.Context) -> tuple[str, ...]:
+    stated = (ctx.default_map or {}).get("command", ())
+    return tuple(stated) if isinstance(stated, list) else ()
+
+
+def _wishes(words: dict[str, Any]) -> Wishes:
+
+    from ringfence.collect.seccomp.tables import native_calls
+    from ringfence.harden.wishes import Wishes
+
+    unknown = [name for name in words["allow"] if name not in native_calls()]
+    if unknown:
+        raise UsageError(f"no system call {unknown[0]!r}", remedy="names as in syscalls(2)")
+    stamp = os.environ.get("SOURCE_DATE_EPOCH", "0")
+    if words["base_time"] is None:
+        words["base_time"] = int(stamp) if stamp.isdigit() else 0
+    return Wishes(ports=words.pop("port"), **words)
+
+
+def _why(output: Path, path: str) -> str:
+    from ringfence.harden.result import read_report
+
+    wanted = path.strip("/")
+    for file in read_report(output).files:
+        if file.path == wanted:
+            return f"{path}: {file.reason}\n"
+    raise InputError("is not in the image", where=path, remedy=f"keep it with --keep {path}")
+
+
+def _harden(target: str, words: tuple[str, ...], output: Path, wishes: Wishes) -> None:
+    from ringfence.harden.build import Workshop, fenced, minimize, needs_of, notes_of, observe
+    from ringfence.harden.markdown import summary
+    from ringfence.harden.observe.session import isolated
+    from ringfence.harden.result import (
+        check_output,
+        check_retest,
+        image_of,
+        report_of,
+        write_result,
+    )
+    from ringfence.harden.source import open_source
+    from ringfence.knowledge.loader import load
+
+    check_output(output)
+    isolated()
+    knowledge = load()
+    with tempfile.TemporaryDirectory(prefix="ringfence-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o711)
+        shop = Workshop(Path(name), wishes.engine)
+        with progress("reading"):
+            source = open_source(target, words, shop.place())
+        with progress("observing the service as it is"):
+            seen = observe(source, wishes, shop, knowledge)
+        with progress("finding what it can do without"):
+            made = minimize(seen, wishes, shop)
+        with progress("writing policies"):
+            needs, found = needs_of(seen, made, wishes)
+            image, digest = image_of(needs, made, wishes)
+        with progress("testing inside the fence"):
+            inside = fenced(seen, made, needs, shop, knowledge, notes_of(seen, made, found))
+            report = report_of(seen, made, needs, inside, digest, knowledge)
+        check_retest(report)
+        write_result(output, report, needs, made, wishes, image)
+    deliver(summary(report, width(WIDTH)), None)

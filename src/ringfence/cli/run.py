@@ -1,0 +1,99 @@
+"""`ringfence run DIR`"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ringfence.errors import MissingError, UsageError
+
+if TYPE_CHECKING:
+    from ringfence.run.publish import Published
+
+LOOPBACK = "127.0.0.1"
+_PUBLISH = re.compile(
+    r"(?:(?P<address>\d+(?:\.\d+){3}|\[[\da-f:]+\]):)?(?:(?P<outside>\d+):)?(?P<inside>\d+)"
+)
+_SIZE = re.compile(r"(\d+)([kmg]?)", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+@click.command("run")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "-p", "--publish", multiple=True, metavar="[[ADDRESS:]HOST:]CONTAINER",
+    help="Publish a port. Default: each declared one on loopback, under its number.",
+)  # fmt: skip
+@click.option(
+    "-v", "--volume", multiple=True, metavar="HOST:CONTAINER",
+    help="A folder of this host for a writable one of the service's.",
+)  # fmt: skip
+@click.option("--memory", default="1g", show_default=True, help="Limit, like 512m.")
+@click.option("--pids", default=512, show_default=True, help="Most processes and threads.")
+@click.option("--engine", default="", help="runc or crun.")
+def command(
+    folder: Path,
+    publish: tuple[str, ...],
+    volume: tuple[str, ...],
+    memory: str,
+    pids: int,
+    engine: str,
+) -> None:
+    """Run what `ringfence harden` made, inside its fence.
+
+    As an unprivileged user in namespaces of its own, with a read-only root, no capabilities, its
+    system call filter and its firewall. Its output goes to standard output; what the fence
+    refuses is reported on standard error by name. Ends with the service's own exit status.
+    """
+    from ringfence.run.engine import working_engine
+    from ringfence.run.result import Options, ready
+    from ringfence.run.workload import run_workload
+
+    if os.geteuid() != 0:
+        raise MissingError("starting containers", remedy="run as root (sudo)")
+    options = Options(_size(memory), pids, tuple(_volume(text) for text in volume))
+    workload = ready(folder, options)
+    ports = tuple(_published(text) for text in publish) if publish else _default(workload.ports)
+    sys.exit(run_workload(workload, ports, working_engine(engine), _say))
+
+
+def _say(line: str) -> None:
+    click.echo(f"ringfence: {line}", err=True)
+
+
+def _default(ports: tuple[int, ...]) -> tuple[Published, ...]:
+    from ringfence.run.publish import Published
+
+    return tuple(Published(LOOPBACK, port, port) for port in ports)
+
+
+def _published(text: str) -> Published:
+    from ringfence.run.publish import Published
+
+    match = _PUBLISH.fullmatch(text)
+    inside = int(match["inside"]) if match else 0
+    outside = int(match["outside"]) if match and match["outside"] else inside
+    if not match or not 0 < inside < 65536 or not 0 < outside < 65536:
+        raise UsageError(f"{text!r} is no port", remedy="as in -p 8080:80")
+    return Published((match["address"] or LOOPBACK).strip("[]"), outside, inside)
+
+
+def _volume(text: str) -> tuple[str, str]:
+    outside, colon, inside = text.partition(":")
+    if not colon or not inside.startswith("/") or not Path(outside).is_dir():
+        raise UsageError(
+            f"{text!r} is no volume", remedy="as in -v /srv/data:/data, an existing folder"
+        )
+    return str(Path(outside).absolute()), inside
+
+
+def _size(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise UsageError(f"{text!r} is no size", remedy="as in --memory 512m")
+    return int(match[1]) * _UNITS[match[2].lower()]

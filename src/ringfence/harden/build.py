@@ -1,0 +1,418 @@
+"""The whole of a hardening, step by step, in a private folder; nothing is written elsewhere.
+
+1. the service runs as given, traced, in a copy of its tree: what it uses
+2. the same untraced: what it answers, to the exercise and beyond it, and the surface before
+3. the files to keep, and an image of just them
+4. the image as an unprivileged user, traced: what it uses then; again while files are missing
+5. policies from what was seen and what the code can reach
+6. inside the fence: the same answers? and the surface after
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import msgspec
+
+from ringfence.collect.files.filebytes import Kept as KeptOpen
+from ringfence.collect.files.filebytes import of_file
+from ringfence.collect.files.programs import class_of
+from ringfence.collect.files.streams import Stretch
+from ringfence.errors import InputError
+from ringfence.harden.binary.programs import Reachable, reachable
+from ringfence.harden.image.layer import write_layer
+from ringfence.harden.keep.everything import keep_everything
+from ringfence.harden.keep.kept import Kept
+from ringfence.harden.layout import Changes, Entry, accounts, changes, entries
+from ringfence.harden.measured import facts_of
+from ringfence.harden.observe.documents import documents
+from ringfence.harden.observe.exercise import Answer, Exercise, Request, request_of, variants
+from ringfence.harden.observe.session import Plan, Run, RunFailed, copied, run
+from ringfence.harden.observe.trace import Trace
+from ringfence.harden.packages import Owner, Packages
+from ringfence.harden.policy import nftables
+from ringfence.harden.policy.calls import allowed, serving
+from ringfence.harden.policy.needs import Needs
+from ringfence.harden.policy.seccomp import profile
+from ringfence.harden.service import ROOT, Identity, Service, identity, program_of
+from ringfence.harden.source import Source
+from ringfence.harden.tree import Tree
+from ringfence.harden.wishes import Wishes
+from ringfence.knowledge.records import Knowledge
+from ringfence.model.facts import Facts
+from ringfence.run.engine import Container, working_engine
+from ringfence.run.fence import ENGINE_CAPABILITIES, ID_BASE, NFT, Fence
+from ringfence.run.notify import Listener, notifying
+from ringfence.run.unpack import unpack
+
+NOBODY = Identity(65532, 65532)
+"""The user of a service that has none of its own: `nonroot`, as distroless images have it."""
+MOST_ROUNDS = 6
+MEMORY, PROCESSES = 1 << 30, 512
+"""Default limits of a fence."""
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """What the service as given did and answered. `who` is the user to give it."""
+
+    source: Source
+    tree: Tree
+    plan: Plan
+    trace: Trace
+    reference: Run
+    before: Facts
+    who: Identity
+    asked_nothing: bool
+
+
+class Minimal(msgspec.Struct, frozen=True):
+    """The tree that remains, and what the service did in it as an unprivileged user."""
+
+    kept: Kept
+    entries: tuple[Entry, ...]
+    owners: list[Owner]
+    changes: Changes
+    layer: bytes
+    root: Path
+    trace: Trace
+
+
+class Fenced(msgspec.Struct, frozen=True):
+    """The service inside the fence: what it answered, and what was refused to it."""
+
+    run: Run
+    after: Facts
+    refused: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+
+class Workshop:
+    """The private folder, and the counter that gives every run a place of its own."""
+
+    def __init__(self, folder: Path, engine: str = "") -> None:
+        self.folder = folder
+        self.engine = working_engine(engine)
+        self._count = 0
+
+    def place(self) -> Path:
+        """A new empty folder that a user namespace's root can reach."""
+        self._count += 1
+        place = self.folder / str(self._count)
+        place.mkdir(mode=0o711)
+        return place
+
+
+# --- 1 and 2: as given ---------------------------------------------------------------------------
+
+
+def observe(source: Source, wishes: Wishes, shop: Workshop, knowledge: Knowledge) -> Observed:
+    """Run the service as given. Raises InputError when it or its exercise fails by itself."""
+    tree = Tree(source.root)
+    program_of(source.service, tree)
+    asked = Exercise(tuple(request_of(url) for url in wishes.http), wishes.exercise)
+    declared = (*wishes.ports, *(request.port for request in asked.requests))
+    plan = Plan(asked, tuple(dict.fromkeys(declared)), source.service.signal, wishes.wait)
+    first, fence = _first_run(source, wishes, tree, plan, shop)
+    if not asked.requests and not asked.commands:
+        plan = _default_exercise(plan, first)
+    trace = first.trace or Trace()
+    beyond = Exercise(
+        (*variants(plan.exercise.requests),
+         *documents(plan.exercise.requests, first.answers, trace, tree))
+    )  # fmt: skip
+    plan = msgspec.structs.replace(plan, ports=first.ports, beyond=beyond)
+    facts: list[Facts] = []
+    reference = run(
+        _fresh(fence, source, shop),
+        plan,
+        shop.place(),
+        engine=shop.engine,
+        look=lambda container: facts.append(facts_of(container.pid, knowledge, source.name)),
+    )
+    _check_exercise(reference.answers)
+    who = _user(wishes, source, first, tree)
+    return Observed(source, tree, plan, trace, reference, facts[0], who, asked == Exercise())
+
+
+def _first_run(
+    source: Source, wishes: Wishes, tree: Tree, plan: Plan, shop: Workshop
+) -> tuple[Run, Fence]:
+    """Traced, as configured; as the wanted user where it will not start otherwise (PostgreSQL
+    refuses to be root)."""
+    users = dict.fromkeys((source.service.user, wishes.user or source.service.user))
+    failure: RunFailed | None = None
+    for user in users:
+        fence = _loose(source, identity(user, tree))
+        try:
+            fresh = _fresh(fence, source, shop)
+            return run(fresh, plan, shop.place(), engine=shop.engine, traced=True), fence
+        except RunFailed as error:
+            failure = failure or error
+    raise failure or InputError("no user to run as")
+
+
+def _loose(source: Source, who: Identity) -> Fence:
+    """What an engine encloses a container with when nothing is asked for."""
+    service = source.service
+    return Fence(
+        root=source.root,
+        command=service.command,
+        environment=service.environment,
+        folder=service.folder,
+        uid=who.uid,
+        gid=who.gid,
+        capabilities=ENGINE_CAPABILITIES if who == ROOT else (),
+        read_only=False,
+        no_new_privileges=False,
+        user_namespace=False,
+    )
+
+
+def _fresh(fence: Fence, source: Source, shop: Workshop) -> Fence:
+    """The same on an untouched copy of the tree."""
+    return msgspec.structs.replace(fence, root=copied(source.root, shop.place()))
+
+
+def _default_exercise(plan: Plan, first: Run) -> Plan:
+    """Without an exercise: the first page of every port. What is no web server is left alone by
+    `_check_exercise`, since nobody asked for an answer."""
+    requests = tuple(Request("GET", port, "/") for port in first.ports)
+    return msgspec.structs.replace(plan, exercise=Exercise(requests))
+
+
+def _check_exercise(answers: tuple[Answer, ...]) -> None:
+    for answer in answers:
+        if answer.text.startswith("no end") or (
+            answer.text.startswith("exit ") and not answer.text.startswith("exit 0")
+        ):
+            said = answer.detail.strip().splitlines()
+            raise InputError(
+                f"the exercise fails outside the fence, too: {answer.text}"
+                + (f" ({said[-1][:200]})" if said else ""),
+                where=answer.request,
+            )
+
+
+def _user(wishes: Wishes, source: Source, first: Run, tree: Tree) -> Identity:
+    """The wanted user; else the one that the service became or was given; else nobody."""
+    if wishes.user:
+        return identity(wishes.user, tree)
+    configured = identity(source.service.user, tree)
+    if configured.uid:
+        return configured
+    trace = first.trace or Trace()
+    users = [number for number in trace.users if number]
+    groups = [number for number in trace.groups if number]
+    if users:
+        return Identity(users[-1], groups[-1] if groups else users[-1])
+    return NOBODY
+
+
+# --- 3 and 4: the minimal tree -------------------------------------------------------------------
+
+
+def minimize(seen: Observed, wishes: Wishes, shop: Workshop) -> Minimal:
+    """The tree that remains, found by running in it until nothing is missed. Raises InputError."""
+    packages = Packages(seen.tree)
+    trace = seen.trace
+    missed: tuple[str, ...] = ()
+    for _ in range(MOST_ROUNDS):
+        kept = keep_everything(
+            seen.tree,
+            seen.source.service,
+            trace,
+            packages,
+            wanted=(*wishes.keep, *missed),
+            dropped=wishes.drop,
+            shell=wishes.keep_shell,
+        )
+        made = _assemble(
+            kept, packages, seen, changes(seen.tree, trace, wishes.writable), wishes, shop
+        )
+        plain = msgspec.structs.replace(seen.plan, beyond=Exercise())
+        try:
+            again = run(fence_of(made, seen), plain, shop.place(), engine=shop.engine, traced=True)
+            later, failure = again.trace or Trace(), None
+        except RunFailed as error:
+            later, failure = error.trace or Trace(), error
+        more = _missed(kept, later)
+        both = _united(trace, later)
+        settled = changes(seen.tree, both, wishes.writable) == made.changes
+        if failure is None and settled and not more:
+            return msgspec.structs.replace(made, trace=later)
+        if settled and not more:
+            raise failure or InputError("does not settle")
+        missed, trace = (*missed, *more), both
+    raise failure or InputError("the service keeps missing files", where=seen.source.name)
+
+
+def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]:
+    """What the user should know of the result."""
+    notes = [f"{path} was written when it ran as given, and stays read-only here: --writable "
+             f"{path.rpartition('/')[0]} if it must" for path in made.changes.refused]  # fmt: skip
+    notes += [f"/{item.path} holds state and is in memory: give it a volume"
+              for item in made.changes.writable if item.state]  # fmt: skip
+    notes += [f"not followed in the code: {place}" for place in found.unclear[:8]]
+    if seen.asked_nothing:
+        notes.append("no exercise was given: only its start, one GET of each port and its stop "
+                     "were seen (--http, --exercise)")  # fmt: skip
+    if seen.reference.status is None:
+        notes.append(f"as given it does not end on {seen.plan.stop}, and was killed")
+    shells = [path for path in made.kept.reasons if class_of(path) == "shell"]
+    notes += [f"/{path} stays, because the service runs it" for path in shells]
+    return tuple(notes)
+
+
+def _missed(kept: Kept, trace: Trace) -> tuple[str, ...]:
+    """Files that the tree has, the image has not, and the service looked for."""
+    found: dict[str, None] = {}
+    for use in trace.uses:
+        if use.error != "ENOENT":
+            continue
+        real = kept.tree.resolve(use.path)[0]
+        if real not in kept.reasons and kept.tree.is_file(real) and not kept.unwanted(real):
+            found[real] = None
+    return tuple(found)
+
+
+def _united(first: Trace, second: Trace) -> Trace:
+    """One trace of two runs."""
+    calls = {name: set(phases) for name, phases in first.calls.items()}
+    for name, phases in second.calls.items():
+        calls.setdefault(name, set()).update(phases)
+    return Trace(
+        calls=calls,
+        uses={**first.uses, **second.uses},
+        programs={**first.programs, **second.programs},
+        sockets=first.sockets | second.sockets,
+        listens=first.listens | second.listens,
+        connects=first.connects | second.connects,
+        ioctls=first.ioctls | second.ioctls,
+        prctls=first.prctls | second.prctls,
+        clones=first.clones | second.clones,
+        users=first.users + second.users,
+        groups=first.groups + second.groups,
+    )
+
+
+def _assemble(
+    kept: Kept,
+    packages: Packages,
+    seen: Observed,
+    written: Changes,
+    wishes: Wishes,
+    shop: Workshop,
+) -> Minimal:
+    owners = packages.of(kept.files())
+    for owner in owners:
+        for licence in owner.licences:
+            kept.add(licence, f"licence of {owner.name}")
+    extra = accounts(kept.tree, seen.who, kept)
+    for owner in owners:
+        path, body = owner.record
+        extra[path] = extra.get(path, b"") + body if owner.kind == "apk" else body
+    found = entries(kept, seen.who, written, extra, seen.source.service.folder)
+    buffer = io.BytesIO()
+    write_layer(found, kept.tree, wishes.base_time, buffer)
+    place = shop.place()
+    (place / "layer.tar").write_bytes(buffer.getvalue())
+    (place / "root").mkdir(mode=0o755)
+    data = of_file(KeptOpen(place / "layer.tar"))
+    layer = Stretch(data, str(place / "layer.tar"), 0, len(data))
+    unpack([layer], place / "root", ID_BASE)
+    return Minimal(kept, found, owners, written, buffer.getvalue(), place / "root", Trace())
+
+
+def fence_of(made: Minimal, seen: Observed, service: Service | None = None) -> Fence:
+    """The fence around the minimal tree, without a filter yet."""
+    service = service or seen.source.service
+    return Fence(
+        root=made.root,
+        command=service.command,
+        environment=service.environment,
+        folder=service.folder,
+        uid=seen.who.uid,
+        gid=seen.who.gid,
+        writable=made.changes.writable,
+        memory=MEMORY,
+        processes=PROCESSES,
+    )
+
+
+# --- 5 and 6: policies, and the fence ------------------------------------------------------------
+
+
+def needs_of(seen: Observed, made: Minimal, wishes: Wishes) -> tuple[Needs, Reachable]:
+    """What the policies are written from."""
+    tree, trace = seen.tree, made.trace
+    program = program_of(seen.source.service, tree)
+    programs = [tree.resolve(path)[0] for path in (program, *trace.programs)]
+    found = reachable(tree, list(dict.fromkeys(programs)), made.kept.files())
+    beyond = sorted(
+        (host, port) for host, port in seen.trace.connects | trace.connects
+        if port and not host.startswith("127.") and host != "::1"
+    )  # fmt: skip
+    return Needs(
+        name=wishes.name or Path(program).name,
+        service=seen.source.service,
+        who=seen.who,
+        calls=allowed(trace.calls, found.calls, wishes.allow),
+        serving=serving(trace.calls, found.calls, wishes.allow),
+        sockets=tuple(sorted(seen.trace.sockets | trace.sockets)),
+        prctls=tuple(sorted(trace.prctls)),
+        ioctls=tuple(sorted(trace.ioctls)),
+        ports=seen.reference.ports,
+        destinations=tuple(beyond),
+        programs=tuple(dict.fromkeys(programs)),
+        writable=made.changes.writable,
+        entries=made.entries,
+        origin=f"ringfence harden {seen.source.name}: a traced run as user {seen.who.uid} and "
+        f"the code of {len(programs)} program(s) with their libraries",
+        clones=tuple(sorted(trace.clones)),
+    ), found
+
+
+def fenced(
+    seen: Observed,
+    made: Minimal,
+    needs: Needs,
+    shop: Workshop,
+    knowledge: Knowledge,
+    notes: tuple[str, ...] = (),
+) -> Fenced:
+    """Inside the fence: once with refusals reported, once as it will be, measured."""
+    place = shop.place()
+    rules = place / "rules.nft"
+    rules.write_text(nftables.write(needs))
+    listener = Listener(place / "refused.sock")
+    filters = profile(needs, needs.calls)
+    final = msgspec.structs.replace(
+        fence_of(made, seen),
+        seccomp=filters,
+        firewall=str(rules) if os.access(NFT, os.X_OK) else "",
+    )
+    try:
+        reported = msgspec.structs.replace(final, seccomp=notifying(filters, listener.path))
+        first = run(reported, seen.plan, shop.place(), engine=shop.engine)
+    except RunFailed as failure:
+        raise _too_tight(failure, listener.refused) from None
+    finally:
+        listener.close()
+    facts: list[Facts] = []
+
+    def look(container: Container) -> None:
+        facts.append(facts_of(container.pid, knowledge, needs.name))
+
+    run(final, seen.plan, shop.place(), engine=shop.engine, look=look)
+    return Fenced(first, facts[0], dict(sorted(listener.refused.items())), notes)
+
+
+def _too_tight(failure: RunFailed, refused: dict[str, int]) -> InputError:
+    words = " ".join(f"--allow {name}" for name in refused)
+    return InputError(
+        failure.what,
+        where="inside the fence",
+        remedy=f"it was refused {', '.join(refused)}: try {words}" if refused else failure.remedy,
+    )

@@ -1,0 +1,85 @@
+"""Files and folders that configuration names, and those that the configuration there names.
+
+No grammar is known: every word that is a path of the tree counts, absolute or beside the file
+that names it, wildcards included. That keeps a web server's documents whole, whichever of them
+an exercise asked for.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ringfence.harden.keep.kept import Kept
+
+_WORD = re.compile(rb"[\w./+@%*?\[\]~-]{2,250}")
+SHARED = re.compile(
+    r"(?:bin|boot|dev|etc|home|lib\d*|media|mnt|opt|proc|root|run|sbin|srv|sys|tmp|usr|var)"
+    r"(?:/(?:bin|sbin|lib\d*|libexec|local(?:/\w+)?|share|include|src|cache|log|run|spool|tmp|"
+    r"mail|opt|backups|lib/[\w-]+-linux-gnu|share/\w{1,4}|lock))?$"
+)
+"""Folders of many: named by configuration, they are not meant as content."""
+MOST_TEXT = 4 << 20
+SYSTEM = re.compile(
+    r"etc/(?:passwd|group|shadow|gshadow|services|protocols|hosts|nsswitch\.conf|ld\.so\..*|"
+    r"localtime|host\.conf|gai\.conf|resolv\.conf|mime\.types)-?$"
+)
+"""Tables of the C library: what they name belongs to others."""
+NOT_READ = (".so", ".html", ".js", ".css", ".png", ".svg", ".mo", ".pem", ".crt", ".gz")
+"""Content and code, not configuration."""
+_CONFIGURES = (".conf", ".cnf", ".cfg", ".ini", ".toml", ".yaml", ".yml")
+
+
+def is_configuration(path: str, head: bytes) -> bool:
+    """Whether a kept file is worth reading for further paths."""
+    plain = b"\0" not in head and not head.startswith(b"\x7fELF")
+    own = path.startswith(("etc/", "usr/local/etc/")) or path.endswith(_CONFIGURES)
+    return plain and own and not path.endswith(NOT_READ) and not SYSTEM.match(path)
+
+
+def keep_named(kept: Kept, paths: list[str], roots: tuple[str, ...] = ()) -> list[str]:
+    """What the configuration among `paths` names; the new files. `roots` are further folders
+    that relative names may start from."""
+    added: list[str] = []
+    for path in paths:
+        data = kept.tree.read(path, MOST_TEXT)
+        if data and is_configuration(path, data[:4096]):
+            places = (path.rpartition("/")[0], *roots)
+            added += _named(kept, path, data, places)
+    return added
+
+
+def keep_words(kept: Kept, words: tuple[str, ...], folder: str) -> list[str]:
+    """Paths among the words of the command itself; the new files."""
+    added: list[str] = []
+    for word in words:
+        for part in re.split(r"[=,\s;:]", word):
+            if "/" in part or kept.tree.is_file(f"{folder}/{part}"):
+                place = part if part.startswith("/") else f"{folder}/{part}"
+                added += _keep(kept, place, "named by the service's command")
+    return added
+
+
+def _named(kept: Kept, path: str, data: bytes, places: tuple[str, ...]) -> list[str]:
+    added: list[str] = []
+    text = re.sub(rb"(?m)^\s*[#;].*$", b"", data)
+    for match in dict.fromkeys(_WORD.findall(text)):
+        word = match.decode("utf-8", "surrogateescape").rstrip(".")
+        if word.startswith("/"):
+            found = kept.tree.matching(word)
+        elif "/" in word or "." in word[1:]:
+            found = [name for place in places for name in kept.tree.matching(f"{place}/{word}")]
+        else:
+            continue
+        for name in found:
+            added += _keep(kept, name, f"named by {path}")
+    return added
+
+
+def _keep(kept: Kept, path: str, reason: str) -> list[str]:
+    real = kept.tree.resolve(path)[0]
+    if kept.tree.is_folder(real):
+        if not real or SHARED.match(real):
+            return []
+        return kept.add_below(path, reason)
+    new = kept.add(path, reason)
+    return [new] if new is not None else []

@@ -1,0 +1,36 @@
+"""Files of its own that a program names in its text: compiled-in paths.
+
+A folder counts when it belongs to a package that owns one of the service's programs, and is not
+one of those that all packages share.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ringfence.harden.keep.configuration import SHARED
+from ringfence.harden.keep.kept import Kept
+from ringfence.harden.packages import Packages
+
+_PATH = re.compile(rb"(?<=\0)(/[\w.+@-]+(?:/[\w.+@-]+){1,12})/?(?=\0)")
+_ASIDE = re.compile(r"usr/share/(?:doc|man|info|locale|lintian|bug)(?:/|$)|usr/include(?:/|$)")
+
+
+def keep_named_by_programs(kept: Kept, programs: list[str], packages: Packages) -> list[str]:
+    """What the texts of `programs` name; the new files."""
+    own = {package.source for path in programs if (package := packages.owner(path))}
+    added: list[str] = []
+    for program in programs:
+        for match in dict.fromkeys(_PATH.findall(kept.tree.read(program))):
+            path = kept.tree.resolve(match.decode("ascii"))[0]
+            reason = f"named in the text of {program}"
+            if _ASIDE.match(path) or SHARED.match(path):
+                continue
+            if kept.tree.is_folder(path):
+                owner = packages.owner(path)
+                if owner is not None and owner.source in own:
+                    added += kept.add_below(path, reason)
+            elif not path.startswith(("usr/bin/", "usr/sbin/", "bin/", "sbin/")):
+                new = kept.add(path, reason)
+                added += [new] if new is not None else []
+    return added

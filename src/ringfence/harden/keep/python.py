@@ -1,0 +1,154 @@
+"""Python modules that kept modules import, found by reading the import statements (ast).
+
+The module path is taken from what was observed: the standard library is where `encodings` lies,
+and site-packages (or dist-packages) are the folders of that name. Installed distributions are
+kept whole, since they load their parts by name; of the standard library only what is imported
+at the top of its modules, since much of it serves interactive use.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+
+from ringfence.harden.keep.kept import Kept
+
+_SITE = re.compile(r"(.*/(?:site|dist)-packages)/([^/]+)")
+MOST_SOURCE = 4 << 20
+LEFT_OUT = ("test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3")
+"""Parts of the standard library for people at a screen, or for its own tests."""
+
+
+def keep_modules(kept: Kept) -> list[str]:
+    """What the kept Python modules import, in turn; the new files."""
+    finder = _Finder(kept)
+    if not finder.library:
+        return []
+    added = finder.whole_distributions()
+    added += kept.add_below(f"{finder.library}/encodings", "codecs are looked up by their name")
+    waiting = [path for path in kept.files() if path.endswith(".py")]
+    seen: set[str] = set()
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for name in finder.imports(path):
+            for file in finder.files_of(name, path):
+                new = kept.add(file, f"imported by {path} (import {name})")
+                if new is not None:
+                    added.append(new)
+                    waiting += [new] if new.endswith(".py") else []
+    return added + finder.compiled()
+
+
+class _Finder:
+    def __init__(self, kept: Kept) -> None:
+        self.kept = kept
+        files = kept.files()
+        self.library = next(
+            (path.rpartition("/encodings/")[0] for path in files if "/encodings/__init__." in path
+             and "__pycache__" not in path), ""
+        )  # fmt: skip
+        sites = dict.fromkeys(match[1] for path in files if (match := _SITE.match(path)))
+        own = dict.fromkeys(
+            path.rpartition("/")[0] for path in files
+            if path.endswith(".py") and not path.startswith(f"{self.library}/")
+        )  # fmt: skip
+        self.folders = [*sites, *own, self.library, f"{self.library}/lib-dynload"]
+        self.sites = tuple(sites)
+
+    def whole_distributions(self) -> list[str]:
+        """Every top-level package of site-packages of which some file is kept."""
+        tops = dict.fromkeys(match[0] for path in self.kept.files() if (match := _SITE.match(path)))
+        added = []
+        for top in tops:
+            if self.kept.tree.is_folder(top):
+                added += self.kept.add_below(top, "the distribution is kept whole")
+        return added
+
+    def imports(self, path: str) -> list[str]:
+        """Absolute names of modules that a source file imports."""
+        source = self.kept.tree.read(path, MOST_SOURCE)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # other people's invalid escapes
+                tree = ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError):
+            return []
+        of_library = path.startswith(f"{self.library}/") and not path.startswith(self.sites)
+        nodes = _top(tree) if of_library else list(ast.walk(tree))
+        found: list[str] = []
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                found += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                base = self._base(path, node)
+                found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        skipped = LEFT_OUT if of_library else ()
+        return [name for name in dict.fromkeys(found)
+                if name and name.partition(".")[0] not in skipped]  # fmt: skip
+
+    def _base(self, path: str, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        folder = next((part for part in self.folders if path.startswith(f"{part}/")), "")
+        parts = path[len(folder) + 1 :].split("/")[: -node.level]
+        return ".".join([*parts, *([node.module] if node.module else [])])
+
+    def files_of(self, name: str, importer: str) -> list[str]:
+        """Files of a module and of the packages that hold it."""
+        parts = name.split(".")
+        beside = importer.rpartition("/")[0]
+        for folder in dict.fromkeys((beside, *self.folders)):
+            found: list[str] = []
+            place = folder
+            for part in parts:
+                here = self._module(place, part)
+                found += here
+                place = f"{place}/{part}"
+                if not here:
+                    break
+            if found:
+                if folder in self.sites:
+                    found += list(self.kept.tree.below(f"{folder}/{parts[0]}"))
+                return found
+        return []
+
+    def _module(self, folder: str, name: str) -> list[str]:
+        tree = self.kept.tree
+        if tree.is_file(f"{folder}/{name}/__init__.py"):
+            return [f"{folder}/{name}/__init__.py"]
+        if tree.is_file(f"{folder}/{name}.py"):
+            return [f"{folder}/{name}.py"]
+        return [
+            f"{folder}/{file}"
+            for file in tree.names(folder)
+            if file.startswith(f"{name}.") and file.endswith(".so")
+        ]
+
+    def compiled(self) -> list[str]:
+        """Byte code of kept sources, where the tree has it: a read-only root cannot write it."""
+        added = []
+        for path in self.kept.files():
+            folder, _, name = path.rpartition("/")
+            if not name.endswith(".py"):
+                continue
+            for file in self.kept.tree.names(f"{folder}/__pycache__"):
+                if file.startswith(f"{name[:-3]}.") and file.endswith(".pyc"):
+                    new = self.kept.add(f"{folder}/__pycache__/{file}", f"byte code of {path}")
+                    added += [new] if new is not None else []
+        return added
+
+
+def _top(tree: ast.Module) -> list[ast.AST]:
+    """Statements outside functions: what runs when the module is loaded."""
+    found: list[ast.AST] = []
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        found.append(node)
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+    return found

@@ -1,0 +1,42 @@
+"""Scripts: the interpreter that their first line names, and the commands that a shell calls."""
+
+from __future__ import annotations
+
+import re
+
+from ringfence.harden.keep.kept import Kept
+
+_WORD = re.compile(r"(?:^|[;&|(`!]|\$\(|\b(?:then|do|else|exec|if|while|until|command|env)\b)\s*"
+                   r"(?:\w+=\S*\s+)*([\w./+-]+)", re.M)  # fmt: skip
+_SHELLS = re.compile(r"(?:^|/)(?:sh|bash|dash|ash|busybox|ksh|zsh)$")
+MOST_SCRIPT = 1 << 20
+
+
+def interpreter(data: bytes) -> tuple[str, str]:
+    """The interpreter of a script's `#!` line and its first argument, '' for what is none."""
+    if data[:2] != b"#!":
+        return "", ""
+    words = data[2:256].split(b"\n")[0].decode("utf-8", "replace").split()
+    return (words[0], words[1] if len(words) > 1 else "") if words else ("", "")
+
+
+def keep_scripts(kept: Kept, paths: list[str], search: tuple[str, ...]) -> list[str]:
+    """What the executable scripts among `paths` are run by and call; the new files."""
+    added: list[str] = []
+    for path in paths:
+        data = kept.tree.read(path, MOST_SCRIPT)
+        runner, argument = interpreter(data)
+        status = kept.tree.status(path)
+        if not runner or status is None or not status.st_mode & 0o111:
+            continue
+        names = [(runner, f"interpreter of {path}")]
+        if runner.endswith("/env") and argument:
+            names.append((argument, f"interpreter of {path}"))
+        if _SHELLS.search(runner):
+            text = re.sub(r"(?m)(^|\s)#.*$", "", data.decode("utf-8", "replace"))
+            names += [(word, f"called by the script {path}") for word in set(_WORD.findall(text))]
+        for name, reason in names:
+            place = kept.tree.program(name, search)
+            new = kept.add(place, reason) if place else None
+            added += [new] if new is not None else []
+    return added

@@ -1,0 +1,175 @@
+"""What the image will hold: every path with owner, mode and content. Pure but for reading modes.
+
+Files belong to root and are not writable for the service's user; what only root could read is
+readable for the service's group, and for nobody else. Set-user-ID bits and devices do not exist.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from ringfence.harden.keep.kept import Kept
+from ringfence.harden.observe.trace import Trace
+from ringfence.harden.service import Identity
+from ringfence.harden.tree import Tree
+from ringfence.run.fence import Writable
+
+LOGS = re.compile(r"var/log/.+|.+\.log$")
+_ERRORS = re.compile(r"err", re.IGNORECASE)
+_STATE = re.compile(r"(?:var/lib|srv|home|data|opt)(?:/|$)")
+_FORBIDDEN = re.compile(
+    r"(?:|bin|boot|etc|lib\d*|opt|root|sbin|usr|var)$|(?:proc|sys|dev|bin|lib\d*|sbin|usr)(?:/|$)"
+)
+"""Folders that are never made writable as a whole."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One path of the image. `content` wins over `source`, a path of the tree; folders and links
+    have neither."""
+
+    path: str
+    kind: str
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    target: str = ""
+    source: str = ""
+    content: bytes | None = None
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What the service writes: folders, log files (path -> stdout or stderr), and places it
+    tried to write that stay as they are."""
+
+    writable: tuple[Writable, ...]
+    logs: dict[str, str]
+    refused: tuple[str, ...]
+
+
+def changes(tree: Tree, trace: Trace, declared: Iterable[str] = ()) -> Changes:
+    """What a traced run wrote or tried to, as folders to declare. `declared` are the user's."""
+    folders: dict[str, bool] = {path.strip("/"): True for path in declared}
+    logs: dict[str, str] = {}
+    refused: dict[str, None] = {}
+    for use in trace.uses:
+        if not use.writes or use.error not in ("", "EEXIST", "EACCES", "EROFS", "EPERM", "ENOENT"):
+            continue
+        path = tree.resolve(use.path)[0]
+        if path.startswith("dev/shm/"):
+            folders["dev/shm"] = False
+        elif path.partition("/")[0] in ("dev", "proc", "sys") or not path:
+            continue
+        elif LOGS.fullmatch(path) and use.call in ("open", "openat", "creat"):
+            logs[path] = "stderr" if _ERRORS.search(path.rpartition("/")[2]) else "stdout"
+        elif LOGS.fullmatch(path):
+            continue  # its owner and mode are the image's matter
+        else:
+            _written(folders, refused, path, use.call in ("mkdir", "mkdirat"))
+    kept = {path: state for path, state in folders.items()
+            if not any(path.startswith(f"{other}/") for other in folders)}  # fmt: skip
+    return Changes(
+        tuple(sorted(Writable(path, state) for path, state in kept.items())), logs, tuple(refused)
+    )
+
+
+def _written(folders: dict[str, bool], refused: dict[str, None], path: str, made: bool) -> None:
+    folder = path.rpartition("/")[0]
+    if _FORBIDDEN.match(folder):
+        refused[path] = None
+        return
+    state = bool(_STATE.match(folder)) and not made
+    folders[folder] = folders.get(folder, False) or state
+
+
+def entries(
+    kept: Kept,
+    who: Identity,
+    written: Changes,
+    extra: Mapping[str, bytes],
+    folder: str = "/",
+) -> tuple[Entry, ...]:
+    """Every entry, sorted by path, folders on the way included. `extra` are files written anew;
+    `folder` is the service's working directory."""
+    tree = kept.tree
+    found: dict[str, Entry] = {}
+    writable = [item.path for item in written.writable]
+    for path in kept.reasons:
+        if path in written.logs:
+            continue
+        owned = any(path == place or path.startswith(f"{place}/") for place in writable)
+        entry = _entry(tree, path, who, owned)
+        if entry is not None:
+            found[path] = entry
+    for path in [*writable, folder.strip("/")]:
+        if path and path not in found:
+            found[path] = Entry(path, "folder", 0o755)
+    for path in writable:
+        found[path] = Entry(path, "folder", 0o750, who.uid, who.gid)
+        for file in tree.below(path) if _STATE.match(path) else ():
+            entry = _entry(tree, file, who, True)
+            if entry is not None:
+                found.setdefault(file, entry)
+    for path, stream in written.logs.items():
+        found[path] = Entry(path, "link", 0o777, target=f"/dev/{stream}")
+    for path, content in extra.items():
+        found[path] = Entry(path, "file", 0o644, content=content)
+    for place in ("proc", "sys", "dev"):
+        found[place] = Entry(place, "folder", 0o755)
+    return _with_folders(tree, found, who, writable)
+
+
+def _entry(tree: Tree, path: str, who: Identity, owned: bool) -> Entry | None:
+    status = tree.status(path)
+    if status is None:
+        return None
+    mode = status.st_mode
+    uid, gid = (who.uid, who.gid) if owned else (0, 0)
+    if stat.S_ISLNK(mode):
+        return Entry(path, "link", 0o777, target=tree.target(path))
+    if stat.S_ISDIR(mode):
+        closed = not mode & 0o005
+        return Entry(path, "folder", 0o750 if closed or owned else 0o755, uid,
+                     who.gid if closed else gid)  # fmt: skip
+    if not stat.S_ISREG(mode):
+        return None
+    runs, closed = bool(mode & 0o111), not mode & 0o004
+    if owned:
+        return Entry(path, "file", 0o700 if runs else 0o600, uid, gid, source=path)
+    plain = 0o750 if closed else 0o755
+    return Entry(path, "file", plain if runs else plain & ~0o111, 0, who.gid if closed else 0,
+                 source=path)  # fmt: skip
+
+
+def _with_folders(
+    tree: Tree, found: dict[str, Entry], who: Identity, writable: list[str]
+) -> tuple[Entry, ...]:
+    for path in list(found):
+        parts = path.split("/")
+        for count in range(1, len(parts)):
+            above = "/".join(parts[:count])
+            if above in found:
+                continue
+            owned = any(above.startswith(f"{place}/") for place in writable)
+            entry = _entry(tree, above, who, owned)
+            usable = entry is not None and entry.kind == "folder"
+            found[above] = entry if usable and entry else Entry(above, "folder", 0o755)
+    return tuple(found[path] for path in sorted(found))
+
+
+def accounts(tree: Tree, who: Identity, kept: Kept) -> dict[str, bytes]:
+    """passwd and group with root and the service alone, where the service reads them."""
+    found: dict[str, bytes] = {}
+    for path, number in (("etc/passwd", who.uid), ("etc/group", who.gid)):
+        if path not in kept.reasons:
+            continue
+        lines = tree.read(path).decode("utf-8", "replace").splitlines()
+        rows = [line for line in lines if line.split(":")[2:3] in ([str(number)], ["0"])]
+        if number and not any(line.split(":")[2:3] == [str(number)] for line in rows):
+            tail = ":" if path.endswith("group") else f":{who.gid}::/:/usr/sbin/nologin"
+            rows.append(f"service:x:{number}{tail}")
+        found[path] = "".join(f"{line}\n" for line in rows).encode()
+    return found

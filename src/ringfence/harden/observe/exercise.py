@@ -1,0 +1,145 @@
+"""What drives a service, and the answers: HTTP requests and commands, compared run by run.
+
+Requests go to loopback inside the container's own network namespace and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import subprocess
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ringfence.errors import UsageError
+from ringfence.run.inside import in_network
+
+PATIENCE = 30.0
+MOST_BODY = 64 << 20
+KEPT_HEADERS = ("content-type", "content-length", "content-range", "content-encoding", "location")
+"""Headers that make an answer the same; dates, tags and cookies change by themselves."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One HTTP request."""
+
+    method: str
+    port: int
+    path: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def title(self) -> str:
+        """The request in a line."""
+        extra = "".join(f" [{name}: {value}]" for name, value in self.headers)
+        return f"{self.method} :{self.port}{self.path}{extra}"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back: `text` is what is compared, `detail` says more to a person."""
+
+    request: str
+    text: str
+    detail: str = ""
+
+
+class Exercise(msgspec.Struct, frozen=True):
+    """Requests and commands, in this order."""
+
+    requests: tuple[Request, ...] = ()
+    commands: tuple[str, ...] = ()
+
+
+def request_of(url: str) -> Request:
+    """The request for a URL. Raises UsageError for one that leads away from the service."""
+    parts = urlsplit(url)
+    local = ("localhost", "127.0.0.1", "::1")
+    try:
+        port = parts.port or 80
+    except ValueError:
+        port = 0
+    if parts.scheme != "http" or parts.hostname not in local or not port:
+        raise UsageError(
+            "is not http://localhost[:PORT]/...",
+            where=url,
+            remedy="the service is asked on loopback, inside its own network namespace",
+        )
+    path = parts.path or "/"
+    return Request("GET", port, f"{path}?{parts.query}" if parts.query else path)
+
+
+def variants(requests: tuple[Request, ...]) -> tuple[Request, ...]:
+    """Requests like those of the exercise that were not in it."""
+    found: dict[Request, None] = {}
+    for request in requests:
+        plain = (
+            ("HEAD", request.path, ()),
+            ("GET", f"{request.path.rstrip('/')}/no-such-page-{len(request.path)}", ()),
+            ("GET", request.path, (("Range", "bytes=0-9"),)),
+            ("GET", request.path, (("Accept-Encoding", "gzip"),)),
+            ("GET", request.path, (("If-Modified-Since", "Fri, 01 Jan 2038 00:00:00 GMT"),)),
+            ("OPTIONS", request.path, ()),
+            ("POST", request.path, (("Content-Type", "text/plain"),)),
+        )
+        for method, path, headers in plain:
+            found[Request(method, request.port, path, headers)] = None
+    return tuple(found)
+
+
+def perform(exercise: Exercise, pid: int) -> tuple[Answer, ...]:
+    """Every answer of the service whose first process is `pid`."""
+    answers = [in_network(pid, _asking(request)) for request in exercise.requests]
+    answers += [_command(command, pid) for command in exercise.commands]
+    return tuple(answers)
+
+
+def _asking(request: Request) -> Callable[[], Answer]:
+    return lambda: _ask(request)
+
+
+def _ask(request: Request) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", request.port, timeout=PATIENCE)
+    try:
+        body = b"ringfence" if request.method == "POST" else None
+        connection.request(request.method, request.path, body, dict(request.headers))
+        response = connection.getresponse()
+        content = response.read(MOST_BODY)
+    except (OSError, http.client.HTTPException) as error:
+        return Answer(request.title(), f"no answer ({type(error).__name__})", str(error))
+    finally:
+        connection.close()
+    headers = [f"{name}={response.headers[name]}" for name in KEPT_HEADERS
+               if name in response.headers]  # fmt: skip
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    text = f"{response.status} {' '.join(headers)} body {len(content)} {digest}"
+    return Answer(request.title(), text)
+
+
+def _command(command: str, pid: int) -> Answer:
+    """A command of the user's, on this host, in the service's network namespace."""
+    environment = {
+        **os.environ,
+        "RINGFENCE_PID": str(pid),
+        "RINGFENCE_ROOT": f"/proc/{pid}/root",
+    }
+    words = ["nsenter", "--target", str(pid), "--net", "--", "/bin/sh", "-c", command]
+    try:
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=10 * PATIENCE,
+            env=environment,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Answer(command, "no end after 300 s")
+    output = done.stdout.decode("utf-8", "replace")
+    digest = hashlib.sha256(done.stdout).hexdigest()[:16]
+    text = f"exit {done.returncode}, output {len(done.stdout)} {digest}"
+    complaint = done.stderr.decode("utf-8", "replace").strip()
+    return Answer(
+        command, text, "\n".join(part for part in (output[-2000:], complaint[-500:]) if part)
+    )

@@ -1,0 +1,262 @@
+"""One run of a service in a container: started, asked, reloaded, stopped; traced if wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from ringfence.errors import InputError, MissingError
+from ringfence.harden.observe.exercise import Answer, Exercise, perform
+from ringfence.harden.observe.trace import Trace, read_trace
+from ringfence.run.engine import Container
+from ringfence.run.fence import Fence
+
+SETTLED = 0.2
+"""Seconds without a new listener after which a service without declared ports counts as up."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How a run goes. `ports` are waited for; `patience` in seconds, to come up and to end."""
+
+    exercise: Exercise
+    ports: tuple[int, ...] = ()
+    stop: str = "SIGTERM"
+    patience: float = 30.0
+    beyond: Exercise = Exercise()
+    """Asked, too, but never while tracing: what the exercise did not show."""
+
+
+class RunFailed(InputError):
+    """The service ended by itself or did not come up; `trace` is what it did until then."""
+
+    trace: Trace | None = None
+
+
+class Run(msgspec.Struct, frozen=True):
+    """How it went. `status` is the exit status after the stop signal, None when it had to be
+    killed; `reloaded` whether it caught SIGHUP and was sent it."""
+
+    answers: tuple[Answer, ...]
+    beyond: tuple[Answer, ...]
+    after_reload: tuple[Answer, ...]
+    ports: tuple[int, ...]
+    log: bytes
+    status: int | None
+    reloaded: bool
+    trace: Trace | None = None
+
+
+def run(
+    fence: Fence,
+    plan: Plan,
+    folder: Path,
+    *,
+    engine: str = "runc",
+    traced: bool = False,
+    look: Callable[[Container], None] | None = None,
+    created: Callable[[Container], None] | None = None,
+) -> Run:
+    """Run the service once; `folder` is private, for the bundle and the trace.
+
+    `created` is called before its first instruction, `look` while it serves. Raises RunFailed
+    when it ends by itself or does not come up.
+    """
+    container = Container(fence, folder, engine)
+    with contextlib.ExitStack() as stack:
+        stack.callback(container.remove)
+        container.create()
+        if created is not None:
+            created(container)
+        tracer = stack.enter_context(_strace(container.pid, folder)) if traced else None
+        container.start()
+        try:
+            ports = _until_ready(container, plan)
+        except RunFailed as failure:
+            if tracer is not None:
+                container.remove()
+                tracer.wait(timeout=plan.patience)
+                failure.trace = _read(folder, fence, time.time(), time.time())
+            raise
+        ready = time.time()
+        answers = perform(plan.exercise, container.pid)
+        beyond = () if traced else perform(plan.beyond, container.pid)
+        if look is not None:
+            look(container)
+        again = _reload(container, plan)
+        stopping = time.time()
+        status = _stop(container, plan)
+        log = container.output.finish()
+        trace = None
+        if tracer is not None:
+            tracer.wait(timeout=plan.patience)
+            trace = _read(folder, fence, ready, stopping)
+    return Run(answers, beyond, again or (), ports, log, status, again is not None, trace)
+
+
+def _read(folder: Path, fence: Fence, ready: float, stopping: float) -> Trace:
+    with (folder / "trace").open(errors="surrogateescape") as lines:
+        return read_trace(lines, ready, stopping, fence.folder)
+
+
+@contextlib.contextmanager
+def _strace(pid: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """strace on a process that has not begun, with all that it will start."""
+    if shutil.which("strace") is None:
+        raise MissingError("strace is needed to observe", remedy="apt-get install strace")
+    words = ["strace", "-f", "-ttt", "-y", "-s", "4200", "-e", "signal=none", "-qqq"]
+    complaints = folder / "strace.err"
+    with complaints.open("wb") as errors:
+        tracer = subprocess.Popen(
+            [*words, "-o", str(folder / "trace"), "-p", str(pid)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+    try:
+        limit = time.monotonic() + 10
+        while not _all_traced(pid):
+            if tracer.poll() is not None or time.monotonic() > limit:
+                said = complaints.read_text(errors="replace").strip()
+                raise MissingError(f"strace cannot trace: {said}", remedy="run as root")
+            time.sleep(0.005)
+        yield tracer
+    finally:
+        if tracer.poll() is None:
+            tracer.terminate()
+        tracer.wait()
+
+
+def _all_traced(pid: int) -> bool:
+    return all(
+        b"TracerPid:\t0\n" not in (task / "status").read_bytes()
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    )
+
+
+def listening(pid: int) -> frozenset[int]:
+    """Ports that listen in the network namespace of a process (proc_net_tcp(5))."""
+    found = set()
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+                row = line.split()
+                if row[3] == "0A":
+                    found.add(int(row[1].rpartition(":")[2], 16))
+    return frozenset(found)
+
+
+def _until_ready(container: Container, plan: Plan) -> tuple[int, ...]:
+    """Waits until the service listens. Raises RunFailed when it ends or does not."""
+    limit = time.monotonic() + plan.patience
+    seen: frozenset[int] = frozenset()
+    since = time.monotonic()
+    while time.monotonic() < limit:
+        if container.poll() is not None:
+            raise RunFailed(
+                f"the service ended by itself with {_ended(container.status)}{_said(container)}",
+                where=container.fence.command[0],
+                remedy="it must stay in the foreground, as with nginx -g 'daemon off;'",
+            )
+        found = listening(container.pid)
+        if found != seen:
+            seen, since = found, time.monotonic()
+        if plan.ports and set(plan.ports) <= seen:
+            return tuple(sorted(seen))
+        if not plan.ports and seen and time.monotonic() - since > SETTLED:
+            return tuple(sorted(seen))
+        time.sleep(0.01)
+    wanted = ", ".join(str(port) for port in plan.ports) or "any port"
+    raise RunFailed(
+        f"the service did not listen on {wanted} within {plan.patience:g} s{_said(container)}",
+        where=container.fence.command[0],
+        remedy="say which port it has with --port, or give it longer with --wait",
+    )
+
+
+def _ended(status: int | None) -> str:
+    if status is not None and status < 0:
+        return f"signal {signal.Signals(-status).name}"
+    return f"status {status}"
+
+
+def _said(container: Container) -> str:
+    lines = container.output.finish(0.2).decode("utf-8", "replace").strip().splitlines()
+    return f' (it said: "{lines[-1][:300]}")' if lines else ""
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler of its own for a signal (SigCgt of proc(5))."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    mask = next(line for line in text.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(mask.split()[1], 16) >> (number - 1) & 1)
+
+
+def _reload(container: Container, plan: Plan) -> tuple[Answer, ...] | None:
+    """SIGHUP to a service that handles it, and the exercise's requests again."""
+    if not _catches(container.pid, signal.SIGHUP):
+        return None
+    container.signal(signal.SIGHUP)
+    time.sleep(SETTLED)
+    if container.wait(SETTLED) is not None:
+        raise InputError(
+            f"the service ended with {_ended(container.status)} on SIGHUP{_said(container)}",
+            where=container.fence.command[0],
+        )
+    again = Exercise(requests=plan.exercise.requests)
+    return perform(again, container.pid)
+
+
+def _stop(container: Container, plan: Plan) -> int | None:
+    container.signal(signal.Signals[plan.stop])
+    return container.wait(plan.patience)
+
+
+def isolated() -> None:
+    """This process gets mounts of its own: what is mounted later is seen by nobody else.
+
+    Raises MissingError without the privilege.
+    """
+    from ringfence.run import kernel
+
+    if os.geteuid() != 0:
+        raise MissingError(
+            "hardening starts containers and traces them", remedy="run as root (sudo)"
+        )
+    try:
+        kernel.unshare(kernel.CLONE_NEWNS)
+        kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+    except OSError as error:
+        raise MissingError(
+            f"no mounts of our own: {error.strerror}", remedy="run as root"
+        ) from None
+
+
+def copied(root: Path, folder: Path) -> Path:
+    """A writable view of `root` in `folder`, in memory: the original is not touched (overlayfs)."""
+    from ringfence.run import kernel
+
+    place = folder / "view"
+    place.mkdir(parents=True)
+    kernel.mount("tmpfs", str(place), "tmpfs", 0, "mode=0711")
+    for name in ("upper", "work", "root"):
+        (place / name).mkdir()
+    status = os.stat(root)
+    os.chown(place / "upper", status.st_uid, status.st_gid)
+    (place / "upper").chmod(0o711)
+    data = f"lowerdir={_plain(root)},upperdir={place}/upper,workdir={place}/work"
+    kernel.mount("overlay", str(place / "root"), "overlay", 0, data)
+    return place / "root"
+
+
+def _plain(root: Path) -> str:
+    """A path as a mount option: overlayfs reads `,` and `:` and `\\` as its own."""
+    text = str(root)
+    return text.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")

@@ -1,0 +1,83 @@
+"""Which system calls to allow: those observed, and those that the code can reach and that could
+matter when something happens that the exercise did not show (calls.toml). Pure."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+
+import msgspec
+
+from ringfence.model.need import leaves
+
+START, SERVE, STOP = "start", "serve", "stop"
+
+
+class CallList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One list of calls.toml."""
+
+    why: str
+    calls: tuple[str, ...]
+
+
+@functools.cache
+def lists() -> dict[str, CallList]:
+    """All lists, by name."""
+    text = resources.files("ringfence.harden.policy").joinpath("calls.toml").read_text()
+    return {name: msgspec.convert(row, CallList) for name, row in tomllib.loads(text).items()}
+
+
+@functools.cache
+def closed() -> dict[str, str]:
+    """Call -> why it is not allowed on the word of the code alone."""
+    from ringfence.knowledge.loader import load
+
+    found = {
+        call: lists()[name].why
+        for name in ("powerless", "realtime", "daemon", "vdso", "replaced", "others")
+        for call in lists()[name].calls
+    }
+    for family in load().families.values():
+        for leaf in leaves(family.needs):
+            if leaf.startswith("syscall:") and "[" not in leaf:
+                found.setdefault(leaf.removeprefix("syscall:"), f"opens {family.id}")
+    return found
+
+
+def allowed(
+    observed: Mapping[str, Iterable[str]],
+    reachable: Mapping[str, str],
+    extra: Iterable[str] = (),
+    needed: tuple[str, ...] = ("engine",),
+) -> dict[str, str]:
+    """Call -> why it is allowed. `observed` maps calls to phases, `reachable` to the function
+    that makes them; `extra` are the user's, `needed` the lists that hold beside `always`."""
+    found = dict.fromkeys(extra, "asked for with --allow")
+    found.update(
+        {call: f"observed ({', '.join(sorted(phases))})" for call, phases in observed.items()}
+    )
+    for name in ("always", *needed):
+        for call in lists()[name].calls:
+            found.setdefault(call, lists()[name].why)
+    for call, place in reachable.items():
+        if call not in closed():
+            found.setdefault(call, f"within reach of the code: {place}")
+    return dict(sorted(found.items()))
+
+
+def serving(
+    observed: Mapping[str, Iterable[str]], reachable: Mapping[str, str], extra: Iterable[str] = ()
+) -> dict[str, str]:
+    """As `allowed`, for the time after the service has come up."""
+    later = {call: phases for call, phases in observed.items() if set(phases) - {START}}
+    ordinary = frozenset(lists()["serving"].calls)
+    known = {**reachable, **dict.fromkeys(observed, "observed when starting")}
+    found = allowed(later, {c: why for c, why in known.items() if c in ordinary}, extra, ())
+    if EXECUTES not in later:
+        found.pop(EXECUTES, None)
+    return found
+
+
+EXECUTES = "execve"

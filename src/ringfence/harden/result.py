@@ -1,0 +1,217 @@
+"""The result directory: all of it, or nothing (docs/measure.md, *Names in the JSON*)."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from ringfence import __version__
+from ringfence.errors import InputError
+from ringfence.harden.build import Fenced, Minimal, Observed
+from ringfence.harden.image.oci import ImageConfiguration, write_image
+from ringfence.harden.image.sbom import write_sbom
+from ringfence.harden.layout import LOGS
+from ringfence.harden.markdown import write_markdown
+from ringfence.harden.measured import counts, measurement
+from ringfence.harden.observe.exercise import Answer
+from ringfence.harden.policy.languages import LANGUAGES
+from ringfence.harden.policy.needs import Needs
+from ringfence.harden.record import SCHEMA, BeforeAndAfter, KeptFile, Report, Retest
+from ringfence.harden.wishes import Wishes
+from ringfence.knowledge.records import Knowledge
+
+IMAGE, REPORT = "image.oci.tar", "report.json"
+
+
+def check_output(output: Path) -> None:
+    """Before any work: whether the result can be put there. Raises InputError."""
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        raise InputError("is not a directory", where=str(output))
+    if output.is_dir() and any(output.iterdir()) and not (output / REPORT).is_file():
+        raise InputError(
+            "holds something that is no result of ours", where=str(output),
+            remedy="name an empty or a new directory",
+        )  # fmt: skip
+    parent = output.absolute().parent
+    if not parent.is_dir():
+        raise InputError("there is no such directory", where=str(parent))
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError("may not be written to", where=str(parent))
+
+
+def image_of(needs: Needs, made: Minimal, wishes: Wishes) -> tuple[bytes, str]:
+    """The image archive, and its digest."""
+    service = needs.service
+    config = ImageConfiguration(
+        command=service.command,
+        environment=service.environment,
+        folder=service.folder,
+        user=f"{needs.who.uid}:{needs.who.gid}",
+        ports=tuple(f"{port}/tcp" for port in needs.ports),
+        volumes=tuple(item.path for item in needs.writable),
+        signal=service.signal,
+        labels={
+            "org.opencontainers.image.title": needs.name,
+            "org.opencontainers.image.description": "Made by ringfence harden",
+            "io.ringfence.version": __version__,
+        },
+    )
+    buffer = io.BytesIO()
+    name = f"ringfence/{needs.name}:latest"
+    digest = write_image(made.layer, config, name, wishes.base_time, buffer)
+    return buffer.getvalue(), digest
+
+
+def report_of(
+    seen: Observed, made: Minimal, needs: Needs, inside: Fenced, digest: str, knowledge: Knowledge
+) -> Report:
+    """Everything that there is to tell."""
+    plain = seen.source.kind == "command"
+    before = counts(seen.before)
+    return Report(
+        schema=SCHEMA,
+        name=needs.name,
+        digest=digest,
+        user=f"{needs.who.uid}:{needs.who.gid}",
+        before=measurement(seen.before, knowledge, plain=plain),
+        after=measurement(inside.after, knowledge),
+        files=tuple(
+            KeptFile(entry.path, _reason(entry.path, made))
+            for entry in made.entries
+            if entry.kind != "folder" or entry.path in made.kept.reasons
+        ),
+        counts=BeforeAndAfter(before, counts(inside.after, len(needs.serving))),
+        retest=retests(seen, inside),
+        calls=needs.calls,
+        serving=needs.serving,
+        taken=needs.taken,
+        writable=tuple(f"/{item.path}" for item in needs.writable),
+        volumes=tuple(f"/{item.path}" for item in needs.writable if item.state),
+        ports=needs.ports,
+        refused=inside.refused,
+        notes=inside.notes,
+    )
+
+
+def _reason(path: str, made: Minimal) -> str:
+    reason = made.kept.reasons.get(path)
+    if reason is not None and path not in made.changes.logs:
+        return reason
+    if path in made.changes.logs:
+        return f"a log of the service, on its standard output or error ({LOGS.pattern})"
+    if path.startswith(("var/lib/dpkg/", "lib/apk/", "usr/lib/apk/")):
+        return "tells scanners which package the remaining files come from"
+    if any(path == item.path for item in made.changes.writable):
+        return "the service writes here"
+    return "state of the service, in a folder that it writes"
+
+
+def retests(seen: Observed, inside: Fenced) -> tuple[Retest, ...]:
+    """Every answer outside and inside the fence, side by side."""
+    reference, fenced = seen.reference, inside.run
+    status = "exit {}"
+    return (
+        *_pairs(reference.answers, fenced.answers, True),
+        *_pairs(reference.beyond, fenced.beyond, False),
+        *(
+            Retest(f"{item.request} (after SIGHUP)", item.expected, item.seen, True)
+            for item in _pairs(reference.after_reload, fenced.after_reload, True)
+        ),
+        Retest(
+            f"stop by {seen.plan.stop}",
+            status.format(reference.status), status.format(fenced.status), True,
+        ),
+    )  # fmt: skip
+
+
+def _pairs(
+    expected: tuple[Answer, ...], seen: tuple[Answer, ...], exercised: bool
+) -> tuple[Retest, ...]:
+    return tuple(
+        Retest(want.request, want.text, got.text, exercised)
+        for want, got in zip(expected, seen, strict=True)
+    )
+
+
+def check_retest(report: Report) -> None:
+    """Raises InputError when an answer inside the fence is another one."""
+    broken = [item for item in report.retest if item.expected != item.seen]
+    if not broken:
+        return
+    first = broken[0]
+    calls = " ".join(f"--allow {name}" for name in report.refused)
+    raise InputError(
+        f"{len(broken)} of {len(report.retest)} answers differ inside the fence: "
+        f"{first.request} gave {first.seen!r} instead of {first.expected!r}",
+        where=report.name,
+        remedy=f"it was refused {', '.join(report.refused)}: {calls}" if calls
+        else "--keep what it needs, or --drop the request if its answer changes by itself",
+    )  # fmt: skip
+
+
+def write_result(
+    output: Path, report: Report, needs: Needs, made: Minimal, wishes: Wishes, image: bytes
+) -> None:
+    """Write the directory beside its place, then move it there. Raises InputError."""
+    output = output.absolute()
+    try:
+        folder = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    except OSError as error:
+        raise _unwritable(output, error) from None
+    try:
+        _fill(folder, report, needs, made, wishes, image)
+        folder.chmod(0o755)
+        _move(folder, output)
+    except OSError as error:
+        raise _unwritable(output, error) from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fill(
+    folder: Path, report: Report, needs: Needs, made: Minimal, wishes: Wishes, image: bytes
+) -> None:
+    (folder / IMAGE).write_bytes(image)
+    encoded = msgspec.json.format(msgspec.json.encode(report), indent=1)
+    (folder / REPORT).write_bytes(encoded + b"\n")
+    (folder / "report.md").write_text(write_markdown(report, needs))
+    bill = write_sbom(needs.name, report.digest, made.owners, wishes.base_time)
+    (folder / "sbom.cdx.json").write_text(bill)
+    (folder / "policy").mkdir()
+    for name, write in LANGUAGES.items():
+        (folder / "policy" / name).write_text(write(needs), errors="surrogateescape")
+
+
+def _move(folder: Path, output: Path) -> None:
+    """A former result of ours goes only once the new one stands ready."""
+    if not output.exists():
+        folder.rename(output)
+        return
+    former = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.old."))
+    output.rename(former / "result")
+    folder.rename(output)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _unwritable(output: Path, error: OSError) -> InputError:
+    return InputError(f"cannot be written: {error.strerror}", where=str(output))
+
+
+def read_report(folder: Path) -> Report:
+    """The report of a result directory. Raises InputError."""
+    path = folder / REPORT
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Report)
+    except OSError as error:
+        raise InputError(
+            f"cannot be read: {error.strerror}",
+            where=str(path),
+            remedy="ringfence harden writes it",
+        ) from None
+    except msgspec.MsgspecError as error:
+        raise InputError(f"is not a report: {error}", where=str(path)) from None

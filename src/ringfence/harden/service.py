@@ -1,0 +1,91 @@
+"""What is started: the words of the command, and all that an image's configuration says of it."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from ringfence.errors import InputError
+from ringfence.harden.tree import PROGRAM_PATH, Tree
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Service(msgspec.Struct, frozen=True):
+    """A command as it is started. `user` as configured (`33`, `www-data`, `33:33`, '' = root).
+
+    `ports` are the declared ones as `80/tcp`; `environment` are NAME=value words.
+    """
+
+    command: tuple[str, ...]
+    environment: tuple[str, ...] = ()
+    folder: str = "/"
+    user: str = ""
+    ports: tuple[str, ...] = ()
+    signal: str = "SIGTERM"
+
+    def variable(self, name: str) -> str:
+        """The value of an environment variable, '' where it is not set."""
+        for word in self.environment:
+            if word.startswith(f"{name}="):
+                return word.partition("=")[2]
+        return ""
+
+    def search(self) -> tuple[str, ...]:
+        """Folders of PATH, relative to the root."""
+        path = self.variable("PATH")
+        return tuple(part.strip("/") for part in path.split(":") if part) or PROGRAM_PATH
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """A numeric user and group."""
+
+    uid: int
+    gid: int
+
+
+ROOT = Identity(0, 0)
+
+
+def program_of(service: Service, tree: Tree) -> str:
+    """The path of the service's program. Raises InputError when the tree has none."""
+    name = service.command[0]
+    where = name if "/" not in name or name.startswith("/") else f"{service.folder}/{name}"
+    found = tree.program(where, service.search())
+    if found is None:
+        raise InputError(
+            "no such program in the tree",
+            where=name,
+            remedy="give the service's command after --, with its full path",
+        )
+    return found
+
+
+def identity(user: str, tree: Tree) -> Identity:
+    """The numbers behind `user[:group]`, by the tree's own passwd and group files.
+
+    Raises InputError for a name that they do not have.
+    """
+    name, _, group = user.partition(":")
+    if not name:
+        return ROOT
+    row = _row(tree, "etc/passwd", name)
+    if row is None and not name.isdigit():
+        raise InputError("no such user in the tree's /etc/passwd", where=name)
+    uid = int(row[2]) if row else int(name)
+    if not group:
+        return Identity(uid, int(row[3]) if row else uid)
+    found = _row(tree, "etc/group", group)
+    if found is None and not group.isdigit():
+        raise InputError("no such group in the tree's /etc/group", where=group)
+    return Identity(uid, int(found[2]) if found else int(group))
+
+
+def _row(tree: Tree, file: str, wanted: str) -> list[str] | None:
+    """The row of passwd(5) or group(5) with this name or number."""
+    for line in tree.read(file).decode("utf-8", "replace").splitlines():
+        row = line.split(":")
+        if len(row) > 3 and wanted in (row[0], row[2]) and re.fullmatch(r"\d{1,9}", row[2]):
+            return row if file.endswith("group") or row[3].isdigit() else None
+    return None

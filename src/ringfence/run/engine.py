@@ -1,0 +1,175 @@
+"""Containers through an engine's create, start, kill and delete (OCI runtime command line)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from ringfence.errors import MissingError, RingfenceError
+from ringfence.run import kernel
+from ringfence.run.fence import ID_BASE, Fence, configuration
+
+ENGINES = ("runc", "crun")
+"""In the order in which they are tried; both have the same command line."""
+MOST_LOG = 1 << 20
+"""Bytes of output kept in memory, the last ones."""
+
+
+class EngineError(RingfenceError):
+    """The engine would not start the container; the message is its own."""
+
+    exit_code = 3
+
+
+class Output:
+    """The service's output: handed on line by line, and its last megabyte kept."""
+
+    def __init__(self, forward: Callable[[bytes], None] | None = None) -> None:
+        self._forward = forward
+        self._kept = bytearray()
+        self._lock = threading.Lock()
+        read, self.write_end = os.pipe()
+        self._reader = threading.Thread(target=self._drain, args=(os.fdopen(read, "rb", 0),))
+        self._reader.daemon = True
+        self._reader.start()
+
+    def _drain(self, stream: BinaryIO) -> None:
+        with stream:
+            while part := stream.read(1 << 16):
+                with self._lock:
+                    self._kept += part
+                    del self._kept[:-MOST_LOG]
+                if self._forward is not None:
+                    self._forward(part)
+
+    def close(self) -> None:
+        """Nobody of ours writes any more. The thread ends when the service's processes have."""
+        os.close(self.write_end)
+
+    def finish(self, seconds: float = 2.0) -> bytes:
+        """All that was kept, once the last writer has ended or `seconds` have passed."""
+        self._reader.join(seconds)
+        return self.kept()
+
+    def kept(self) -> bytes:
+        """What was kept up to now."""
+        with self._lock:
+            return bytes(self._kept)
+
+
+class Container:
+    """One container of ours, from its configuration to its removal. Needs root."""
+
+    def __init__(
+        self,
+        fence: Fence,
+        bundle: Path,
+        engine: str = "runc",
+        forward: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self.fence = fence
+        self.bundle = bundle
+        self.engine = engine
+        self.name = f"ringfence-{os.getpid()}-{os.urandom(4).hex()}"
+        self.pid = 0
+        self.status: int | None = None
+        """Exit status once it has ended: negative for a signal, as subprocess has it."""
+        self.output = Output(forward)
+
+    def create(self) -> None:
+        """Everything is set up, and the program not started. Raises EngineError."""
+        self._begin("create")
+
+    def launch(self) -> None:
+        """Set up and started in one go. Raises EngineError."""
+        self._begin("run", "--detach")
+        self.output.close()
+
+    def _begin(self, *verb: str) -> None:
+        kernel.adopt_orphans()
+        # So that the service may open /dev/stdout again, as log files that are links to it need.
+        base = ID_BASE if self.fence.user_namespace else 0
+        os.fchown(self.output.write_end, base + self.fence.uid, base + self.fence.gid)
+        document = msgspec.json.encode(configuration(self.fence))
+        (self.bundle / "config.json").write_bytes(document)
+        pid_file = self.bundle / "pid"
+        words = [*verb, "--bundle", str(self.bundle), "--pid-file", str(pid_file), self.name]
+        with tempfile.TemporaryFile() as log:
+            done = subprocess.run(
+                [self.engine, "--log", f"/proc/self/fd/{log.fileno()}", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=self.output.write_end,
+                stderr=self.output.write_end,
+                pass_fds=(log.fileno(),),
+                check=False,
+            )
+            if done.returncode:
+                log.seek(0)
+                raise EngineError(_last(log.read(), self.output.kept()), where=self.engine)
+        self.pid = int(pid_file.read_text())
+
+    def start(self) -> None:
+        """The program begins. Raises EngineError."""
+        done = self._call("start", self.name)
+        self.output.close()
+        if done.returncode:
+            raise EngineError(_last(done.stderr, self.output.kept()), where=self.engine)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the first process; nothing where it has ended."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def poll(self) -> int | None:
+        """The exit status, None while it runs."""
+        if self.status is None and self.pid:
+            with contextlib.suppress(ChildProcessError):
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self.status = os.waitstatus_to_exitcode(status)
+        return self.status
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit status, None if it still runs after `seconds`."""
+        limit = time.monotonic() + seconds
+        while self.poll() is None and time.monotonic() < limit:
+            time.sleep(0.005)
+        return self.status
+
+    def remove(self) -> None:
+        """Kill what is left and forget the container."""
+        self._call("delete", "--force", self.name)
+        self.wait(5)
+
+    def _call(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([self.engine, *words], capture_output=True, check=False)
+
+
+def _last(*texts: bytes) -> str:
+    """The last line of the first text that has one, without the log's own frame."""
+    for text in texts:
+        lines = text.decode("utf-8", "replace").strip().splitlines()
+        if lines:
+            line = lines[-1]
+            return line.partition("msg=")[2].strip('"') or line
+    return "ended without a word"
+
+
+def working_engine(wanted: str = "") -> str:
+    """The first engine that is installed, or `wanted`. Raises MissingError."""
+    for engine in (wanted,) if wanted else ENGINES:
+        if shutil.which(engine):
+            return engine
+    raise MissingError(f"{wanted or ' or '.join(ENGINES)} is needed", remedy="apt-get install runc")

@@ -1,0 +1,39 @@
+"""Work done by a thread of ours inside a container's network namespace."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from ringfence.run import kernel
+
+T = TypeVar("T")
+
+
+def in_network(pid: int, work: Callable[[], T]) -> T:
+    """The result of `work`, called in the network namespace of process `pid`.
+
+    Namespaces are a thread's own, so only the one thread moves. Raises what `work` raises.
+    """
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def task() -> None:
+        try:
+            handle = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                kernel.setns(handle, kernel.CLONE_NEWNET)
+            finally:
+                os.close(handle)
+            results.append(work())
+        except BaseException as error:  # handed to the caller, whatever it is
+            failures.append(error)
+
+    thread = threading.Thread(target=task)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]

@@ -1,0 +1,51 @@
+"""The few system calls that Python's standard library has no function for."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
+MS_RDONLY, MS_REC, MS_PRIVATE, MNT_DETACH = 1, 0x4000, 1 << 18, 2
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int, what: str) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2) for the calling thread. Raises OSError."""
+    _checked(_libc.unshare(flags), "unshare")
+
+
+def setns(handle: int, kind: int) -> None:
+    """setns(2): the calling thread joins the namespace of a descriptor. Raises OSError."""
+    _checked(_libc.setns(handle, kind), "setns")
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
+    """mount(2). Raises OSError with the target as its file name."""
+    words = [os.fsencode(word) if word else None for word in (source, target, kind)]
+    options = os.fsencode(data) if data else None
+    _checked(_libc.mount(*words, ctypes.c_ulong(flags), options), target)
+
+
+def unmount(target: str) -> None:
+    """umount2(2) with MNT_DETACH. Raises OSError."""
+    _checked(_libc.umount2(os.fsencode(target), MNT_DETACH), target)
+
+
+def adopt_orphans() -> None:
+    """What an engine leaves behind becomes our child, so that its end can be waited for."""
+    _checked(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
+
+
+def die_with_parent() -> None:
+    """For a child, before it executes a program: killed when we end, however we end."""
+    _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

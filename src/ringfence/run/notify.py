@@ -1,0 +1,120 @@
+"""Refused system calls, reported by name: the listener of a filter's notifications.
+
+The filter stays what decides: a call that it does not allow comes here, is noted, and fails with
+EPERM. Nothing is ever let through from here (seccomp_unotify(2) explains why that would be
+unsafe). When we end, the kernel answers ENOSYS in our place.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import os
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ringfence.collect.seccomp.tables import native_calls
+
+NOTIF_RECV, NOTIF_SEND = 0xC0502100, 0xC0182101
+"""SECCOMP_IOCTL_NOTIF_RECV and _SEND (include/uapi/linux/seccomp.h)."""
+_NOTICE, _ANSWER = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
+EPERM = 1
+UNNOTIFIED = frozenset({"write"})
+"""runc refuses to be notified of the call with which it hands the listener over."""
+
+
+def notifying(profile: dict[str, Any], listener: Path) -> dict[str, Any]:
+    """The same profile, but calls that it names nowhere are reported to `listener` and refused."""
+    named = {name for rule in profile["syscalls"] for name in rule["names"]}
+    others = sorted(native_calls().keys() - named - UNNOTIFIED)
+    rule = {"names": others, "action": "SCMP_ACT_NOTIFY"}
+    return {
+        **profile,
+        "syscalls": [*profile["syscalls"], rule],
+        "listenerPath": str(listener),
+    }
+
+
+class Listener:
+    """Listens at a Unix socket for the descriptor that the engine hands over, then on that."""
+
+    def __init__(self, path: Path, report: Callable[[str, int], None] | None = None) -> None:
+        """`report` is called with a call's name and the process, the first time it is refused."""
+        self.path = path
+        self.refused: dict[str, int] = {}
+        """Call -> how often it was refused."""
+        self._report = report
+        self._names = {number: name for name, number in native_calls().items()}
+        self._ended, self._end = os.pipe()
+        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._server.bind(str(path))
+        self._server.listen(4)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; calls that are refused from now on are not reported."""
+        os.write(self._end, b"x")
+        self._thread.join(5)
+        self._server.close()
+        os.close(self._end)
+        os.close(self._ended)
+        self.path.unlink(missing_ok=True)
+
+    def _serve(self) -> None:
+        """One thread for the socket and all filters: there is one filter a container."""
+        handles = [self._server.fileno(), self._ended]
+        while True:
+            ready, _, _ = select.select(handles, [], [])
+            if self._ended in ready:
+                break
+            for handle in ready:
+                if handle == self._server.fileno():
+                    handles += self._accept()
+                elif not self._answer(handle):
+                    handles.remove(handle)
+                    os.close(handle)
+        for handle in handles[2:]:
+            os.close(handle)
+
+    def _accept(self) -> list[int]:
+        connection, _ = self._server.accept()
+        with connection:
+            found = array.array("i")
+            _, messages, _, _ = connection.recvmsg(1 << 16, socket.CMSG_SPACE(4))
+            for level, kind, data in messages:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                    found.frombytes(data[: len(data) - len(data) % 4])
+        return list(found)
+
+    def _answer(self, handle: int) -> bool:
+        """Refuse one call; False when the last process of the filter has ended."""
+        notice = bytearray(_NOTICE.size)
+        try:
+            fcntl.ioctl(handle, NOTIF_RECV, notice)
+        except FileNotFoundError:
+            # The process was killed in between; or there is nobody left.
+            return not _hung_up(handle)
+        except OSError:
+            return False
+        number, pid, _, call, *_ = _NOTICE.unpack(notice)
+        name = self._names.get(call, str(call))
+        first = name not in self.refused
+        self.refused[name] = self.refused.get(name, 0) + 1
+        if first and self._report is not None:
+            self._report(name, pid)
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(handle, NOTIF_SEND, bytearray(_ANSWER.pack(number, 0, -EPERM, 0)))
+        return True
+
+
+def _hung_up(handle: int) -> bool:
+    poller = select.poll()
+    poller.register(handle, 0)
+    return any(event & (select.POLLHUP | select.POLLERR) for _, event in poller.poll(0))

@@ -1,0 +1,109 @@
+"""A result directory of `ringfence harden`, made ready to run: unpacked once, by its digest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ringfence.collect.container.document import read_document, table, words
+from ringfence.collect.files.image import ImageParts, open_image
+from ringfence.errors import InputError, MissingError
+from ringfence.run.fence import ID_BASE, NFT, Fence, Writable
+from ringfence.run.unpack import unpack
+
+STORE = Path("/var/lib/ringfence/images")
+"""Where unpacked images are kept; their owners are those of the user namespace."""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What a person may change: limits in bytes and processes, volumes (outside, inside)."""
+
+    memory: int = 1 << 30
+    processes: int = 512
+    volumes: tuple[tuple[str, str], ...] = ()
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """What to start, and the TCP ports that it declares."""
+
+    name: str
+    fence: Fence
+    ports: tuple[int, ...]
+    signal: str
+
+
+def ready(folder: Path, options: Options, store: Path = STORE) -> Ready:
+    """The fence of the result in `folder`. Raises InputError or MissingError."""
+    image = folder / "image.oci.tar"
+    if not image.is_file():
+        raise InputError(
+            "holds no image.oci.tar", where=str(folder), remedy="ringfence harden makes one"
+        )
+    if not os.access(NFT, os.X_OK):
+        raise MissingError("nft is needed for the rules", remedy="apt-get install nftables")
+    parts = open_image(image)
+    said = parts.document
+    uid, gid = _numbers(str(said.get("User", "")), image)
+    writable = tuple(Writable(path.strip("/")) for path in sorted(table(said, "Volumes")))
+    fence = Fence(
+        root=unpacked(parts, store),
+        command=(*words(said, "Entrypoint"), *words(said, "Cmd")),
+        environment=tuple(words(said, "Env")),
+        folder=str(said.get("WorkingDir") or "/"),
+        uid=uid,
+        gid=gid,
+        seccomp=_seccomp(folder / "policy" / "seccomp.json"),
+        writable=writable,
+        volumes=options.volumes,
+        firewall=str((folder / "policy" / "nftables.nft").absolute()),
+        memory=options.memory,
+        processes=options.processes,
+    )
+    ports = tuple(int(port.partition("/")[0]) for port in sorted(table(said, "ExposedPorts")))
+    name = table(said, "Labels").get("org.opencontainers.image.title", folder.name)
+    return Ready(str(name), fence, ports, str(said.get("StopSignal") or "SIGTERM"))
+
+
+def _numbers(user: str, image: Path) -> tuple[int, int]:
+    uid, _, gid = user.partition(":")
+    if not uid.isdigit() or not gid.isdigit() or uid == "0":
+        raise InputError(
+            f"its user is {user!r}, not a number other than root's", where=str(image),
+            remedy="run what ringfence harden made",
+        )  # fmt: skip
+    return int(uid), int(gid)
+
+
+def _seccomp(path: Path) -> dict[str, Any]:
+    """The filter, without what is for people: runtimes are strict about unknown names."""
+    document = read_document(path)
+    document.pop("comment", None)
+    return document
+
+
+def unpacked(parts: ImageParts, store: Path) -> Path:
+    """The image's root folder, unpacked where that has not been done yet."""
+    place = store / parts.digest.removeprefix("sha256:")
+    if (place / "root").is_dir():
+        return place / "root"
+    store.mkdir(parents=True, exist_ok=True, mode=0o711)
+    folder = Path(tempfile.mkdtemp(dir=store, prefix=".new."))
+    try:
+        (folder / "root").mkdir(mode=0o755)
+        unpack(parts.layers(), folder / "root", ID_BASE)
+        folder.chmod(0o711)
+        try:
+            folder.rename(place)
+        except OSError:
+            if not (place / "root").is_dir():
+                raise
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", where=str(place)) from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return place / "root"

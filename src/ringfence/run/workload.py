@@ -1,0 +1,93 @@
+"""One fenced workload in the foreground: started, its refusals reported, its end waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from ringfence.run.engine import Container
+from ringfence.run.notify import Listener, notifying
+from ringfence.run.publish import Published, Publisher
+from ringfence.run.result import Ready
+
+PATIENCE = 10.0
+"""Seconds between the stop signal and SIGKILL, as engines have it."""
+PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def run_workload(
+    workload: Ready,
+    ports: tuple[Published, ...],
+    engine: str,
+    say: Callable[[str], None],
+    started: Callable[[Container], None] | None = None,
+) -> int:
+    """Run until it ends; its exit status (128 and the signal's number where one ended it).
+
+    `say` is given lines for the person at the terminal; the service's own output goes to
+    standard output. `started` is called once it runs.
+    """
+    publisher = Publisher(ports)
+    with contextlib.ExitStack() as stack:
+        stack.callback(publisher.close)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ringfence-")))
+        folder.chmod(0o711)
+        listener = Listener(folder / "refused.sock", lambda name, pid: say(_refusal(name, pid)))
+        stack.callback(listener.close)
+        filters = notifying(workload.fence.seccomp or {}, listener.path)
+        fence = msgspec.structs.replace(workload.fence, seccomp=filters)
+        container = Container(fence, folder, engine, _forward)
+        stack.callback(container.remove)
+        container.launch()
+        publisher.serve(container.pid)
+        _signals(container, signal.Signals[workload.signal])
+        if started is not None:
+            started(container)
+        return _until_end(container)
+
+
+def _refusal(name: str, pid: int) -> str:
+    return (f"the fence refused {name} to process {pid}; if the service needs it: "
+            f"ringfence harden ... --allow {name}")  # fmt: skip
+
+
+def _forward(part: bytes) -> None:
+    with contextlib.suppress(OSError):
+        sys.stdout.buffer.write(part)
+        sys.stdout.buffer.flush()
+
+
+def _signals(container: Container, stop: signal.Signals) -> None:
+    """Ours become the service's: the terminal's and the service manager's wishes alike."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        container.signal(stop)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+
+    def kill(number: int, frame: FrameType | None) -> None:
+        container.signal(signal.SIGKILL)
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        container.signal(signal.Signals(number))
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGALRM, kill)
+    for number in PASSED_ON:
+        signal.signal(number, pass_on)
+
+
+def _until_end(container: Container) -> int:
+    status: int | None = None
+    while status is None:
+        status = container.wait(3600.0)
+    container.output.finish()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return 128 - status if status < 0 else status
