@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 CONFIG = "ringfence.toml"
-_LISTS = ("http", "exercise", "keep", "drop", "writable", "allow", "port")
+_LISTS = ("http", "exercise", "keep", "drop", "writable", "allow", "port", "env")
 
 
 class WithCommand(click.Command):
@@ -72,6 +72,7 @@ def configured(args: list[str]) -> dict[str, Any]:
 @click.option("--writable", multiple=True, metavar="PATH", help="A folder that it may write.")
 @click.option("--allow", multiple=True, metavar="CALL", help="Allow this system call.")
 @click.option("--keep-shell", is_flag=True, help="Keep /bin/sh.")
+@click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable for the service.")
 @click.option("--user", default="", help="Run as this user (number or name).")
 @click.option("--port", multiple=True, type=click.IntRange(1, 65535), help="A port it listens on.")
 @click.option("--base-time", type=int, help="Date of all files, seconds since 1970. Default 0.")
@@ -138,7 +139,7 @@ def _harden(target: str, words: tuple[str, ...], output: Path, wishes: Wishes) -
         report_of,
         write_result,
     )
-    from ringfence.harden.source import open_source
+    from ringfence.harden.source import open_source, with_environment
     from ringfence.knowledge.loader import load
 
     check_output(output)
@@ -148,7 +149,7 @@ def _harden(target: str, words: tuple[str, ...], output: Path, wishes: Wishes) -
         Path(name).chmod(0o711)
         shop = Workshop(Path(name), wishes.engine)
         with progress("reading"):
-            source = open_source(target, words, shop.place())
+            source = with_environment(open_source(target, words, shop.place()), wishes.env)
         with progress("observing the service as it is"):
             seen = observe(source, wishes, shop, knowledge)
         with progress("finding what it can do without"):

@@ -57,6 +57,17 @@ def open_source(target: str, command: tuple[str, ...], folder: Path) -> Source:
     return Source("rootfs", target, folder, _service(command, _path()))
 
 
+def with_environment(source: Source, words: tuple[str, ...]) -> Source:
+    """The same with further variables, which win over what the source has. Raises UsageError."""
+    for word in words:
+        if not word.partition("=")[0] or "=" not in word:
+            raise UsageError("is not NAME=value", where=word.partition("=")[0])
+    names = {word.partition("=")[0] for word in words}
+    kept = [word for word in source.service.environment if word.partition("=")[0] not in names]
+    service = msgspec.structs.replace(source.service, environment=(*kept, *words))
+    return msgspec.structs.replace(source, service=service)
+
+
 def _path() -> tuple[str, ...]:
     return (f"PATH={DEFAULT_PATH}",)
 

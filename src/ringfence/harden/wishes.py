@@ -8,7 +8,8 @@ import msgspec
 class Wishes(msgspec.Struct, frozen=True):
     """`http` are URLs on localhost, `exercise` shell commands; `allow` system calls; `keep`,
     `drop` and `writable` paths of the tree; `base_time` seconds since 1970, the date of all
-    that is written; `wait` seconds for the service to come up, and to end."""
+    that is written; `wait` seconds for the service to come up; `env` words NAME=value of
+    the service's environment."""
 
     http: tuple[str, ...] = ()
     exercise: tuple[str, ...] = ()
@@ -17,6 +18,7 @@ class Wishes(msgspec.Struct, frozen=True):
     writable: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     keep_shell: bool = False
+    env: tuple[str, ...] = ()
     user: str = ""
     ports: tuple[int, ...] = ()
     base_time: int = 0

@@ -1,5 +1,9 @@
 """Files and folders that configuration names, and those that the configuration there names.
 
+Only live configuration is read: what the service opened, what its command names, and what such
+files name in turn. The rest of a package's settings (modules that are available, not enabled) is
+kept for reading, and does not pull in what it names.
+
 No grammar is known: every word that is a path of the tree counts, absolute or beside the file
 that names it, wildcards included. That keeps a web server's documents whole, whichever of them
 an exercise asked for.
@@ -41,6 +45,8 @@ def keep_named(kept: Kept, paths: list[str], roots: tuple[str, ...] = ()) -> lis
     that relative names may start from."""
     added: list[str] = []
     for path in paths:
+        if path not in kept.live:
+            continue
         data = kept.tree.read(path, MOST_TEXT)
         if data and is_configuration(path, data[:4096]):
             places = (path.rpartition("/")[0], *roots)
@@ -81,5 +87,6 @@ def _keep(kept: Kept, path: str, reason: str) -> list[str]:
         if not real or SHARED.match(real):
             return []
         return kept.add_below(path, reason)
+    kept.live.add(real)
     new = kept.add(path, reason)
     return [new] if new is not None else []

@@ -13,6 +13,8 @@ from ringfence.harden.binary.loaded import Loaded, Unreadable
 from ringfence.harden.keep.kept import Kept
 from ringfence.harden.tree import Tree
 
+SELDOM = frozenset({"libidn2.so.0"})
+"""Named by the C library, and loaded only for host names in AI_IDN's form."""
 FOLDERS = ("lib", "usr/lib", "lib64", "usr/lib64")
 _LIBRARY = re.compile(rb"(?<![\w./+-])([\w./+-]{1,200}\.so(?:\.\d+){0,3})(?=[\0\s\"':])")
 
@@ -81,7 +83,7 @@ def _needs(path: str, data: bytes, libraries: Libraries) -> list[tuple[str, str]
         return found  # its texts name what users may preload
     for match in _LIBRARY.finditer(data):
         name = match[1].decode("ascii", "replace")
-        place = libraries.find(name, (*beside, folder))
+        place = None if name in SELDOM else libraries.find(name, (*beside, folder))
         if place:
             found.append((place, f"may be loaded by {path}, which names it (dlopen)"))
     return found

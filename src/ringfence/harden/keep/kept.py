@@ -23,6 +23,8 @@ class Kept:
         self.reasons: dict[str, str] = {}
         self.dropped: tuple[str, ...] = ()
         """Folders and files that the user wants gone; they win over every reason."""
+        self.live: set[str] = set()
+        """Files that the service reads as its configuration, as far as that is known."""
         self.tools: frozenset[str] = frozenset()
         """Shells, compilers and package managers (real paths) that the service itself runs:
         all others are left out, whatever names them."""

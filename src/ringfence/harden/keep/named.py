@@ -32,5 +32,7 @@ def keep_named_by_programs(kept: Kept, programs: list[str], packages: Packages) 
                     added += kept.add_below(path, reason)
             elif not path.startswith(("usr/bin/", "usr/sbin/", "bin/", "sbin/")):
                 new = kept.add(path, reason)
+                if path.startswith("etc/"):
+                    kept.live.add(path)
                 added += [new] if new is not None else []
     return added

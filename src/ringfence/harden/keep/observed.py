@@ -17,4 +17,6 @@ def keep_observed(kept: Kept, trace: Trace) -> None:
         verb = "executed" if use.call.startswith("exec") else (
             "looked at" if use.call in LOOKED else "opened"
         )  # fmt: skip
+        if use.call.startswith("open"):
+            kept.live.add(kept.tree.resolve(use.path)[0])
         kept.add(use.path, f"{verb} while it was observed ({use.call})")

@@ -21,10 +21,12 @@ from ringfence.run.fence import Fence
 
 SETTLED = 0.2
 """Seconds without a new listener after which a service without declared ports counts as up."""
+STOPPING = 10.0
+"""Seconds between the stop signal and SIGKILL, as engines have it."""
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How a run goes. `ports` are waited for; `patience` in seconds, to come up and to end."""
+    """How a run goes. `ports` are waited for; `patience` in seconds, to come up."""
 
     exercise: Exercise
     ports: tuple[int, ...] = ()
@@ -93,6 +95,8 @@ def run(
         again = _reload(container, plan)
         stopping = time.time()
         status = _stop(container, plan)
+        if status is None:
+            container.remove()
         log = container.output.finish()
         trace = None
         if tracer is not None:
@@ -216,7 +220,7 @@ def _reload(container: Container, plan: Plan) -> tuple[Answer, ...] | None:
 
 def _stop(container: Container, plan: Plan) -> int | None:
     container.signal(signal.Signals[plan.stop])
-    return container.wait(plan.patience)
+    return container.wait(STOPPING)
 
 
 def isolated() -> None:

@@ -74,7 +74,13 @@ def serving(
     later = {call: phases for call, phases in observed.items() if set(phases) - {START}}
     ordinary = frozenset(lists()["serving"].calls)
     known = {**reachable, **dict.fromkeys(observed, "observed when starting")}
-    found = allowed(later, {c: why for c, why in known.items() if c in ordinary}, extra, ())
+    pairs = dict(pair.split("=") for pair in lists()["superseded"].calls)
+    wanted = {
+        call: why
+        for call, why in known.items()
+        if call in ordinary and not (call not in observed and pairs.get(call) in observed)
+    }
+    found = allowed(later, wanted, extra, ())
     if EXECUTES not in later:
         found.pop(EXECUTES, None)
     return found
