@@ -29,6 +29,7 @@ from ringfence.harden.layout import Changes, Entry, accounts, changes, entries
 from ringfence.harden.measured import facts_of
 from ringfence.harden.observe.documents import documents
 from ringfence.harden.observe.exercise import Answer, Exercise, Request, request_of, variants
+from ringfence.harden.observe.runtime_folders import Folder, make, runtime_folders
 from ringfence.harden.observe.session import Plan, Run, RunFailed, copied, run
 from ringfence.harden.observe.trace import Trace
 from ringfence.harden.packages import Owner, Packages
@@ -114,7 +115,8 @@ def observe(source: Source, wishes: Wishes, shop: Workshop, knowledge: Knowledge
     asked = Exercise(tuple(request_of(url) for url in wishes.http), wishes.exercise)
     declared = (*wishes.ports, *(request.port for request in asked.requests))
     plan = Plan(asked, tuple(dict.fromkeys(declared)), source.service.signal, wishes.wait)
-    first, fence = _first_run(source, wishes, tree, plan, shop)
+    folders = runtime_folders(tree)
+    first, fence = _first_run(source, wishes, tree, plan, folders, shop)
     if not asked.requests and not asked.commands:
         plan = _default_exercise(plan, first)
     trace = first.trace or Trace()
@@ -125,7 +127,7 @@ def observe(source: Source, wishes: Wishes, shop: Workshop, knowledge: Knowledge
     plan = msgspec.structs.replace(plan, ports=first.ports, beyond=beyond)
     facts: list[Facts] = []
     reference = run(
-        _fresh(fence, source, shop),
+        _fresh(fence, folders, source, shop),
         plan,
         shop.place(),
         engine=shop.engine,
@@ -137,7 +139,12 @@ def observe(source: Source, wishes: Wishes, shop: Workshop, knowledge: Knowledge
 
 
 def _first_run(
-    source: Source, wishes: Wishes, tree: Tree, plan: Plan, shop: Workshop
+    source: Source,
+    wishes: Wishes,
+    tree: Tree,
+    plan: Plan,
+    folders: tuple[Folder, ...],
+    shop: Workshop,
 ) -> tuple[Run, Fence]:
     """Traced, as configured; as the wanted user where it will not start otherwise (PostgreSQL
     refuses to be root)."""
@@ -146,10 +153,10 @@ def _first_run(
     for user in users:
         fence = _loose(source, identity(user, tree))
         try:
-            fresh = _fresh(fence, source, shop)
+            fresh = _fresh(fence, folders, source, shop)
             return run(fresh, plan, shop.place(), engine=shop.engine, traced=True), fence
         except RunFailed as error:
-            failure = failure or error
+            failure = error
     raise failure or InputError("no user to run as")
 
 
@@ -163,6 +170,7 @@ def _loose(source: Source, who: Identity) -> Fence:
         folder=service.folder,
         uid=who.uid,
         gid=who.gid,
+        groups=who.groups,
         capabilities=ENGINE_CAPABILITIES if who == ROOT else (),
         read_only=False,
         no_new_privileges=False,
@@ -170,9 +178,11 @@ def _loose(source: Source, who: Identity) -> Fence:
     )
 
 
-def _fresh(fence: Fence, source: Source, shop: Workshop) -> Fence:
-    """The same on an untouched copy of the tree."""
-    return msgspec.structs.replace(fence, root=copied(source.root, shop.place()))
+def _fresh(fence: Fence, folders: tuple[Folder, ...], source: Source, shop: Workshop) -> Fence:
+    """The same on an untouched copy of the tree, as an init system would have prepared it."""
+    root = copied(source.root, shop.place())
+    make(folders, root)
+    return msgspec.structs.replace(fence, root=root)
 
 
 def _default_exercise(plan: Plan, first: Run) -> Plan:

@@ -43,11 +43,14 @@ class Entry(msgspec.Struct, frozen=True):
 
 class Changes(msgspec.Struct, frozen=True):
     """What the service writes: folders, log files (path -> stdout or stderr), and places it
-    tried to write that stay as they are."""
+    tried to write that stay as they are. `inner` are folders below writable ones that it expects,
+    `links` symlinks on the way to what it writes (/var/run)."""
 
     writable: tuple[Writable, ...]
     logs: dict[str, str]
     refused: tuple[str, ...]
+    inner: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
 
 
 def changes(tree: Tree, trace: Trace, declared: Iterable[str] = ()) -> Changes:
@@ -55,10 +58,12 @@ def changes(tree: Tree, trace: Trace, declared: Iterable[str] = ()) -> Changes:
     folders: dict[str, bool] = {path.strip("/"): True for path in declared}
     logs: dict[str, str] = {}
     refused: dict[str, None] = {}
+    links: dict[str, None] = {}
     for use in trace.uses:
         if not use.writes or use.error not in ("", "EEXIST", "EACCES", "EROFS", "EPERM", "ENOENT"):
             continue
-        path = tree.resolve(use.path)[0]
+        path, crossed = tree.resolve(use.path)
+        links.update(dict.fromkeys(crossed))
         if path.startswith("dev/shm/"):
             folders["dev/shm"] = False
         elif path.partition("/")[0] in ("dev", "proc", "sys") or not path:
@@ -72,7 +77,11 @@ def changes(tree: Tree, trace: Trace, declared: Iterable[str] = ()) -> Changes:
     kept = {path: state for path, state in folders.items()
             if not any(path.startswith(f"{other}/") for other in folders)}  # fmt: skip
     return Changes(
-        tuple(sorted(Writable(path, state) for path, state in kept.items())), logs, tuple(refused)
+        tuple(sorted(Writable(path, state) for path, state in kept.items())),
+        logs,
+        tuple(refused),
+        tuple(sorted(folders.keys() - kept.keys())),
+        tuple(sorted(links)),
     )
 
 
@@ -97,7 +106,7 @@ def entries(
     tree = kept.tree
     found: dict[str, Entry] = {}
     writable = [item.path for item in written.writable]
-    for path in kept.reasons:
+    for path in (*kept.reasons, *written.links):
         if path in written.logs:
             continue
         owned = any(path == place or path.startswith(f"{place}/") for place in writable)
@@ -107,7 +116,7 @@ def entries(
     for path in [*writable, folder.strip("/")]:
         if path and path not in found:
             found[path] = Entry(path, "folder", 0o755)
-    for path in writable:
+    for path in (*writable, *written.inner):
         found[path] = Entry(path, "folder", 0o750, who.uid, who.gid)
         for file in tree.below(path) if _STATE.match(path) else ():
             entry = _entry(tree, file, who, True)

@@ -39,10 +39,11 @@ class Service(msgspec.Struct, frozen=True):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """A numeric user and group."""
+    """A numeric user and group, and the further groups that the tree gives this user."""
 
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
 
 
 ROOT = Identity(0, 0)
@@ -75,11 +76,19 @@ def identity(user: str, tree: Tree) -> Identity:
         raise InputError("no such user in the tree's /etc/passwd", where=name)
     uid = int(row[2]) if row else int(name)
     if not group:
-        return Identity(uid, int(row[3]) if row else uid)
+        return Identity(uid, int(row[3]) if row else uid, _groups(tree, row[0]) if row else ())
     found = _row(tree, "etc/group", group)
     if found is None and not group.isdigit():
         raise InputError("no such group in the tree's /etc/group", where=group)
     return Identity(uid, int(found[2]) if found else int(group))
+
+
+def _groups(tree: Tree, name: str) -> tuple[int, ...]:
+    """Groups that list a user as a member (group(5))."""
+    rows = [line.split(":") for line in
+            tree.read("etc/group").decode("utf-8", "replace").splitlines()]  # fmt: skip
+    return tuple(int(row[2]) for row in rows
+                 if len(row) == 4 and name in row[3].split(",") and row[2].isdigit())  # fmt: skip
 
 
 def _row(tree: Tree, file: str, wanted: str) -> list[str] | None:

@@ -50,6 +50,7 @@ class Fence(msgspec.Struct, frozen=True):
     folder: str
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
     capabilities: tuple[str, ...] = ()
     read_only: bool = True
     no_new_privileges: bool = True
@@ -72,7 +73,7 @@ def configuration(fence: Fence) -> dict[str, Any]:
         "ociVersion": "1.0.2",
         "process": {
             "terminal": False,
-            "user": {"uid": fence.uid, "gid": fence.gid},
+            "user": {"uid": fence.uid, "gid": fence.gid, "additionalGids": list(fence.groups)},
             "args": list(fence.command),
             "env": list(fence.environment),
             "cwd": fence.folder,

@@ -29,10 +29,23 @@ def keep_named_by_programs(kept: Kept, programs: list[str], packages: Packages) 
             if kept.tree.is_folder(path):
                 owner = packages.owner(path)
                 if owner is not None and owner.source in own:
-                    added += kept.add_below(path, reason)
+                    added += _folder(kept, path, reason)
             elif not path.startswith(("usr/bin/", "usr/sbin/", "bin/", "sbin/")):
                 new = kept.add(path, reason)
                 if path.startswith("etc/"):
                     kept.live.add(path)
                 added += [new] if new is not None else []
     return added
+
+
+def _folder(kept: Kept, path: str, reason: str) -> list[str]:
+    """A folder of data whole; of one below usr/lib only what lies in it: plug-ins, and not the
+    build systems and programs of the same package further down."""
+    if path.rpartition("/")[2] in ("bin", "sbin"):
+        return []
+    if not path.startswith(("usr/lib/", "usr/libexec/", "lib/")):
+        return kept.add_below(path, reason)
+    kept.add(path, reason)
+    places = [f"{path}/{name}" for name in kept.tree.names(path)]
+    files = [kept.add(place, reason) for place in places if kept.tree.is_file(place)]
+    return [file for file in files if file is not None]

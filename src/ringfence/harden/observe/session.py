@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from ringfence.harden.observe.trace import Trace, read_trace
 from ringfence.run.engine import Container
 from ringfence.run.fence import Fence
 
+_COMPLAINT = re.compile(r"fatal|panic|emerg|error|denied|cannot|could not|failed", re.IGNORECASE)
 SETTLED = 0.2
 """Seconds without a new listener after which a service without declared ports counts as up."""
 STOPPING = 10.0
@@ -115,7 +117,18 @@ def _strace(pid: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """strace on a process that has not begun, with all that it will start."""
     if shutil.which("strace") is None:
         raise MissingError("strace is needed to observe", remedy="apt-get install strace")
-    words = ["strace", "-f", "-ttt", "-y", "-s", "4200", "-e", "signal=none", "-qqq"]
+    words = [
+        "strace",
+        "-f",
+        "-ttt",
+        "-y",
+        "--decode-pids=pidns",
+        "-s",
+        "4200",
+        "-e",
+        "signal=none",
+        "-qqq",
+    ]
     complaints = folder / "strace.err"
     with complaints.open("wb") as errors:
         tracer = subprocess.Popen(
@@ -193,7 +206,8 @@ def _ended(status: int | None) -> str:
 
 def _said(container: Container) -> str:
     lines = container.output.finish(0.2).decode("utf-8", "replace").strip().splitlines()
-    return f' (it said: "{lines[-1][:300]}")' if lines else ""
+    worst = [line for line in lines if _COMPLAINT.search(line)] or lines
+    return f' (it said: "{worst[-1][:300]}")' if lines else ""
 
 
 def _catches(pid: int, number: signal.Signals) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 _LINE = re.compile(r"(\d+) +(\d+\.\d+) (.*)")
 _CALL = re.compile(r"(\w+)\((.*)\) += (-?\d+|\?|0x[0-9a-f]+)(?:<(.*?)>)?(?: (E[A-Z0-9]+))?", re.S)
+_OURS = re.compile(r" = \d+ /\* (\d+) in strace's PID NS \*/")
 _UNFINISHED = re.compile(r"(\w+)\((.*) <unfinished \.\.\.>$", re.S)
 _RESUMED = re.compile(r"<\.\.\. (\w+) resumed>(.*)", re.S)
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"(\.\.\.)?')
@@ -32,6 +33,7 @@ _WRITING = frozenset(
     "symlinkat chmod fchmodat chown lchown fchownat truncate utimensat utimes utime futimesat "
     "setxattr lsetxattr mknod mknodat".split()
 )
+_FORKS = frozenset(("clone", "clone3", "fork", "vfork"))
 _LAST_ONLY = {"symlink": 1, "symlinkat": 1}
 """Calls whose first string is no path that must exist."""
 
@@ -96,6 +98,9 @@ class _Reader:
         call = _CALL.match(rest)
         if call:
             self._call(pid, when, call)
+            child = _OURS.search(rest) if call[1] in _FORKS else None
+            if child:
+                self.folders[child[1]] = self._folder(pid)
 
     def _count(self, name: str, when: float) -> None:
         if not self.begun:
@@ -161,10 +166,8 @@ class _Reader:
         match = re.search(r"flags=([A-Z_|]+)", words)
         if match:
             self.trace.clones |= set(match[1].split("|"))
-        if result.isdigit():
-            self.folders[result] = self._folder(pid)
 
-    _clone3 = _fork = _vfork = _clone
+    _clone3 = _clone
 
     def _socket(self, pid: str, words: str, result: str, error: str) -> None:
         family, _, rest = words.partition(", ")
