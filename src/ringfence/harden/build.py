@@ -20,7 +20,7 @@ from ringfence.collect.files.filebytes import Kept as KeptOpen
 from ringfence.collect.files.filebytes import of_file
 from ringfence.collect.files.programs import class_of
 from ringfence.collect.files.streams import Stretch
-from ringfence.errors import InputError
+from ringfence.errors import InputError, RingfenceError
 from ringfence.harden.binary.programs import Reachable, reachable
 from ringfence.harden.image.layer import write_layer
 from ringfence.harden.keep.everything import keep_everything
@@ -43,7 +43,7 @@ from ringfence.harden.tree import Tree
 from ringfence.harden.wishes import Wishes
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.facts import Facts
-from ringfence.run.engine import Container, working_engine
+from ringfence.run.engine import Container, EngineError, working_engine
 from ringfence.run.fence import ENGINE_CAPABILITIES, ID_BASE, NFT, Fence
 from ringfence.run.notify import Listener, notifying
 from ringfence.run.unpack import unpack
@@ -406,7 +406,7 @@ def fenced(
     try:
         reported = msgspec.structs.replace(final, seccomp=notifying(filters, listener.path))
         first = run(reported, seen.plan, shop.place(), engine=shop.engine)
-    except RunFailed as failure:
+    except (RunFailed, EngineError) as failure:
         raise _too_tight(failure, listener.refused) from None
     finally:
         listener.close()
@@ -419,7 +419,7 @@ def fenced(
     return Fenced(first, facts[0], dict(sorted(listener.refused.items())), notes)
 
 
-def _too_tight(failure: RunFailed, refused: dict[str, int]) -> InputError:
+def _too_tight(failure: RingfenceError, refused: dict[str, int]) -> InputError:
     words = " ".join(f"--allow {name}" for name in refused)
     return InputError(
         failure.what,

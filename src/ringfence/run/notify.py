@@ -105,13 +105,25 @@ class Listener:
             return False
         number, pid, _, call, *_ = _NOTICE.unpack(notice)
         name = self._names.get(call, str(call))
+        if not _is_engine(pid):
+            self._note(name, pid)
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(handle, NOTIF_SEND, bytearray(_ANSWER.pack(number, 0, -EPERM, 0)))
+        return True
+
+    def _note(self, name: str, pid: int) -> None:
         first = name not in self.refused
         self.refused[name] = self.refused.get(name, 0) + 1
         if first and self._report is not None:
             self._report(name, pid)
-        with contextlib.suppress(OSError):
-            fcntl.ioctl(handle, NOTIF_SEND, bytearray(_ANSWER.pack(number, 0, -EPERM, 0)))
-        return True
+
+
+def _is_engine(pid: int) -> bool:
+    """Whether it is the engine still, before the program: what it is refused there it can bear."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().startswith("runc:")
+    except OSError:
+        return False
 
 
 def _hung_up(handle: int) -> bool:

@@ -62,9 +62,15 @@ def allowed(
         for call in lists()[name].calls:
             found.setdefault(call, lists()[name].why)
     for call, place in reachable.items():
-        if call not in closed():
+        if call not in closed() and not _superseded(call, observed):
             found.setdefault(call, f"within reach of the code: {place}")
     return dict(sorted(found.items()))
+
+
+def _superseded(call: str, observed: Mapping[str, Iterable[str]]) -> bool:
+    """Whether an older call was not seen, but the newer one that it stands in for was."""
+    pairs = dict(pair.split("=") for pair in lists()["superseded"].calls)
+    return call not in observed and pairs.get(call) in observed
 
 
 def serving(
@@ -74,11 +80,10 @@ def serving(
     later = {call: phases for call, phases in observed.items() if set(phases) - {START}}
     ordinary = frozenset(lists()["serving"].calls)
     known = {**reachable, **dict.fromkeys(observed, "observed when starting")}
-    pairs = dict(pair.split("=") for pair in lists()["superseded"].calls)
     wanted = {
         call: why
         for call, why in known.items()
-        if call in ordinary and not (call not in observed and pairs.get(call) in observed)
+        if call in ordinary and not _superseded(call, observed)
     }
     found = allowed(later, wanted, extra, ())
     if EXECUTES not in later:
