@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +128,7 @@ def _why(output: Path, path: str) -> str:
 
 
 def _harden(target: str, words: tuple[str, ...], output: Path, wishes: Wishes) -> None:
-    from ringfence.harden.build import Workshop, fenced, minimize, needs_of, notes_of, observe
+    from ringfence.harden.build import fenced, minimize, needs_of, notes_of, observe, workshop
     from ringfence.harden.markdown import summary
     from ringfence.harden.observe.session import isolated
     from ringfence.harden.result import (
@@ -145,9 +144,7 @@ def _harden(target: str, words: tuple[str, ...], output: Path, wishes: Wishes) -
     check_output(output)
     isolated()
     knowledge = load()
-    with tempfile.TemporaryDirectory(prefix="ringfence-", ignore_cleanup_errors=True) as name:
-        Path(name).chmod(0o711)
-        shop = Workshop(Path(name), wishes.engine)
+    with workshop(wishes.engine) as shop:
         with progress("reading"):
             source = with_environment(open_source(target, words, shop.place()), wishes.env)
         with progress("observing the service as it is"):

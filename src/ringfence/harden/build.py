@@ -10,8 +10,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -30,7 +34,7 @@ from ringfence.harden.measured import facts_of
 from ringfence.harden.observe.documents import documents
 from ringfence.harden.observe.exercise import Answer, Exercise, Request, request_of, variants
 from ringfence.harden.observe.runtime_folders import Folder, make, runtime_folders
-from ringfence.harden.observe.session import Plan, Run, RunFailed, copied, run
+from ringfence.harden.observe.session import Plan, Run, RunFailed, copied, run, unmount_below
 from ringfence.harden.observe.trace import Trace
 from ringfence.harden.packages import Owner, Packages
 from ringfence.harden.policy import nftables
@@ -103,6 +107,22 @@ class Workshop:
         place = self.folder / str(self._count)
         place.mkdir(mode=0o711)
         return place
+
+
+@contextlib.contextmanager
+def workshop(engine: str = "") -> Iterator[Workshop]:
+    """A workshop in a temporary folder, removed in the end.
+
+    Views of other trees are mounted there: they are unmounted first, and should one be left,
+    nothing is removed.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ringfence-"))
+    folder.chmod(0o711)
+    try:
+        yield Workshop(folder, engine)
+    finally:
+        unmount_below(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 # --- 1 and 2: as given ---------------------------------------------------------------------------

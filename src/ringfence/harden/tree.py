@@ -19,6 +19,8 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.root = str(root).rstrip("/")
         self._links: dict[str, str | None] = {}
+        self._resolved: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._names: dict[str, list[str]] = {}
 
     def full(self, path: str) -> str:
         """Where a resolved path lies on this host."""
@@ -27,9 +29,16 @@ class Tree:
     def resolve(self, path: str, base: str = "") -> tuple[str, tuple[str, ...]]:
         """The real path, and every symlink crossed on the way to it.
 
-        Components that do not exist stay as they are, so the result may not exist either.
+        Components that do not exist stay as they are, so the result may not exist either. The
+        tree is taken to stand still: what was looked up once is remembered.
         """
-        todo = ([] if path.startswith("/") else base.split("/")) + path.split("/")
+        place = path if path.startswith("/") or not base else f"{base}/{path}"
+        if place not in self._resolved:
+            self._resolved[place] = self._looked_up(place)
+        return self._resolved[place]
+
+    def _looked_up(self, path: str) -> tuple[str, tuple[str, ...]]:
+        todo = path.split("/")
         done: list[str] = []
         crossed: list[str] = []
         while todo:
@@ -80,7 +89,7 @@ class Tree:
         found = self.status(self.resolve(path)[0])
         return found is not None and stat.S_ISDIR(found.st_mode)
 
-    def read(self, path: str, most: int = 64 << 20) -> bytes:
+    def read(self, path: str, most: int = 1 << 30) -> bytes:
         """The first bytes of the regular file that `path` leads to; nothing where it is none."""
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -93,10 +102,13 @@ class Tree:
 
     def names(self, folder: str) -> list[str]:
         """What is in the folder that `folder` leads to, sorted."""
-        try:
-            return sorted(os.listdir(self.full(self.resolve(folder)[0])))
-        except (OSError, ValueError):
-            return []
+        real = self.resolve(folder)[0]
+        if real not in self._names:
+            try:
+                self._names[real] = sorted(os.listdir(self.full(real)))
+            except (OSError, ValueError):
+                self._names[real] = []
+        return self._names[real]
 
     def below(self, folder: str) -> Iterator[str]:
         """Every file and link below a folder (not the folders), without following links."""

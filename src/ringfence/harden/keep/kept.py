@@ -25,6 +25,8 @@ class Kept:
         """Folders and files that the user wants gone; they win over every reason."""
         self.live: set[str] = set()
         """Files that the service reads as its configuration, as far as that is known."""
+        self.parsed: set[str] = set()
+        """Sources whose imports are kept already."""
         self.tools: frozenset[str] = frozenset()
         """Shells, compilers and package managers (real paths) that the service itself runs:
         all others are left out, whatever names them."""

@@ -16,6 +16,8 @@ from ringfence.harden.keep.kept import Kept
 
 _SITE = re.compile(r"(.*/(?:site|dist)-packages)/([^/]+)")
 MOST_SOURCE = 4 << 20
+TOOLS = ("pip", "setuptools", "pkg_resources", "wheel", "_distutils_hack")
+"""Package managers and their parts: kept only where the service was seen to load them."""
 LEFT_OUT = ("test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3")
 """Parts of the standard library for people at a screen, or for its own tests."""
 
@@ -28,14 +30,13 @@ def keep_modules(kept: Kept) -> list[str]:
     added = finder.whole_distributions()
     added += kept.add_below(f"{finder.library}/encodings", "codecs are looked up by their name")
     waiting = [path for path in kept.files() if path.endswith(".py")]
-    seen: set[str] = set()
     while waiting:
         path = waiting.pop()
-        if path in seen:
+        if path in kept.parsed:
             continue
-        seen.add(path)
+        kept.parsed.add(path)
         for name in finder.imports(path):
-            for file in finder.files_of(name, path):
+            for file in finder.fresh_files_of(name, path):
                 new = kept.add(file, f"imported by {path} (import {name})")
                 if new is not None:
                     added.append(new)
@@ -55,16 +56,19 @@ class _Finder:
         own = dict.fromkeys(
             path.rpartition("/")[0] for path in files
             if path.endswith(".py") and not path.startswith(f"{self.library}/")
+            and not _SITE.match(path)
         )  # fmt: skip
         self.folders = [*sites, *own, self.library, f"{self.library}/lib-dynload"]
         self.sites = tuple(sites)
+        self.asked: set[tuple[str, str]] = set()
+        self.whole: set[str] = set()
 
     def whole_distributions(self) -> list[str]:
         """Every top-level package of site-packages of which some file is kept."""
         tops = dict.fromkeys(match[0] for path in self.kept.files() if (match := _SITE.match(path)))
         added = []
         for top in tops:
-            if self.kept.tree.is_folder(top):
+            if self.kept.tree.is_folder(top) and top.rpartition("/")[2] not in TOOLS:
                 added += self.kept.add_below(top, "the distribution is kept whole")
         return added
 
@@ -97,10 +101,17 @@ class _Finder:
         parts = path[len(folder) + 1 :].split("/")[: -node.level]
         return ".".join([*parts, *([node.module] if node.module else [])])
 
-    def files_of(self, name: str, importer: str) -> list[str]:
+    def fresh_files_of(self, name: str, importer: str) -> list[str]:
+        """Files of a module that was not asked for before from the same folder."""
+        beside = importer.rpartition("/")[0]
+        if (beside, name) in self.asked or name.partition(".")[0] in TOOLS:
+            return []
+        self.asked.add((beside, name))
+        return self._files_of(name, beside)
+
+    def _files_of(self, name: str, beside: str) -> list[str]:
         """Files of a module and of the packages that hold it."""
         parts = name.split(".")
-        beside = importer.rpartition("/")[0]
         for folder in dict.fromkeys((beside, *self.folders)):
             found: list[str] = []
             place = folder
@@ -111,8 +122,10 @@ class _Finder:
                 if not here:
                     break
             if found:
-                if folder in self.sites:
-                    found += list(self.kept.tree.below(f"{folder}/{parts[0]}"))
+                top = f"{folder}/{parts[0]}"
+                if folder in self.sites and top not in self.whole:
+                    self.whole.add(top)
+                    found += list(self.kept.tree.below(top))
                 return found
         return []
 

@@ -9,6 +9,7 @@ from ringfence.harden.keep.kept import Kept
 _WORD = re.compile(r"(?:^|[;&|(`!]|\$\(|\b(?:then|do|else|exec|if|while|until|command|env)\b)\s*"
                    r"(?:\w+=\S*\s+)*([\w./+-]+)", re.M)  # fmt: skip
 _SHELLS = re.compile(r"(?:^|/)(?:sh|bash|dash|ash|busybox|ksh|zsh)$")
+_RUN = re.compile(r"(?:^|/)(?:s?bin|libexec|cgi-bin|init\.d)/[^/]+$")
 MOST_SCRIPT = 1 << 20
 
 
@@ -29,6 +30,8 @@ def keep_scripts(kept: Kept, paths: list[str], search: tuple[str, ...]) -> list[
         status = kept.tree.status(path)
         if not runner or status is None or not status.st_mode & 0o111:
             continue
+        if path not in kept.tools and not _RUN.search(path):
+            continue  # a module with a first line for those who try it out
         names = [(runner, f"interpreter of {path}")]
         if runner.endswith("/env") and argument:
             names.append((argument, f"interpreter of {path}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -272,6 +273,27 @@ def copied(root: Path, folder: Path) -> Path:
     data = f"lowerdir={_plain(root)},upperdir={place}/upper,workdir={place}/work"
     kernel.mount("overlay", str(place / "root"), "overlay", 0, data)
     return place / "root"
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmount everything mounted below `folder`, the last first. Raises OSError if one stays."""
+    from ringfence.run import kernel
+
+    for place in reversed(_mounted(folder)):
+        kernel.unmount(place)
+    left = _mounted(folder)
+    if left:
+        raise OSError(errno.EBUSY, "is still mounted", left[0])
+
+
+def _mounted(folder: Path) -> list[str]:
+    """Mount points below a folder, in the order in which they were made (proc_pid_mountinfo(5))."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        place = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split()[4])
+        if place.startswith(f"{folder}/"):
+            found.append(place)
+    return found
 
 
 def _plain(root: Path) -> str:
