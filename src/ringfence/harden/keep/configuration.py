@@ -61,7 +61,7 @@ def keep_words(kept: Kept, words: tuple[str, ...], folder: str) -> list[str]:
         for part in re.split(r"[=,\s;:]", word):
             if "/" in part or kept.tree.is_file(f"{folder}/{part}"):
                 place = part if part.startswith("/") else f"{folder}/{part}"
-                added += _keep(kept, place, "named by the service's command")
+                added += keep_path(kept, place, "named by the service's command")
     return added
 
 
@@ -77,11 +77,12 @@ def _named(kept: Kept, path: str, data: bytes, places: tuple[str, ...]) -> list[
         else:
             continue
         for name in found:
-            added += _keep(kept, name, f"named by {path}")
+            added += keep_path(kept, name, f"named by {path}")
     return added
 
 
-def _keep(kept: Kept, path: str, reason: str) -> list[str]:
+def keep_path(kept: Kept, path: str, reason: str) -> list[str]:
+    """Keep a named file, or a folder that is not one of those that everything shares."""
     real = kept.tree.resolve(path)[0]
     if kept.tree.is_folder(real):
         if not real or SHARED.match(real):

@@ -1,13 +1,16 @@
-"""Scripts: the interpreter that their first line names, and the commands that a shell calls."""
+"""Scripts: the interpreter that their first line names, and the commands and files that a
+shell's script names."""
 
 from __future__ import annotations
 
 import re
 
+from ringfence.harden.keep.configuration import keep_path
 from ringfence.harden.keep.kept import Kept
 
 _WORD = re.compile(r"(?:^|[;&|(`!]|\$\(|\b(?:then|do|else|exec|if|while|until|command|env)\b)\s*"
                    r"(?:\w+=\S*\s+)*([\w./+-]+)", re.M)  # fmt: skip
+_PATH = re.compile(r"(?<![\w$}])/[\w./+-]+")
 _SHELLS = re.compile(r"(?:^|/)(?:sh|bash|dash|ash|busybox|ksh|zsh)$")
 _RUN = re.compile(r"(?:^|/)(?:s?bin|libexec|cgi-bin|init\.d)/[^/]+$")
 MOST_SCRIPT = 1 << 20
@@ -37,6 +40,8 @@ def keep_scripts(kept: Kept, paths: list[str], search: tuple[str, ...]) -> list[
             names.append((argument, f"interpreter of {path}"))
         if _SHELLS.search(runner):
             text = re.sub(r"(?m)(^|\s)#.*$", "", data.decode("utf-8", "replace"))
+            for match in dict.fromkeys(_PATH.findall(text)):
+                added += keep_path(kept, match, f"named by the script {path}")
             names += [(word, f"called by the script {path}") for word in set(_WORD.findall(text))]
         for name, reason in names:
             place = kept.tree.program(name, search)
