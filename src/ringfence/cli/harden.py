@@ -72,6 +72,7 @@ def configured(args: list[str]) -> dict[str, Any]:
 @click.option("--allow", multiple=True, metavar="CALL", help="Allow this system call.")
 @click.option("--keep-shell", is_flag=True, help="Keep /bin/sh.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable for the service.")
+@click.option("--phases", is_flag=True, help="A narrower filter once the service answers.")
 @click.option("--user", default="", help="Run as this user (number or name).")
 @click.option("--port", multiple=True, type=click.IntRange(1, 65535), help="A port it listens on.")
 @click.option("--base-time", type=int, help="Date of all files, seconds since 1970. Default 0.")
@@ -153,9 +154,10 @@ def _harden(target: str, words: tuple[str, ...], output: Path, wishes: Wishes) -
             made = minimize(seen, wishes, shop)
         with progress("writing policies"):
             needs, found = needs_of(seen, made, wishes)
+            notes = notes_of(seen, made, found)
             image, digest = image_of(needs, made, wishes)
         with progress("testing inside the fence"):
-            inside = fenced(seen, made, needs, shop, knowledge, notes_of(seen, made, found))
+            inside = fenced(seen, made, needs, shop, knowledge, notes, phases=wishes.phases)
             report = report_of(seen, made, needs, inside, digest, knowledge)
         check_retest(report)
         write_result(output, report, needs, made, wishes, image)

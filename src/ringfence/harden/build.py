@@ -24,13 +24,14 @@ from ringfence.collect.files.filebytes import Kept as KeptOpen
 from ringfence.collect.files.filebytes import of_file
 from ringfence.collect.files.programs import class_of
 from ringfence.collect.files.streams import Stretch
+from ringfence.collect.seccomp.live import read_live
 from ringfence.errors import InputError, RingfenceError
 from ringfence.harden.binary.programs import Reachable, reachable
 from ringfence.harden.image.layer import write_layer
 from ringfence.harden.keep.everything import keep_everything
 from ringfence.harden.keep.kept import Kept
 from ringfence.harden.layout import Changes, Entry, accounts, changes, entries
-from ringfence.harden.measured import facts_of
+from ringfence.harden.measured import calls_allowed, facts_of
 from ringfence.harden.observe.documents import documents
 from ringfence.harden.observe.exercise import Answer, Exercise, Request, request_of, variants
 from ringfence.harden.observe.runtime_folders import Folder, make, runtime_folders
@@ -50,6 +51,7 @@ from ringfence.model.facts import Facts
 from ringfence.run.engine import Container, EngineError, working_engine
 from ringfence.run.fence import ENGINE_CAPABILITIES, ID_BASE, NFT, Fence
 from ringfence.run.notify import Listener, notifying
+from ringfence.run.phases import tighten
 from ringfence.run.unpack import unpack
 
 NOBODY = Identity(65532, 65532)
@@ -85,10 +87,12 @@ class Minimal(msgspec.Struct, frozen=True):
 
 
 class Fenced(msgspec.Struct, frozen=True):
-    """The service inside the fence: what it answered, and what was refused to it."""
+    """The service inside the fence: what it answered, how many system calls it was allowed when it
+    came up, and what was refused to it."""
 
     run: Run
     after: Facts
+    starting: int
     refused: dict[str, int]
     notes: tuple[str, ...] = ()
 
@@ -411,6 +415,8 @@ def fenced(
     shop: Workshop,
     knowledge: Knowledge,
     notes: tuple[str, ...] = (),
+    *,
+    phases: bool = False,
 ) -> Fenced:
     """Inside the fence: once with refusals reported, once as it will be, measured."""
     place = shop.place()
@@ -423,9 +429,16 @@ def fenced(
         seccomp=filters,
         firewall=str(rules) if os.access(NFT, os.X_OK) else "",
     )
+    starting: list[int] = []
+
+    def serving(container: Container) -> None:
+        starting.append(calls_allowed(read_live(container.pid, ())))
+        if phases:
+            tighten(container.pid, profile(needs, needs.serving))
+
     try:
         reported = msgspec.structs.replace(final, seccomp=notifying(filters, listener.path))
-        first = run(reported, seen.plan, shop.place(), engine=shop.engine)
+        first = run(reported, seen.plan, shop.place(), engine=shop.engine, serving=serving)
     except (RunFailed, EngineError) as failure:
         raise _too_tight(failure, listener.refused) from None
     finally:
@@ -435,8 +448,8 @@ def fenced(
     def look(container: Container) -> None:
         facts.append(facts_of(container.pid, knowledge, needs.name))
 
-    run(final, seen.plan, shop.place(), engine=shop.engine, look=look)
-    return Fenced(first, facts[0], dict(sorted(listener.refused.items())), notes)
+    run(final, seen.plan, shop.place(), engine=shop.engine, look=look, serving=serving)
+    return Fenced(first, facts[0], starting[-1], dict(sorted(listener.refused.items())), notes)
 
 
 def _too_tight(failure: RingfenceError, refused: dict[str, int]) -> InputError:

@@ -13,6 +13,7 @@ from ringfence.measure.judge import deployment_of
 from ringfence.measure.place import place
 from ringfence.model.facts import Facts, Target
 from ringfence.model.measurement import Measurement
+from ringfence.model.process import Seccomp
 
 PLAIN = "server"
 """Where a command of this host stands before: among the host's other services."""
@@ -34,12 +35,17 @@ def measurement(facts: Facts, knowledge: Knowledge, *, plain: bool = False) -> M
     return measure(facts.target, deployment_of(facts, knowledge), knowledge, asked)
 
 
-def counts(facts: Facts, serving: int | None = None) -> Counts:
-    """What is counted of a running container."""
+def calls_allowed(filters: Seccomp) -> int:
+    """How many system calls some choice of arguments gets through."""
+    return sum(1 for item in filters.calls.values() if "allow" in item.actions)
+
+
+def counts(facts: Facts, calls: int | None = None, serving: int | None = None) -> Counts:
+    """What is counted of a running container. `calls` where it was confined further since."""
     first = facts.processes[0]
     tree = facts.tree.counts if facts.tree is not None else None
     filters = first.seccomp.value
-    calls = sum(1 for item in filters.calls.values() if "allow" in item.actions) if filters else 0
+    now = calls_allowed(filters) if filters else 0
     bounding = first.credentials.value.bounding if first.credentials.value else ()
     return Counts(
         files=tree.files if tree else 0,
@@ -48,7 +54,7 @@ def counts(facts: Facts, serving: int | None = None) -> Counts:
         libraries=tree.libraries if tree else 0,
         setuid=tree.setuid if tree else 0,
         shells=tree.shells if tree else 0,
-        system_calls=calls,
+        system_calls=now if calls is None else calls,
         system_calls_serving=serving,
         capabilities=len(bounding),
     )

@@ -24,6 +24,7 @@ from ringfence.harden.policy.needs import Needs
 from ringfence.harden.record import SCHEMA, BeforeAndAfter, KeptFile, Report, Retest
 from ringfence.harden.wishes import Wishes
 from ringfence.knowledge.records import Knowledge
+from ringfence.run.result import PHASES
 
 IMAGE, REPORT = "image.oci.tar", "report.json"
 
@@ -59,6 +60,7 @@ def image_of(needs: Needs, made: Minimal, wishes: Wishes) -> tuple[bytes, str]:
             "org.opencontainers.image.title": needs.name,
             "org.opencontainers.image.description": "Made by ringfence harden",
             "io.ringfence.version": __version__,
+            PHASES: "yes" if wishes.phases else "no",
         },
     )
     buffer = io.BytesIO()
@@ -85,7 +87,7 @@ def report_of(
             for entry in made.entries
             if entry.kind != "folder" or entry.path in made.kept.reasons
         ),
-        counts=BeforeAndAfter(before, counts(inside.after, len(needs.serving))),
+        counts=BeforeAndAfter(before, counts(inside.after, inside.starting, len(needs.serving))),
         retest=retests(seen, inside),
         calls=needs.calls,
         serving=needs.serving,

@@ -20,6 +20,10 @@ STORE = Path("/var/lib/ringfence/images")
 """Where unpacked images are kept; their owners are those of the user namespace."""
 
 
+PHASES = "io.ringfence.phases"
+"""The image's label that tells whether it was tested with the filter of the serving phase."""
+
+
 class Options(msgspec.Struct, frozen=True):
     """What a person may change: limits in bytes and processes, volumes (outside, inside)."""
 
@@ -35,6 +39,8 @@ class Ready(msgspec.Struct, frozen=True):
     fence: Fence
     ports: tuple[int, ...]
     signal: str
+    serving: dict[str, Any] | None = None
+    """The narrower filter, to be installed once all ports listen."""
 
 
 def ready(folder: Path, options: Options, store: Path = STORE) -> Ready:
@@ -66,7 +72,10 @@ def ready(folder: Path, options: Options, store: Path = STORE) -> Ready:
     )
     ports = tuple(int(port.partition("/")[0]) for port in sorted(table(said, "ExposedPorts")))
     name = table(said, "Labels").get("org.opencontainers.image.title", folder.name)
-    return Ready(str(name), fence, ports, str(said.get("StopSignal") or "SIGTERM"))
+    narrower = None
+    if table(said, "Labels").get(PHASES) == "yes":
+        narrower = _seccomp(folder / "policy" / "seccomp-serving.json")
+    return Ready(str(name), fence, ports, str(said.get("StopSignal") or "SIGTERM"), narrower)
 
 
 def _numbers(user: str, image: Path) -> tuple[int, int]:

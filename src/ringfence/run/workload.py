@@ -13,7 +13,9 @@ from types import FrameType
 import msgspec
 
 from ringfence.run.engine import Container
+from ringfence.run.listening import listening
 from ringfence.run.notify import Listener, notifying
+from ringfence.run.phases import PhaseFailed, tighten
 from ringfence.run.publish import Published, Publisher
 from ringfence.run.result import Ready
 
@@ -50,6 +52,8 @@ def run_workload(
         _signals(container, signal.Signals[workload.signal])
         if started is not None:
             started(container)
+        if workload.serving is not None:
+            _tighten_when_up(container, workload, say)
         return _until_end(container)
 
 
@@ -82,6 +86,18 @@ def _signals(container: Container, stop: signal.Signals) -> None:
     signal.signal(signal.SIGALRM, kill)
     for number in PASSED_ON:
         signal.signal(number, pass_on)
+
+
+def _tighten_when_up(container: Container, workload: Ready, say: Callable[[str], None]) -> None:
+    """Once all declared ports listen. Here and not in a thread of its own: wherever we wait for
+    the container, we would take its stops away from the thread that traces it."""
+    while container.wait(0.01) is None:
+        if set(workload.ports) <= listening(container.pid):
+            try:
+                tighten(container.pid, workload.serving or {})
+            except PhaseFailed as failure:
+                say(f"the serving phase keeps the first filter: {failure.line()}")
+            return
 
 
 def _until_end(container: Container) -> int:

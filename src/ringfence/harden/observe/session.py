@@ -20,6 +20,7 @@ from ringfence.harden.observe.exercise import Answer, Exercise, perform
 from ringfence.harden.observe.trace import Trace, read_trace
 from ringfence.run.engine import Container
 from ringfence.run.fence import Fence
+from ringfence.run.listening import listening
 
 _COMPLAINT = re.compile(r"fatal|panic|emerg|error|denied|cannot|could not|failed", re.IGNORECASE)
 SETTLED = 0.2
@@ -67,19 +68,17 @@ def run(
     engine: str = "runc",
     traced: bool = False,
     look: Callable[[Container], None] | None = None,
-    created: Callable[[Container], None] | None = None,
+    serving: Callable[[Container], None] | None = None,
 ) -> Run:
     """Run the service once; `folder` is private, for the bundle and the trace.
 
-    `created` is called before its first instruction, `look` while it serves. Raises RunFailed
+    `serving` is called once it is up, `look` when the exercise is done. Raises RunFailed
     when it ends by itself or does not come up.
     """
     container = Container(fence, folder, engine)
     with contextlib.ExitStack() as stack:
         stack.callback(container.remove)
         container.create()
-        if created is not None:
-            created(container)
         tracer = stack.enter_context(_strace(container.pid, folder)) if traced else None
         container.start()
         try:
@@ -91,6 +90,8 @@ def run(
                 failure.trace = _read(folder, fence, time.time(), time.time())
             raise
         ready = time.time()
+        if serving is not None:
+            serving(container)
         answers = perform(plan.exercise, container.pid)
         beyond = () if traced else perform(plan.beyond, container.pid)
         if look is not None:
@@ -157,18 +158,6 @@ def _all_traced(pid: int) -> bool:
         b"TracerPid:\t0\n" not in (task / "status").read_bytes()
         for task in Path(f"/proc/{pid}/task").iterdir()
     )
-
-
-def listening(pid: int) -> frozenset[int]:
-    """Ports that listen in the network namespace of a process (proc_net_tcp(5))."""
-    found = set()
-    for name in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
-                row = line.split()
-                if row[3] == "0A":
-                    found.add(int(row[1].rpartition(":")[2], 16))
-    return frozenset(found)
 
 
 def _until_ready(container: Container, plan: Plan) -> tuple[int, ...]:
