@@ -288,7 +288,11 @@ def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]
              f"{path.rpartition('/')[0]} if it must" for path in made.changes.refused]  # fmt: skip
     notes += [f"/{item.path} holds state and is in memory: give it a volume"
               for item in made.changes.writable if item.state]  # fmt: skip
-    notes += [f"not followed in the code: {place}" for place in found.unclear[:8]]
+    if found.unclear:
+        notes.append(
+            f"{len(found.unclear)} places in the code could not be followed, and only what was seen "
+            f"is allowed there; the first is {found.unclear[0]}"
+        )
     if seen.asked_nothing:
         notes.append("no exercise was given: only its start, one GET of each port and its stop "
                      "were seen (--http, --exercise)")  # fmt: skip

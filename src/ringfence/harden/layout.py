@@ -87,6 +87,8 @@ def changes(tree: Tree, trace: Trace, declared: Iterable[str] = ()) -> Changes:
 
 def _written(folders: dict[str, bool], refused: dict[str, None], path: str, made: bool) -> None:
     folder = path.rpartition("/")[0]
+    if folder.endswith("__pycache__") or path.endswith("__pycache__"):
+        return  # byte code: writable, it would be a place to hide in, and Python goes on without
     if _FORBIDDEN.match(folder):
         refused[path] = None
         return

@@ -12,7 +12,7 @@ _WORD = re.compile(r"(?:^|[;&|(`!]|\$\(|\b(?:then|do|else|exec|if|while|until|co
                    r"(?:\w+=\S*\s+)*([\w./+-]+)", re.M)  # fmt: skip
 _PATH = re.compile(r"(?<![\w$}])/[\w./+-]+")
 _SHELLS = re.compile(r"(?:^|/)(?:sh|bash|dash|ash|busybox|ksh|zsh)$")
-_RUN = re.compile(r"(?:^|/)(?:s?bin|libexec|cgi-bin|init\.d)/[^/]+$")
+_RUN = re.compile(r"(?:^|/)(?:libexec|cgi-bin)/[^/]+$")
 MOST_SCRIPT = 1 << 20
 
 
@@ -33,7 +33,7 @@ def keep_scripts(kept: Kept, paths: list[str], search: tuple[str, ...]) -> list[
         status = kept.tree.status(path)
         if not runner or status is None or not status.st_mode & 0o111:
             continue
-        if path not in kept.tools and not _RUN.search(path):
+        if path not in kept.tools and path not in kept.live and not _RUN.search(path):
             continue  # a module with a first line for those who try it out
         names = [(runner, f"interpreter of {path}")]
         if runner.endswith("/env") and argument:
@@ -41,10 +41,14 @@ def keep_scripts(kept: Kept, paths: list[str], search: tuple[str, ...]) -> list[
         if _SHELLS.search(runner):
             text = re.sub(r"(?m)(^|\s)#.*$", "", data.decode("utf-8", "replace"))
             for match in dict.fromkeys(_PATH.findall(text)):
-                added += keep_path(kept, match, f"named by the script {path}")
+                if kept.tree.is_file(match):
+                    added += keep_path(kept, match, f"named by the script {path}")
             names += [(word, f"called by the script {path}") for word in set(_WORD.findall(text))]
         for name, reason in names:
             place = kept.tree.program(name, search)
-            new = kept.add(place, reason) if place else None
+            if place is None:
+                continue
+            kept.live.add(kept.tree.resolve(place)[0])
+            new = kept.add(place, reason)
             added += [new] if new is not None else []
     return added
