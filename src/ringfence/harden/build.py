@@ -290,7 +290,7 @@ def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]
               for item in made.changes.writable if item.state]  # fmt: skip
     if found.unclear:
         notes.append(
-            f"{len(found.unclear)} places in the code could not be followed, and only what was seen "
+            f"{len(found.unclear)} places in the code could not be followed: only what was seen "
             f"is allowed there; the first is {found.unclear[0]}"
         )
     if seen.asked_nothing:
