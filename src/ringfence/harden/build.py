@@ -14,7 +14,6 @@ import contextlib
 import io
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +51,7 @@ from ringfence.run.engine import Container, EngineError, working_engine
 from ringfence.run.fence import ENGINE_CAPABILITIES, ID_BASE, NFT, Fence
 from ringfence.run.notify import Listener, notifying
 from ringfence.run.phases import tighten
+from ringfence.run.places import reachable_folder
 from ringfence.run.unpack import unpack
 
 NOBODY = Identity(65532, 65532)
@@ -120,8 +120,7 @@ def workshop(engine: str = "") -> Iterator[Workshop]:
     Views of other trees are mounted there: they are unmounted first, and should one be left,
     nothing is removed.
     """
-    folder = Path(tempfile.mkdtemp(prefix="ringfence-"))
-    folder.chmod(0o711)
+    folder = reachable_folder()
     try:
         yield Workshop(folder, engine)
     finally:
@@ -148,7 +147,9 @@ def observe(source: Source, wishes: Wishes, shop: Workshop, knowledge: Knowledge
         (*variants(plan.exercise.requests),
          *documents(plan.exercise.requests, first.answers, trace, tree))
     )  # fmt: skip
-    plan = msgspec.structs.replace(plan, ports=first.ports, beyond=beyond)
+    # What does not end when it is told to is not waited for again and again.
+    stopping = plan.stopping if first.status is not None else 1.0
+    plan = msgspec.structs.replace(plan, ports=first.ports, beyond=beyond, stopping=stopping)
     facts: list[Facts] = []
     reference = run(
         _fresh(fence, folders, source, shop),
@@ -424,14 +425,12 @@ def fenced(
 ) -> Fenced:
     """Inside the fence: once with refusals reported, once as it will be, measured."""
     place = shop.place()
-    rules = place / "rules.nft"
-    rules.write_text(nftables.write(needs))
     listener = Listener(place / "refused.sock")
     filters = profile(needs, needs.calls)
     final = msgspec.structs.replace(
         fence_of(made, seen),
         seccomp=filters,
-        firewall=str(rules) if os.access(NFT, os.X_OK) else "",
+        firewall=nftables.write(needs) if os.access(NFT, os.X_OK) else "",
     )
     starting: list[int] = []
 

@@ -21,6 +21,8 @@ from ringfence.run.fence import Writable
 LOGS = re.compile(r"var/log/.+|.+\.log$")
 _ERRORS = re.compile(r"err", re.IGNORECASE)
 _STATE = re.compile(r"(?:var/lib|srv|home|data|opt)(?:/|$)")
+CONTENT = ("open", "openat", "creat", "rename", "renameat", "renameat2", "link", "linkat")
+"""Calls that put content into a folder, where others make folders and change owners."""
 _FORBIDDEN = re.compile(
     r"(?:|bin|boot|etc|lib\d*|opt|root|sbin|usr|var)$|(?:proc|sys|dev|bin|lib\d*|sbin|usr)(?:/|$)"
 )
@@ -73,7 +75,7 @@ def changes(tree: Tree, trace: Trace, declared: Iterable[str] = ()) -> Changes:
         elif LOGS.fullmatch(path):
             continue  # its owner and mode are the image's matter
         else:
-            _written(folders, refused, path, use.call in ("mkdir", "mkdirat"))
+            _written(folders, refused, path, use.call in CONTENT)
     kept = {path: state for path, state in folders.items()
             if not any(path.startswith(f"{other}/") for other in folders)}  # fmt: skip
     return Changes(
@@ -85,14 +87,14 @@ def changes(tree: Tree, trace: Trace, declared: Iterable[str] = ()) -> Changes:
     )
 
 
-def _written(folders: dict[str, bool], refused: dict[str, None], path: str, made: bool) -> None:
+def _written(folders: dict[str, bool], refused: dict[str, None], path: str, content: bool) -> None:
     folder = path.rpartition("/")[0]
     if folder.endswith("__pycache__") or path.endswith("__pycache__"):
         return  # byte code: writable, it would be a place to hide in, and Python goes on without
     if _FORBIDDEN.match(folder):
         refused[path] = None
         return
-    state = bool(_STATE.match(folder)) and not made
+    state = bool(_STATE.match(folder)) and content
     folders[folder] = folders.get(folder, False) or state
 
 

@@ -101,7 +101,11 @@ class Container:
         # So that the service may open /dev/stdout again, as log files that are links to it need.
         base = ID_BASE if self.fence.user_namespace else 0
         os.fchown(self.output.write_end, base + self.fence.uid, base + self.fence.gid)
-        document = msgspec.json.encode(configuration(self.fence))
+        rules = self.bundle / "rules.nft" if self.fence.firewall else None
+        if rules is not None:
+            rules.write_text(self.fence.firewall)
+            rules.chmod(0o644)
+        document = msgspec.json.encode(configuration(self.fence, str(rules or "")))
         (self.bundle / "config.json").write_bytes(document)
         pid_file = self.bundle / "pid"
         words = [*verb, "--bundle", str(self.bundle), "--pid-file", str(pid_file), self.name]

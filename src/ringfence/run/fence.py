@@ -60,14 +60,15 @@ class Fence(msgspec.Struct, frozen=True):
     volumes: tuple[tuple[str, str], ...] = ()
     """(folder on this host, folder inside) that are mounted writable."""
     firewall: str = ""
-    """A file of nftables rules, loaded inside before the program starts; none where empty."""
+    """nftables rules, loaded inside before the program starts; none where empty."""
     memory: int = 0
     processes: int = 0
     """Limits in bytes and processes; 0 for none."""
 
 
-def configuration(fence: Fence) -> dict[str, Any]:
-    """The runtime's config.json."""
+def configuration(fence: Fence, rules: str = "") -> dict[str, Any]:
+    """The runtime's config.json. `rules` is a file with the fence's firewall, which the root of
+    its user namespace can read."""
     sets = ("bounding", "effective", "permitted")
     found: dict[str, Any] = {
         "ociVersion": "1.0.2",
@@ -85,9 +86,9 @@ def configuration(fence: Fence) -> dict[str, Any]:
         "mounts": [*_system_mounts(not fence.read_only), *_own_mounts(fence)],
         "linux": _linux(fence),
     }
-    if fence.firewall:
+    if rules:
         # In the container's namespaces, but before it has its own root: nft(8) is the host's.
-        hook = {"path": NFT, "args": ["nft", "-f", fence.firewall]}
+        hook = {"path": NFT, "args": ["nft", "-f", rules]}
         found["hooks"] = {"createContainer": [hook]}
     return found
 

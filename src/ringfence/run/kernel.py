@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
-MS_RDONLY, MS_REC, MS_PRIVATE, MNT_DETACH = 1, 0x4000, 1 << 18, 2
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+MS_REC, MS_PRIVATE, MNT_DETACH = 0x4000, 1 << 18, 2
+PR_SET_CHILD_SUBREAPER = 36
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -44,8 +43,3 @@ def unmount(target: str) -> None:
 def adopt_orphans() -> None:
     """What an engine leaves behind becomes our child, so that its end can be waited for."""
     _checked(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
-
-
-def die_with_parent() -> None:
-    """For a child, before it executes a program: killed when we end, however we end."""
-    _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

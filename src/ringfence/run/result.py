@@ -66,7 +66,7 @@ def ready(folder: Path, options: Options, store: Path = STORE) -> Ready:
         seccomp=_seccomp(folder / "policy" / "seccomp.json"),
         writable=writable,
         volumes=options.volumes,
-        firewall=str((folder / "policy" / "nftables.nft").absolute()),
+        firewall=_text(folder / "policy" / "nftables.nft"),
         memory=options.memory,
         processes=options.processes,
     )
@@ -86,6 +86,13 @@ def _numbers(user: str, image: Path) -> tuple[int, int]:
             remedy="run what ringfence harden made",
         )  # fmt: skip
     return int(uid), int(gid)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read: {error}", where=str(path)) from None
 
 
 def _seccomp(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from ringfence.collect.files.paths import inside
+from ringfence.collect.files.paths import MOST_HOPS, inside
 from ringfence.collect.files.streams import Expanded, Stretch
 from ringfence.collect.files.tar import Member, members
 from ringfence.errors import InputError
@@ -97,20 +97,25 @@ class _Layer:
         finally:
             os.close(parent)
 
-    def _folder(self, path: str) -> int:
-        """A folder, made where it is missing."""
+    def _folder(self, path: str, hops: int = 0) -> int:
+        """A folder, made where it is missing; also where a link to it dangles."""
+        if hops > MOST_HOPS:
+            raise InputError("links that lead in a circle", where=path[:200])
         try:
             return open_inside(self.root, path, os.O_PATH | os.O_DIRECTORY)
         except FileNotFoundError:
-            above, _, name = path.rpartition("/")
-            parent = self._folder(above)
-            try:
-                os.mkdir(name, 0o755, dir_fd=parent)
-            except FileExistsError:
-                pass
-            finally:
-                os.close(parent)
-            return open_inside(self.root, path, os.O_PATH | os.O_DIRECTORY)
+            pass
+        above, _, name = path.rpartition("/")
+        parent = self._folder(above, hops + 1)
+        try:
+            os.mkdir(name, 0o755, dir_fd=parent)
+        except FileExistsError:
+            target = os.readlink(name, dir_fd=parent)
+            base = "" if target.startswith("/") else above
+            os.close(self._folder(_clipped(f"{base}/{target}"), hops + 1))
+        finally:
+            os.close(parent)
+        return open_inside(self.root, path, os.O_PATH | os.O_DIRECTORY)
 
     def _make(self, member: Member, parent: int, name: str) -> None:
         if member.kind == "5":
@@ -188,6 +193,17 @@ class _Layer:
                     _remove(parent, name)
         finally:
             os.close(inner)
+
+
+def _clipped(path: str) -> str:
+    """A path without dots; what climbs above the root stays there, as the kernel has it."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
 
 
 def _remove(parent: int, name: str) -> None:

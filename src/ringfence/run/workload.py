@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 import msgspec
@@ -16,6 +15,7 @@ from ringfence.run.engine import Container
 from ringfence.run.listening import listening
 from ringfence.run.notify import Listener, notifying
 from ringfence.run.phases import PhaseFailed, tighten
+from ringfence.run.places import reachable_folder
 from ringfence.run.publish import Published, Publisher
 from ringfence.run.result import Ready
 
@@ -39,8 +39,8 @@ def run_workload(
     publisher = Publisher(ports)
     with contextlib.ExitStack() as stack:
         stack.callback(publisher.close)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ringfence-")))
-        folder.chmod(0o711)
+        folder = reachable_folder()
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         listener = Listener(folder / "refused.sock", lambda name, pid: say(_refusal(name, pid)))
         stack.callback(listener.close)
         filters = notifying(workload.fence.seccomp or {}, listener.path)

@@ -88,12 +88,13 @@ def processes(pids: list[int], knowledge: Knowledge) -> tuple[tuple[Process, ...
 
 
 def read_process(pid: int, knowledge: Knowledge, questions: tuple[str, ...]) -> Process:
-    """All that is read of one process. Raises procfs.Vanished when it ends meanwhile."""
+    """All that is read of one process. Raises procfs.Vanished when it ends meanwhile: what a
+    process no longer shows would otherwise count as open."""
     status = procfs.fields(procfs.read(pid, "status").decode("utf-8", "replace"))
     own = credentials(pid, status)
     seen_mounts = mounts(pid)
     paths, looked = _paths(pid, knowledge, seen_mounts)
-    return Process(
+    process = Process(
         pid=pid,
         parent=int(status["PPid"]),
         program=status["Name"],
@@ -114,6 +115,15 @@ def read_process(pid: int, knowledge: Knowledge, questions: tuple[str, ...]) -> 
         paths_seen=looked,
         threads=int(status.get("Threads", "1")),
     )
+    if _ended(pid):
+        raise procfs.Vanished(str(pid))
+    return process
+
+
+def _ended(pid: int) -> bool:
+    """Whether it is gone, or dead and only waited for (state Z or X of proc_pid_status(5))."""
+    status = procfs.fields(procfs.read(pid, "status").decode("utf-8", "replace"))
+    return status.get("State", "X")[:1] in "ZX"
 
 
 def _refusals(process: Process) -> list[Unseen]:

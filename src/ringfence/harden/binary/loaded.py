@@ -70,8 +70,11 @@ class Loaded:
         self.pointers: dict[int, int] = {}
         """Address of a pointer within this object -> where it points."""
         self._relocations()
-        self.starts = self._starts()
+        self.whole = False
+        """No table of functions: reachability sees one function only."""
+        self.starts = self._starts(data)
         self._ordered = sorted(self.starts)
+        self._units = sorted(self._called() | self.starts) if self.whole else self._ordered
 
     def _headers(self, data: bytes) -> None:
         (table,) = struct.unpack_from("<Q", data, 32)
@@ -162,15 +165,30 @@ class Loaded:
                 if self.in_code(word):
                     self.pointers.setdefault(part.start + 8 * index, word)
 
-    def _starts(self) -> frozenset[int]:
+    def _starts(self, data: bytes) -> frozenset[int]:
+        """Where functions begin. Without a table of them all, the code is taken as one function:
+        what is guessed wrong there would be missed. musl's C code, for one, has no table."""
+        frames = _frames(data)
+        unwound = set(self._unwound()) or set(frames)
+        code = sum(len(part.data) for part in self.segments if part.code)
+        if not unwound or (frames and sum(frames.values()) < COVERED * code):
+            self.whole = True
+            return frozenset(part.start for part in self.segments if part.code)
         found = {value for _, value, kind, here in self.symbols
                  if here and kind in (STT_FUNC, STT_IFUNC)}  # fmt: skip
-        unwound = set(self._unwound())
-        found |= unwound
-        if not unwound:
-            found |= self._called()
-        found |= set(self.pointers.values()) | {self.entry, self._tag(DT_INIT), self._tag(DT_FINI)}
+        found |= unwound | set(self.pointers.values())
+        found |= {self.entry, self._tag(DT_INIT), self._tag(DT_FINI)}
         return frozenset(address for address in found if self.in_code(address))
+
+    def _called(self) -> set[int]:
+        """Whatever an instruction calls: good enough to tell one piece of code from the next."""
+        found = {
+            part.start + match.end(1) + struct.unpack("<i", match[1])[0]
+            for part in self.segments
+            if part.code
+            for match in re.finditer(rb"(?s)(?=\xe8(.{4}))", part.data)
+        }
+        return {address for address in found if self.in_code(address)}
 
     def _unwound(self) -> list[int]:
         """The sorted table of .eh_frame_hdr: offsets of function starts, from its own address."""
@@ -182,15 +200,6 @@ class Loaded:
         (count,) = struct.unpack_from("<I", head, 8)
         table = self._at(self._unwind + 12, 8 * min(count, MOST_POINTERS))
         return [self._unwind + offset for offset, _ in struct.iter_unpack("<ii", table)]
-
-    def _called(self) -> set[int]:
-        """Without a table of functions: whatever a call instruction names."""
-        return {
-            part.start + match.end(1) + struct.unpack("<i", match[1])[0]
-            for part in self.segments
-            if part.code
-            for match in re.finditer(rb"(?s)(?=\xe8(.{4}))", part.data)
-        }
 
     @functools.cached_property
     def needed(self) -> tuple[str, ...]:
@@ -246,11 +255,80 @@ class Loaded:
         index = bisect.bisect_right(self._ordered, address) - 1
         return self._ordered[index] if index >= 0 else address
 
+    def unit(self, address: int) -> int:
+        """The start of the piece of code that holds an address: its function, where one knows."""
+        index = bisect.bisect_right(self._units, address) - 1
+        return self._units[index] if index >= 0 else address
+
+    def units(self) -> list[int]:
+        """The starts of all pieces of code."""
+        return self._units
+
     def code(self, start: int) -> bytes:
-        """The bytes of the function that starts there, up to the next one."""
-        index = bisect.bisect_right(self._ordered, start)
+        """The bytes of the piece of code that starts there, up to the next one."""
+        index = bisect.bisect_right(self._units, start)
         for part in self.segments:
             if part.code and part.start <= start < part.end:
-                end = self._ordered[index] if index < len(self._ordered) else part.end
+                end = self._units[index] if index < len(self._units) else part.end
                 return part.data[start - part.start : min(end, part.end) - part.start]
         return b""
+
+
+COVERED = 0.5
+"""Share of the code that a table must cover to count as one of all functions: compilers cover all
+of theirs, and what is left is padding, assembly and linkage stubs."""
+
+
+def _frames(data: bytes) -> dict[int, int]:
+    """Function starts and sizes from the section .eh_frame: static programs have no sorted table.
+
+    Records are a length and an id; an id of 0 is a CIE, another the way back to one. Only the
+    pointer encoding that compilers write is read: relative, four bytes, signed.
+    """
+    place = _section(data, b".eh_frame\0")
+    if place is None:
+        return {}
+    address, offset, size = place
+    encodings: dict[int, bool] = {}
+    found: dict[int, int] = {}
+    at, end = offset, min(offset + size, len(data) - 16)
+    while at < end:
+        length, back = struct.unpack_from("<II", data, at)
+        if length in (0, 0xFFFFFFFF):
+            break
+        if back == 0:
+            encodings[at] = data[at + 9 : at + 12] == b"zR\0" and _encoding(data, at + 12) == PCREL4
+        elif encodings.get(at + 4 - back):
+            distance, length_of_code = struct.unpack_from("<iI", data, at + 8)
+            found[address + at + 8 - offset + distance] = length_of_code
+        at += 4 + length
+    return found
+
+
+PCREL4 = 0x1B
+"""DW_EH_PE_pcrel | DW_EH_PE_sdata4."""
+
+
+def _encoding(data: bytes, at: int) -> int:
+    """The pointer encoding of a CIE with the augmentation `zR`: after four LEB128 numbers."""
+    for _ in range(4):
+        while data[at] & 0x80:
+            at += 1
+        at += 1
+    return data[at]
+
+
+def _section(data: bytes, wanted: bytes) -> tuple[int, int, int] | None:
+    """(address, offset, size) of a section, where the file has section headers."""
+    (table,) = struct.unpack_from("<Q", data, 40)
+    size, count, names = struct.unpack_from("<HHH", data, 58)
+    if not table or size < 64 or names >= count:
+        return None
+    (text,) = struct.unpack_from("<Q", data, table + names * size + 24)
+    for index in range(count):
+        name, _, _, address, offset, length = struct.unpack_from(
+            "<IIQQQQ", data, table + index * size
+        )
+        if data[text + name : text + name + len(wanted)] == wanted:
+            return address, offset, length
+    return None

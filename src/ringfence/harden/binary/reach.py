@@ -149,7 +149,7 @@ class Graph:
             if not here:
                 continue
             refs, site = self.references[path], self.sites[path]
-            callers = _callers(refs, here)
+            callers = loaded.units() if loaded.whole else _callers(refs, here)
             numbers, on, unclear = handed(loaded, refs, here, callers)
             for caller, some in numbers.items():
                 site.numbers[caller] |= some

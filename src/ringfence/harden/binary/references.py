@@ -21,7 +21,7 @@ _RELATIVE = re.compile(rb"(?s)(?=[\x05\x0d\x15\x1d\x25\x2d\x35\x3d](.{4}))")
 """ModRM bytes of an operand relative to the next instruction, and the distance."""
 _INDIRECT = re.compile(rb"(?s)\xff\x25(?=(.{4}))")
 """jmp through a pointer: what a procedure linkage table is made of."""
-_ABSOLUTE = re.compile(rb"(?s)(?=[\xb8-\xbf\x68\xc7](.{4}))")
+_ABSOLUTE = re.compile(rb"(?s)(?=[\xb8-\xbf\x68\xc0-\xc7](.{4}))")
 """mov and push of a 32-bit constant, in fixed programs perhaps an address."""
 _STUB = (0, 4, 1, 5)
 """How far before the jump a linkage stub may begin: endbr64 and a bnd prefix."""

@@ -30,7 +30,8 @@ Value = int | str | None
 
 @dataclass(slots=True)
 class Sites:
-    """Of one object: function start -> numbers; gates and the register their number comes in."""
+    """Of one object: function start -> numbers; gates (pieces of code) and the register that their
+    number comes in."""
 
     numbers: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     gates: dict[int, str] = field(default_factory=dict)
@@ -44,7 +45,7 @@ def sites(loaded: Loaded) -> Sites:
     for part in loaded.segments:
         if not part.code:
             continue
-        for start in sorted({loaded.function(part.start + m.start())
+        for start in sorted({loaded.unit(part.start + m.start())
                              for m in _SYSCALL.finditer(part.data)}):  # fmt: skip
             _function(loaded, start, found)
     return found
@@ -66,12 +67,12 @@ def _function(loaded: Loaded, start: int, found: Sites) -> None:
                 constants.add(constant)
     for value in seen:
         if isinstance(value, int) and value < MOST_NUMBER:
-            found.numbers[start].add(value)
+            found.numbers[loaded.function(start)].add(value)
         elif isinstance(value, str):
             found.gates[start] = value
     if None in seen:
         # The number came by another branch: every one that the function ever loads may be it.
-        found.numbers[start] |= constants
+        found.numbers[loaded.function(start)] |= constants
 
 
 def handed(
@@ -94,7 +95,7 @@ def handed(
                 continue
             value = registers.get(register)
             if isinstance(value, int) and value < MOST_NUMBER:
-                numbers[caller].add(value)
+                numbers[loaded.function(caller)].add(value)
             elif isinstance(value, str):
                 further[caller] = value
             else:

@@ -30,12 +30,14 @@ STOPPING = 10.0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How a run goes. `ports` are waited for; `patience` in seconds, to come up."""
+    """How a run goes. `ports` are waited for; `patience` in seconds, to
+    come up, and `stopping`, to end."""
 
     exercise: Exercise
     ports: tuple[int, ...] = ()
     stop: str = "SIGTERM"
     patience: float = 30.0
+    stopping: float = STOPPING
     beyond: Exercise = Exercise()
     """Asked, too, but never while tracing: what the exercise did not show."""
 
@@ -224,7 +226,7 @@ def _reload(container: Container, plan: Plan) -> tuple[Answer, ...] | None:
 
 def _stop(container: Container, plan: Plan) -> int | None:
     container.signal(signal.Signals[plan.stop])
-    return container.wait(STOPPING)
+    return container.wait(plan.stopping)
 
 
 def isolated() -> None:

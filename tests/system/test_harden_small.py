@@ -1,0 +1,218 @@
+"""Small services: a static program, busybox with CGI scripts, a plain command; and bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.images import Entry as Member
+from tests.images import layer, oci_archive, oci_files, write_archive
+from tests.system.conftest import program
+from tests.system.hardening import Done, busybox, fenced, report, static_server
+
+pytestmark = pytest.mark.system
+
+SERVER = r"""
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+static volatile sig_atomic_t ended;
+static void end(int number) { (void)number; ended = 1; }
+int main(void) {
+  struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(8080)};
+  struct sigaction act = {.sa_handler = end};
+  int one = 1, door = socket(AF_INET, SOCK_STREAM, 0);
+  sigaction(SIGTERM, &act, 0);
+  setsockopt(door, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (bind(door, (void *)&at, sizeof at) || listen(door, 16)) return 1;
+  while (!ended) {
+    char asked[1024], page[1024];
+    int peer = accept(door, 0, 0);
+    if (peer < 0) continue;
+    ssize_t got = read(peer, asked, sizeof asked - 1);
+    asked[got > 0 ? got : 0] = 0;
+    char *path = strtok(strchr(asked, ' ') ? strchr(asked, ' ') + 1 : asked, " ");
+    int file = path && strcmp(path, "/late") == 0 ? open("/srv/late", O_RDONLY)
+             : path && strcmp(path, "/") == 0 ? open("/srv/index", O_RDONLY) : -1;
+    ssize_t size = file < 0 ? 0 : read(file, page, sizeof page);
+    dprintf(peer, "HTTP/1.0 %s\r\nContent-Length: %zd\r\n\r\n",
+            file < 0 ? "404 None" : "200 OK", size);
+    write(peer, page, size);
+    if (file >= 0) close(file);
+    close(peer);
+  }
+  return 0;
+}
+"""
+
+
+def test_a_static_server(tmp_path: Path) -> None:
+    """`/srv/late` is named in the program alone: nothing in the exercise opens it."""
+    tree = static_server(tmp_path / "tree", SERVER)
+    (tree / "srv").mkdir()
+    (tree / "srv/index").write_text("page\n")
+    (tree / "srv/late").write_text("late\n")
+    result = tmp_path / "result"
+    done = Done(str(tree), "-o", str(result), "--phases", "--http", "http://localhost:8080/",
+                command=("/bin/server",))  # fmt: skip
+    assert done.code == 0, done.err
+    found = report(result)
+    assert (result / "image.oci.tar").stat().st_size < 500_000
+    assert found.counts.after.system_calls < 40
+    assert {file.path for file in found.files} >= {"bin/server", "srv/index", "srv/late"}
+    with fenced(result, 8080) as service:
+        assert service.ask("/late") == (200, b"late\n")
+        assert service.ask("/none")[0] == 404
+        assert service.stop()[0] == 0
+
+
+def test_scripts_that_were_not_exercised_work(tmp_path: Path) -> None:
+    tree = busybox(tmp_path / "tree", "httpd", "sh", "cat", "date", "rm")
+    scripts = tree / "www/cgi-bin"
+    scripts.mkdir(parents=True)
+    (tree / "etc").mkdir()
+    (tree / "etc/list").write_text("listed\n")
+    (tree / "www/index.html").write_text("front\n")
+    for name, body in (("asked", "echo asked"), ("late", "cat /etc/list")):
+        (scripts / name).write_text(f"#!/bin/sh\necho 'Content-Type: text/plain'\necho\n{body}\n")
+        (scripts / name).chmod(0o755)
+    result = tmp_path / "result"
+    done = Done(str(tree), "-o", str(result), "--phases", "--http", "http://localhost:8080/",
+                "--http", "http://localhost:8080/cgi-bin/asked",
+                command=("/bin/httpd", "-f", "-p", "8080", "-h", "/www"))  # fmt: skip
+    assert done.code == 0, done.err
+    found = report(result)
+    assert found.counts.after.bytes < 2_000_000 + 200_000
+    paths = {file.path for file in found.files}
+    assert {"bin/cat", "bin/sh", "etc/list"} <= paths
+    assert not {"bin/rm", "bin/date"} & paths
+    assert "/bin/sh stays, because the service runs it" in " ".join(found.notes)
+    with fenced(result, 8080) as service:
+        assert service.ask("/cgi-bin/late") == (200, b"listed\n")
+
+
+def test_a_command_of_this_host(tmp_path: Path) -> None:
+    """redis from this host's files; the host is not changed, and its client says the same."""
+    result = tmp_path / "result"
+    where = Path("/var/lib/redis")
+    before = sorted(os.listdir(where))
+    exercise = "redis-cli set key value && redis-cli get key && redis-cli bgsave"
+    command = ("redis-server", "--dir", "/var/lib/redis", "--daemonize", "no")
+    done = Done("-o", str(result), "--user", "redis", "--exercise", exercise, command=command)
+    assert done.code == 0, done.err
+    assert sorted(os.listdir(where)) == before
+    found = report(result)
+    assert found.before.zero_days_to_admin.system is not None
+    assert found.volumes == ("/var/lib/redis",)
+    assert found.after.surface.total < found.before.surface.total
+
+
+def test_the_service_of_an_image_is_its_own(tmp_path: Path) -> None:
+    tree = static_server(tmp_path / "tree", SERVER)
+    body = layer([Member("bin/server", (tree / "bin/server").read_bytes(), mode=0o4755),
+                  Member("srv/index", b"page\n")])  # fmt: skip
+    image = oci_archive(tmp_path / "image.tar", [body],
+                        config={"Entrypoint": ["/bin/server"], "User": "77:78"})  # fmt: skip
+    result = tmp_path / "result"
+    done = Done(str(image), "-o", str(result), "--http", "http://localhost:8080/")
+    assert done.code == 0, done.err
+    found = report(result)
+    assert found.user == "77:78"
+    assert (found.counts.before.setuid, found.counts.after.setuid) == (1, 0)
+
+
+def test_keep_drop_and_a_configuration_file(tmp_path: Path) -> None:
+    tree = static_server(tmp_path / "tree", SERVER)
+    for name in ("srv/index", "opt/aside", "opt/extra"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_text("x")
+    (tmp_path / "ringfence.toml").write_text(
+        f'[harden]\ntarget = "{tree}"\ncommand = ["/bin/server"]\noutput = "made"\n'
+        'http = ["http://localhost:8080/"]\nkeep = ["/opt"]\ndrop = ["/opt/aside"]\n'
+    )
+    done = Done(cwd=tmp_path)
+    assert done.code == 0, done.err
+    paths = {file.path for file in report(tmp_path / "made").files}
+    assert "opt/extra" in paths and "opt/aside" not in paths
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    made = static_server(tmp_path / "tree", SERVER)
+    (made / "srv").mkdir()
+    (made / "srv/index").write_text("page\n")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "said"),
+    [
+        ((), ("/bin/none",), "no such program"),
+        ((), (), "does not say what its service is"),
+        (("--http", "http://example.org/"), ("/bin/server",), "is not http://localhost"),
+        (("--exercise", "exit 3"), ("/bin/server",), "fails outside the fence, too: exit 3"),
+        (("--allow", "nonsense"), ("/bin/server",), "no system call 'nonsense'"),
+        (("--user", "nobody-here"), ("/bin/server",), "no such user"),
+        (("--port", "81", "--wait", "1"), ("/bin/server",), "did not listen on 81"),
+    ],
+)
+def test_wrong_input_ends_in_one_line_and_no_result(
+    tree: Path, tmp_path: Path, words: tuple[str, ...], command: tuple[str, ...], said: str
+) -> None:
+    done = Done(str(tree), "-o", str(tmp_path / "result"), *words, command=command)
+    assert done.code == 2
+    assert said in done.err
+    assert len(done.err.strip().splitlines()) == 1, done.err
+    assert not (tmp_path / "result").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_service_that_ends_by_itself(tmp_path: Path) -> None:
+    tree = busybox(tmp_path / "tree", "sh", "echo")
+    done = Done(str(tree), "-o", str(tmp_path / "result"), command=("/bin/echo", "error: bye"))
+    assert done.code == 2 and "ended by itself with status 0" in done.err and "bye" in done.err
+
+
+def test_an_image_of_another_architecture(tmp_path: Path) -> None:
+    files = oci_files([layer([Member("a", b"")])], None)
+    index = json.loads(files["index.json"])
+    index["manifests"][0]["platform"] = {"architecture": "s390x", "os": "linux"}
+    files["index.json"] = json.dumps(index).encode()
+    image = write_archive(tmp_path / "image.tar", files)
+    done = Done(str(image), "-o", str(tmp_path / "result"), command=("/a",))
+    assert done.code == 2 and "s390x" in done.err
+
+
+def test_a_result_is_replaced_and_nothing_else_is(tree: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine").write_text("mine")
+    done = Done(str(tree), "-o", str(other), command=("/bin/server",))
+    assert done.code == 2 and "no result of ours" in done.err
+    assert (other / "mine").read_text() == "mine"
+    for _ in range(2):
+        done = Done(str(tree), "-o", str(tmp_path / "result"), "--http", "http://localhost:8080/",
+                    command=("/bin/server",))  # fmt: skip
+        assert done.code == 0, done.err
+
+
+def test_a_full_disk_leaves_nothing_half_made(tree: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run([program("mount"), "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=True)
+    try:
+        done = Done(str(tree), "-o", str(small / "result"), "--http", "http://localhost:8080/",
+                    command=("/bin/server",))  # fmt: skip
+        left = os.listdir(small)
+    finally:
+        subprocess.run([program("umount"), small], check=True)
+    assert done.code == 2 and "No space left" in done.err
+    assert left == []

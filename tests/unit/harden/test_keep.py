@@ -1,0 +1,159 @@
+"""Which files are kept: each kind of knowledge, and its opposite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ringfence.harden.keep.configuration import keep_named, keep_words
+from ringfence.harden.keep.kept import Kept
+from ringfence.harden.keep.node import keep_node
+from ringfence.harden.keep.observed import keep_observed
+from ringfence.harden.keep.python import keep_modules
+from ringfence.harden.keep.shell import keep_scripts
+from ringfence.harden.observe.trace import Trace, Use
+from tests.unit.harden.trees import planted
+
+
+def seen(*paths: str, error: str = "") -> Trace:
+    return Trace(uses={Use(path, "openat", error, False): None for path in paths})
+
+
+def test_links_on_the_way_are_kept_with_the_file(tmp_path: Path) -> None:
+    kept = Kept(
+        planted(tmp_path, {"usr/lib/a.so.1": ""}, {"lib": "usr/lib", "usr/lib/a.so": "a.so.1"})
+    )
+    kept.add("/lib/a.so", "needed")
+    assert set(kept.reasons) == {"lib", "usr/lib/a.so", "usr/lib/a.so.1"}
+
+
+def test_shells_stay_out_unless_the_service_ran_them(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {"bin/sh*": "", "usr/bin/dpkg*": ""})
+    kept = Kept(tree)
+    assert kept.add("bin/sh", "named") is None
+    kept.tools = frozenset({"bin/sh"})
+    assert kept.add("bin/sh", "ran") == "bin/sh"
+    assert kept.add("usr/bin/dpkg", "named") is None
+
+
+def test_what_is_dropped_wins_over_every_reason(tmp_path: Path) -> None:
+    kept = Kept(planted(tmp_path, {"srv/a/b": "", "srv/c": ""}))
+    kept.dropped = ("srv/a",)
+    kept.add_below("srv", "named")
+    assert kept.files() == ["srv/c"]
+
+
+def test_a_failed_open_keeps_nothing(tmp_path: Path) -> None:
+    kept = Kept(planted(tmp_path, {"etc/a": "", "etc/b": ""}))
+    keep_observed(kept, seen("/etc/a"))
+    keep_observed(kept, seen("/etc/b", error="EACCES"))
+    assert kept.files() == ["etc/a"]
+
+
+def test_live_configuration_pulls_in_what_it_names_and_other_does_not(tmp_path: Path) -> None:
+    tree = planted(
+        tmp_path,
+        {
+            "etc/web/web.conf": "root /srv/site;\ninclude extra/*.conf; # /srv/comment\n# /srv/no;",
+            "etc/web/extra/a.conf": "load modules/a.so",
+            "etc/web/available/b.conf": "load /srv/never",
+            "etc/web/extra/modules/a.so": "",
+            "srv/site/index.html": "",
+            "srv/site/deep/page.html": "",
+            "srv/never": "",
+            "srv/no": "",
+        },
+    )
+    kept = Kept(tree)
+    keep_observed(kept, seen("/etc/web/web.conf"))
+    kept.add("etc/web/available/b.conf", "conffile")
+    fresh = kept.files()
+    while fresh:
+        fresh = keep_named(kept, fresh)
+    files = set(kept.files())
+    assert {"srv/site/index.html", "srv/site/deep/page.html", "etc/web/extra/a.conf"} <= files
+    assert "etc/web/extra/modules/a.so" in files
+    assert not {"srv/never", "srv/no"} & files
+
+
+def test_shared_folders_are_not_content(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {"etc/x.conf": "path /usr/bin /etc /var/lib", "usr/bin/tool*": ""})
+    kept = Kept(tree)
+    keep_observed(kept, seen("/etc/x.conf"))
+    keep_named(kept, kept.files())
+    assert kept.files() == ["etc/x.conf"]
+
+
+def test_words_of_the_command(tmp_path: Path) -> None:
+    kept = Kept(planted(tmp_path, {"app/main.cfg": "", "www/a": "", "www/b/c": ""}))
+    keep_words(kept, ("-c", "main.cfg", "--root=/www"), "/app")
+    assert set(kept.files()) == {"app/main.cfg", "www/a", "www/b/c"}
+
+
+def test_scripts_keep_their_shell_commands_and_files(tmp_path: Path) -> None:
+    tree = planted(
+        tmp_path,
+        {
+            "www/cgi-bin/q*": "#!/bin/sh\n# /etc/comment\nX=1 date | wc -l\ncat /etc/list\n",
+            "srv/other*": "#!/usr/bin/perl\n",
+            "bin/sh*": "", "bin/date*": "", "bin/wc*": "", "bin/cat*": "", "bin/rm*": "",
+            "etc/list": "", "etc/comment": "", "usr/bin/perl*": "",
+        },
+    )  # fmt: skip
+    kept = Kept(tree)
+    kept.tools = frozenset({"bin/sh"})
+    keep_scripts(kept, ["www/cgi-bin/q", "srv/other"], ("bin", "usr/bin"))
+    assert set(kept.files()) == {"bin/sh", "bin/date", "bin/wc", "bin/cat", "etc/list"}
+
+
+def test_python_imports_are_followed(tmp_path: Path) -> None:
+    lib, site = "usr/lib/python3.11", "usr/lib/python3.11/site-packages"
+    tree = planted(
+        tmp_path,
+        {
+            f"{lib}/encodings/__init__.py": "", f"{lib}/encodings/utf_8.py": "",
+            f"{lib}/json/__init__.py": "from .decoder import x",
+            f"{lib}/json/decoder.py": "import re\ndef f():\n    import doctest",
+            f"{lib}/re.py": "", f"{lib}/doctest.py": "", f"{lib}/unused.py": "",
+            f"{lib}/lib-dynload/_fast.cpython-311-x86_64-linux-gnu.so": "",
+            f"{lib}/__pycache__/re.cpython-311.pyc": "",
+            f"{site}/web/__init__.py": "", f"{site}/web/lazy.py": "import _fast",
+            f"{site}/web/data.txt": "", f"{site}/pip/__init__.py": "",
+            f"{site}/aside/__init__.py": "",
+            "app/main.py": "import json, web\ndef late():\n    import pip, helper\n",
+            "app/helper.py": "",
+        },
+    )  # fmt: skip
+    kept = Kept(tree)
+    keep_observed(
+        kept, seen("/app/main.py", f"/{lib}/encodings/__init__.py", f"/{site}/web/__init__.py")
+    )
+    for _ in range(4):
+        keep_modules(kept)
+    files = set(kept.files())
+    assert {f"{lib}/json/decoder.py", f"{lib}/re.py", "app/helper.py"} <= files
+    assert {f"{site}/web/lazy.py", f"{site}/web/data.txt"} <= files, "distributions are kept whole"
+    assert f"{lib}/lib-dynload/_fast.cpython-311-x86_64-linux-gnu.so" in files
+    assert f"{lib}/__pycache__/re.cpython-311.pyc" in files
+    assert not {f"{lib}/unused.py", f"{lib}/doctest.py", f"{site}/pip/__init__.py",
+                f"{site}/aside/__init__.py"} & files  # fmt: skip
+
+
+def test_node_packages_come_whole_with_their_dependencies(tmp_path: Path) -> None:
+    modules = "app/node_modules"
+    tree = planted(
+        tmp_path,
+        {
+            "app/app.js": "const e = require('web'); require('./lib/own')",
+            "app/lib/own.js": "import x from '@scope/thing'",
+            f"{modules}/web/package.json": '{"name": "web", "dependencies": {"deep": "1"}}',
+            f"{modules}/web/late.js": "", f"{modules}/deep/package.json": '{"name":"deep"}',
+            f"{modules}/@scope/thing/package.json": "{}", f"{modules}/unused/package.json": "{}",
+        },
+    )  # fmt: skip
+    kept = Kept(tree)
+    keep_observed(kept, seen("/app/app.js"))
+    keep_node(kept)
+    files = set(kept.files())
+    assert {f"{modules}/web/late.js", f"{modules}/deep/package.json", "app/lib/own.js"} <= files
+    assert f"{modules}/@scope/thing/package.json" in files
+    assert f"{modules}/unused/package.json" not in files
