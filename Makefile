@@ -37,6 +37,9 @@ bench: $(BIN)/ringfence system
 	$(BIN)/python -m bench.seccomp_stop
 	$(BIN)/python -m bench.image
 	$(BIN)/python -m bench.scale
+	$(BIN)/python -m bench.harden
+	sh tools/install.sh bench
+	$(BIN)/python -m bench.fence
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what a step needs and the machine lacks. Steps: venv PYTHON DIR | demo | services.
+# Installs what a step needs and the machine lacks.
+# Steps: venv PYTHON DIR | demo | services | bench.
 set -eu
 
 missing=""
@@ -62,8 +63,12 @@ services)
     [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
     install
     ;;
+bench)
+    need wrk wrk
+    install
+    ;;
 *)
-    echo "usage: $0 venv PYTHON DIR | demo | services" >&2
+    echo "usage: $0 venv PYTHON DIR | demo | services | bench" >&2
     exit 2
     ;;
 esac

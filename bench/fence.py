@@ -1,0 +1,105 @@
+"""What the fence costs: requests a second with wrk, and milliseconds at the start.
+
+Both beside the same engine, image and namespaces without policies (no filters, no firewall, no
+reporting), in one run. Limits: 97% of the throughput, 15 ms at the start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from bench.harden import hardened
+from bench.timing import finish, verdict
+from ringfence.run.engine import Container
+from ringfence.run.listening import listening
+from ringfence.run.notify import Listener, notifying
+from ringfence.run.phases import tighten
+from ringfence.run.places import reachable_folder
+from ringfence.run.publish import Published, Publisher
+from ringfence.run.result import Options, Ready, ready
+
+ROUNDS, STARTS, SECONDS = 5, 15, 3
+LEAST, MOST = 0.97, 15.0
+
+
+@contextlib.contextmanager
+def started(workload: Ready, fenced: bool) -> Iterator[tuple[Container, float]]:
+    """A container that runs, and the milliseconds until the engine had started it."""
+    folder = reachable_folder()
+    plain = msgspec.structs.replace(workload.fence, seccomp=None, firewall="")
+    with contextlib.ExitStack() as stack:
+        stack.callback(subprocess.run, ["rm", "-rf", str(folder)], check=True)
+        began = time.perf_counter()
+        fence = plain
+        if fenced:
+            listener = Listener(folder / "refused.sock")
+            stack.callback(listener.close)
+            publisher = Publisher((Published("127.0.0.1", 0, 80),))
+            stack.callback(publisher.close)
+            filters = notifying(workload.fence.seccomp or {}, listener.path)
+            fence = msgspec.structs.replace(workload.fence, seccomp=filters)
+        container = Container(fence, folder)
+        stack.callback(container.remove)
+        container.launch()
+        taken = (time.perf_counter() - began) * 1000
+        while 80 not in listening(container.pid):
+            time.sleep(0.005)
+        if fenced and workload.serving is not None:
+            tighten(container.pid, workload.serving)
+        yield container, taken
+
+
+def requests(container: Container) -> float:
+    """Requests a second, asked from inside the container's network namespace."""
+    wrk = ["wrk", "-t1", "-c16", f"-d{SECONDS}s", "http://127.0.0.1/"]
+    done = subprocess.run(
+        ["nsenter", "-t", str(container.pid), "-n", *wrk],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    match = re.search(r"Requests/sec: +([\d.]+)", done.stdout)
+    if match is None:
+        sys.exit(f"wrk said: {done.stdout}")
+    return float(match[1])
+
+
+def main() -> None:
+    """Rounds with and without take turns, so that both meet the same machine."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "result"
+        hardened("nginx-light", folder)
+        workload = ready(folder, Options())
+        rates: dict[bool, list[float]] = {False: [], True: []}
+        starts: dict[bool, list[float]] = {False: [], True: []}
+        for _ in range(ROUNDS):
+            for fenced in (False, True):
+                with started(workload, fenced) as (container, _):
+                    rates[fenced].append(requests(container))
+        for _ in range(STARTS):
+            for fenced in (False, True):
+                with started(workload, fenced) as (_, taken):
+                    starts[fenced].append(taken)
+    plain, inside = (statistics.median(rates[fenced]) for fenced in (False, True))
+    print(f"requests a second: {plain:,.0f} plain, {inside:,.0f} fenced")
+    ratio = inside / plain
+    early, late = (statistics.median(starts[fenced]) for fenced in (False, True))
+    print(f"start: {early:.1f} ms plain, {late:.1f} ms fenced")
+    finish([
+        verdict(f"throughput, at least {LEAST} of plain", f"{ratio:.3f}", ratio >= LEAST),
+        verdict(f"start, at most {MOST:g} ms more", f"{late - early:.1f} ms", late - early <= MOST),
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
