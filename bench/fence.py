@@ -28,7 +28,7 @@ from ringfence.run.places import reachable_folder
 from ringfence.run.publish import Published, Publisher
 from ringfence.run.result import Options, Ready, ready
 
-ROUNDS, STARTS, SECONDS = 5, 15, 3
+ROUNDS, STARTS, SECONDS = 9, 15, 3
 LEAST, MOST = 0.97, 15.0
 
 

@@ -58,6 +58,7 @@ services)
     need secilc secilc
     need skopeo skopeo
     need musl-gcc musl-tools
+    need busybox busybox-static
     need ss iproute2
     need nft nftables
     [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"

@@ -122,7 +122,7 @@ def test_firewall() -> None:
     text = nftables.write(NEEDS)
     assert text.count("policy drop;") == 3
     assert "    tcp dport { 80, 8443 } accept\n" in text
-    assert 'oifname "lo" tcp dport { 80, 8443 } accept' in text
+    assert 'oif "lo" tcp dport { 80, 8443 } accept' in text
     assert "ct state" not in text
     assert "ip daddr 192.0.2.7 tcp dport 5432" in text
     assert "ip6 daddr 2001:db8::1 tcp dport 443" in text

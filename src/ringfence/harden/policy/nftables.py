@@ -1,9 +1,10 @@
 """An nftables ruleset for the service's own network namespace: nothing in or out by default.
 
 Language: nft(8). `ringfence run` loads it before the service's first instruction. No connection
-is tracked, which costs a web server a twentieth of its requests: a connection begins with a lone
-SYN, and that passes only to declared ports and destinations; without raw sockets no other packet
-can be sent that belongs to no connection.
+is tracked, which would cost a web server a twentieth of its requests: a connection begins with a
+SYN, and that passes only to and from what is declared; without raw sockets nothing can be sent
+that belongs to no connection. What arrives on loopback was sent by this namespace itself, and was
+judged then.
 """
 
 from __future__ import annotations
@@ -12,23 +13,20 @@ import ipaddress
 
 from ringfence.harden.policy.needs import Needs
 
-ANSWER = "tcp flags & (syn | ack) != syn accept"
-"""Anything but the first packet of a connection."""
+REST = "tcp flags & syn == 0 accept"
+"""Packets of connections that exist: nearly all, and so the first rule."""
+ANSWER = "tcp flags & (syn | ack) == (syn | ack) accept"
+"""The other side's first packet."""
 
 
 def write(needs: Needs) -> str:
     """The ruleset: connections to the declared ports, and to observed destinations."""
     ports = ", ".join(str(port) for port in needs.ports)
-    inward, outward = [], []
+    inward, outward = ['iif "lo" accept', REST], [REST]
     if ports:
-        inward = [
-            f"tcp dport {{ {ports} }} accept",
-            f'iifname "lo" tcp sport {{ {ports} }} {ANSWER}',
-        ]
-        outward = [
-            f"tcp sport {{ {ports} }} {ANSWER}",
-            f'oifname "lo" tcp dport {{ {ports} }} accept',
-        ]
+        inward.append(f"tcp dport {{ {ports} }} accept")
+        outward.append(f"tcp sport {{ {ports} }} {ANSWER}")
+        outward.append(f'oif "lo" tcp dport {{ {ports} }} accept')
     for host, port in needs.destinations:
         family = "ip6" if ipaddress.ip_address(host).version == 6 else "ip"
         outward.append(f"{family} daddr {host} tcp dport {port} accept")
