@@ -297,6 +297,9 @@ def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]
     if seen.asked_nothing:
         notes.append("no exercise was given: only its start, one GET of each port and its stop "
                      "were seen (--http, --exercise)")  # fmt: skip
+    spaces = sorted(flag for flag in seen.trace.clones if flag.startswith("CLONE_NEW"))
+    if spaces:
+        notes.append(f"it makes namespaces ({', '.join(spaces)}), which the filter refuses")
     if seen.reference.status is None:
         notes.append(f"as given it does not end on {seen.plan.stop}, and was killed")
     shells = [path for path in made.kept.reasons if class_of(path) == "shell"]
@@ -409,7 +412,6 @@ def needs_of(seen: Observed, made: Minimal, wishes: Wishes) -> tuple[Needs, Reac
         entries=made.entries,
         origin=f"ringfence harden {seen.source.name}: a traced run as user {seen.who.uid} and "
         f"the code of {len(programs)} program(s) with their libraries",
-        clones=tuple(sorted(trace.clones)),
     ), found
 
 

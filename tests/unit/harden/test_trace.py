@@ -47,7 +47,7 @@ def test_paths_are_made_absolute() -> None:
 def test_writing_is_told_from_reading() -> None:
     uses = {use.path: use for use in trace().uses}
     assert not uses["/srv/page"].writes
-    assert uses["/var/log/web.log"] == Use("/var/log/web.log", "openat", "", True, True)
+    assert uses["/var/log/web.log"] == Use("/var/log/web.log", "openat", "", True)
 
 
 def test_calls_have_phases_and_interrupted_ones_count_once_begun() -> None:

@@ -50,7 +50,7 @@ class RunFailed(InputError):
 
 class Run(msgspec.Struct, frozen=True):
     """How it went. `status` is the exit status after the stop signal, None when it had to be
-    killed; `reloaded` whether it caught SIGHUP and was sent it."""
+    killed; `after_reload` is empty where it does not catch SIGHUP."""
 
     answers: tuple[Answer, ...]
     beyond: tuple[Answer, ...]
@@ -58,7 +58,6 @@ class Run(msgspec.Struct, frozen=True):
     ports: tuple[int, ...]
     log: bytes
     status: int | None
-    reloaded: bool
     trace: Trace | None = None
 
 
@@ -108,7 +107,7 @@ def run(
         if tracer is not None:
             tracer.wait(timeout=plan.patience)
             trace = _read(folder, fence, ready, stopping)
-    return Run(answers, beyond, again or (), ports, log, status, again is not None, trace)
+    return Run(answers, beyond, again or (), ports, log, status, trace)
 
 
 def _read(folder: Path, fence: Fence, ready: float, stopping: float) -> Trace:

@@ -46,7 +46,6 @@ class Use:
     call: str
     error: str
     writes: bool
-    appends: bool = False
 
 
 @dataclass(slots=True)
@@ -135,9 +134,9 @@ class _Reader:
             if match[2]:
                 continue  # cut by strace: longer than any real path
             path = self._absolute(pid, unescaped(match[1]), words[: match.start()])
-            self.trace.uses[Use(path, name, error, writes, "O_APPEND" in words)] = None
+            self.trace.uses[Use(path, name, error, writes)] = None
         if where and where.startswith("/") and not error and name.startswith("open"):
-            self.trace.uses[Use(unescaped(where), name, error, writes, "O_APPEND" in words)] = None
+            self.trace.uses[Use(unescaped(where), name, error, writes)] = None
         if name == "execve" and not error and strings:
             path = self._absolute(pid, unescaped(strings[0][1]), "")
             self.trace.programs[path] = None

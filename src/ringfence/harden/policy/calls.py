@@ -12,7 +12,8 @@ import msgspec
 
 from ringfence.model.need import leaves
 
-START, SERVE, STOP = "start", "serve", "stop"
+START = "start"
+"""The phase of a trace until the service is up."""
 
 
 class CallList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -31,7 +31,6 @@ class Needs(msgspec.Struct, frozen=True):
     writable: tuple[Writable, ...]
     entries: tuple[Entry, ...]
     origin: str
-    clones: tuple[str, ...] = ()
 
     @property
     def taken(self) -> tuple[str, ...]:
