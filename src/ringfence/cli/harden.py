@@ -131,7 +131,7 @@ def _why(output: Path, path: str) -> str:
 def _harden(target: str, words: tuple[str, ...], output: Path, wishes: Wishes) -> None:
     from ringfence.harden.build import fenced, minimize, needs_of, notes_of, observe, workshop
     from ringfence.harden.markdown import summary
-    from ringfence.harden.observe.session import isolated
+    from ringfence.harden.observe.isolation import isolated
     from ringfence.harden.result import (
         check_output,
         check_retest,

@@ -33,8 +33,9 @@ from ringfence.harden.layout import Changes, Entry, accounts, changes, entries
 from ringfence.harden.measured import calls_allowed, facts_of
 from ringfence.harden.observe.documents import documents
 from ringfence.harden.observe.exercise import Answer, Exercise, Request, request_of, variants
+from ringfence.harden.observe.isolation import copied, unmount_below
 from ringfence.harden.observe.runtime_folders import Folder, make, runtime_folders
-from ringfence.harden.observe.session import Plan, Run, RunFailed, copied, run, unmount_below
+from ringfence.harden.observe.session import Plan, Run, RunFailed, run
 from ringfence.harden.observe.trace import Trace
 from ringfence.harden.packages import Owner, Packages
 from ringfence.harden.policy import nftables
@@ -158,7 +159,7 @@ def observe(source: Source, wishes: Wishes, shop: Workshop, knowledge: Knowledge
         engine=shop.engine,
         look=lambda container: facts.append(facts_of(container.pid, knowledge, source.name)),
     )
-    _check_exercise(reference.answers)
+    _check_exercise(reference.answers, asked)
     who = _user(wishes, source, first, tree)
     return Observed(source, tree, plan, trace, reference, facts[0], who, asked == Exercise())
 
@@ -217,9 +218,10 @@ def _default_exercise(plan: Plan, first: Run) -> Plan:
     return msgspec.structs.replace(plan, exercise=Exercise(requests))
 
 
-def _check_exercise(answers: tuple[Answer, ...]) -> None:
+def _check_exercise(answers: tuple[Answer, ...], asked: Exercise) -> None:
+    unanswered = ("no end", "no answer") if asked.requests else ("no end",)
     for answer in answers:
-        if answer.text.startswith("no end") or (
+        if answer.text.startswith(unanswered) or (
             answer.text.startswith("exit ") and not answer.text.startswith("exit 0")
         ):
             said = answer.detail.strip().splitlines()

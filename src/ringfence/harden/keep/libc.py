@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from importlib import resources
 
@@ -27,6 +28,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+@functools.cache
 def rules() -> tuple[Rule, ...]:
     """All entries."""
     text = resources.files("ringfence.harden.keep").joinpath("libc.toml").read_text()

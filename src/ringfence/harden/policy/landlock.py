@@ -1,4 +1,6 @@
-"""Landlock rules, in the form of the landlockconfig project (JSON).
+"""Landlock rules as JSON: handled rights, paths and ports, named as in linux/landlock.h.
+
+Meant for loaders such as landlockconfig, and not tried with one.
 
 Kernel documentation: Documentation/userspace-api/landlock.rst. ABI 4 brings TCP ports, ABI 6
 signals and abstract sockets; threads, Unix socket paths and UDP are not in its reach before ABI 8.

@@ -1,0 +1,69 @@
+"""Mounts of our own, and writable views of trees that stay untouched (overlayfs)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+
+from ringfence.errors import MissingError
+from ringfence.run import kernel
+
+
+def isolated() -> None:
+    """This process gets mounts of its own: what is mounted later is seen by nobody else.
+
+    Raises MissingError without the privilege.
+    """
+    if os.geteuid() != 0:
+        raise MissingError(
+            "hardening starts containers and traces them", remedy="run as root (sudo)"
+        )
+    try:
+        kernel.unshare(kernel.CLONE_NEWNS)
+        kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+    except OSError as error:
+        raise MissingError(
+            f"no mounts of our own: {error.strerror}", remedy="run as root"
+        ) from None
+
+
+def copied(root: Path, folder: Path) -> Path:
+    """A writable view of `root` in `folder`, in memory: the original is not touched (overlayfs)."""
+    place = folder / "view"
+    place.mkdir(parents=True)
+    kernel.mount("tmpfs", str(place), "tmpfs", 0, "mode=0711")
+    for name in ("upper", "work", "root"):
+        (place / name).mkdir()
+    status = os.stat(root)
+    os.chown(place / "upper", status.st_uid, status.st_gid)
+    (place / "upper").chmod(0o711)
+    data = f"lowerdir={_plain(root)},upperdir={place}/upper,workdir={place}/work"
+    kernel.mount("overlay", str(place / "root"), "overlay", 0, data)
+    return place / "root"
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmount everything mounted below `folder`, the last first. Raises OSError if one stays."""
+    for place in reversed(_mounted(folder)):
+        kernel.unmount(place)
+    left = _mounted(folder)
+    if left:
+        raise OSError(errno.EBUSY, "is still mounted", left[0])
+
+
+def _mounted(folder: Path) -> list[str]:
+    """Mount points below a folder, in the order in which they were made (proc_pid_mountinfo(5))."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        place = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split()[4])
+        if place.startswith(f"{folder}/"):
+            found.append(place)
+    return found
+
+
+def _plain(root: Path) -> str:
+    """A path as a mount option: overlayfs reads `,` and `:` and `\\` as its own."""
+    text = str(root)
+    return text.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")

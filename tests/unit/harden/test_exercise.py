@@ -1,0 +1,34 @@
+"""What counts as an exercise that fails by itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from ringfence.errors import InputError, UsageError
+from ringfence.harden.build import _check_exercise
+from ringfence.harden.observe.exercise import Answer, Exercise, Request, request_of
+
+ASKED = Exercise((Request("GET", 80, "/"),))
+
+
+@pytest.mark.parametrize("text", ["no answer (Reset)", "no end after 300 s", "exit 3"])
+def test_what_fails_outside_the_fence_is_an_error(text: str) -> None:
+    with pytest.raises(InputError, match="fails outside the fence"):
+        _check_exercise((Answer("request", text),), ASKED)
+
+
+@pytest.mark.parametrize("text", ["200 body 1 a", "404 body 0 b", "exit 0, output 3 c"])
+def test_what_is_answered_is_none(text: str) -> None:
+    _check_exercise((Answer("request", text),), ASKED)
+
+
+def test_a_port_that_nobody_asked_of_need_not_speak_http() -> None:
+    _check_exercise((Answer("request", "no answer (BadStatusLine)"),), Exercise())
+
+
+@pytest.mark.parametrize(
+    "url", ["https://localhost/", "http://example.org/", "http://localhost:x/"]
+)
+def test_requests_stay_on_loopback(url: str) -> None:
+    with pytest.raises(UsageError):
+        request_of(url)
