@@ -61,6 +61,7 @@ services)
     need busybox busybox-static
     need ss iproute2
     need nft nftables
+    need podman podman
     [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
     install
     ;;

@@ -105,13 +105,18 @@ def _command(ctx: click.Context) -> tuple[str, ...]:
 
 
 def _wishes(words: dict[str, Any]) -> Wishes:
-
+    from ringfence.collect.seccomp.question import parse
     from ringfence.collect.seccomp.tables import native_calls
+    from ringfence.harden.policy.seccomp import FILTERED
     from ringfence.harden.wishes import Wishes
 
-    unknown = [name for name in words["allow"] if name not in native_calls()]
-    if unknown:
-        raise UsageError(f"no system call {unknown[0]!r}", remedy="names as in syscalls(2)")
+    for text in words["allow"]:
+        question = parse(text)
+        if question.call not in native_calls():
+            raise UsageError(f"no system call {question.call!r}", remedy="names as in syscalls(2)")
+        if text != question.call and question.call not in FILTERED:
+            raise UsageError(f"the arguments of {question.call} are not looked at",
+                             remedy=f"--allow {question.call}")  # fmt: skip
     stamp = os.environ.get("SOURCE_DATE_EPOCH", "0")
     if words["base_time"] is None:
         words["base_time"] = int(stamp) if stamp.isdigit() else 0
@@ -129,14 +134,24 @@ def _why(output: Path, path: str) -> str:
 
 
 def _harden(target: str, words: tuple[str, ...], output: Path, wishes: Wishes) -> None:
-    from ringfence.harden.build import fenced, minimize, needs_of, notes_of, observe, workshop
+    from ringfence.harden.build import (
+        fenced,
+        minimize,
+        missed_inside,
+        needs_of,
+        notes_of,
+        observe,
+        workshop,
+    )
     from ringfence.harden.markdown import summary
     from ringfence.harden.observe.isolation import isolated
     from ringfence.harden.result import (
         check_output,
-        check_retest,
+        differing,
         image_of,
+        left_out_of,
         report_of,
+        unlike,
         write_result,
     )
     from ringfence.harden.source import open_source, with_environment
@@ -159,6 +174,8 @@ def _harden(target: str, words: tuple[str, ...], output: Path, wishes: Wishes) -
         with progress("testing inside the fence"):
             inside = fenced(seen, made, needs, shop, knowledge, notes, phases=wishes.phases)
             report = report_of(seen, made, needs, inside, digest, knowledge)
-        check_retest(report)
-        write_result(output, report, needs, made, wishes, image)
+        if differing(report):
+            raise unlike(report, missed_inside(seen, made, needs, shop))
+        left_out = left_out_of(seen, made)
+        write_result(output, report, needs, made, wishes, image, left_out)
     deliver(summary(report, width(WIDTH)), None)

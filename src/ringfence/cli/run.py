@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,10 @@ from ringfence.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
     from ringfence.run.publish import Published
+    from ringfence.run.result import Ready
 
+KILLED = 128
+"""From this exit status on it was a signal."""
 LOOPBACK = "127.0.0.1"
 _PUBLISH = re.compile(
     r"(?:(?P<address>\d+(?:\.\d+){3}|\[[\da-f:]+\]):)?(?:(?P<outside>\d+):)?(?P<inside>\d+)"
@@ -35,7 +39,8 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 )  # fmt: skip
 @click.option("--memory", default="1g", show_default=True, help="Limit, like 512m.")
 @click.option("--pids", default=512, show_default=True, help="Most processes and threads.")
-@click.option("--engine", default="", help="runc or crun.")
+@click.option("--engine", default="", help="runc, crun or podman. Default: the first that works.")
+@click.option("--trace", is_flag=True, help="Follow it with strace; name what it lacks at its end.")
 def command(
     folder: Path,
     publish: tuple[str, ...],
@@ -43,6 +48,7 @@ def command(
     memory: str,
     pids: int,
     engine: str,
+    trace: bool,
 ) -> None:
     """Run what `ringfence harden` made, inside its fence.
 
@@ -50,7 +56,7 @@ def command(
     system call filter and its firewall. Its output goes to standard output; what the fence
     refuses is reported on standard error by name. Ends with the service's own exit status.
     """
-    from ringfence.run.engine import working_engine
+    from ringfence.run.engines import candidates
     from ringfence.run.result import Options, ready
     from ringfence.run.workload import run_workload
 
@@ -59,7 +65,26 @@ def command(
     options = Options(_size(memory), pids, tuple(_volume(text) for text in volume))
     workload = ready(folder, options)
     ports = tuple(_published(text) for text in publish) if publish else _default(workload.ports)
-    sys.exit(run_workload(workload, ports, working_engine(engine), _say))
+    if trace:
+        sys.exit(_traced(folder, workload, ports, candidates(engine)))
+    status = run_workload(workload, ports, candidates(engine), _say)
+    if 0 < status < KILLED:
+        _say(f"ended with status {status}; run it with --trace to see what it lacked")
+    sys.exit(status)
+
+
+def _traced(
+    folder: Path, workload: Ready, ports: tuple[Published, ...], engines: tuple[str, ...]
+) -> int:
+    from ringfence.harden.lacks import lacks
+    from ringfence.run.workload import run_workload
+
+    with tempfile.TemporaryDirectory(prefix="ringfence-trace-") as place:
+        status = run_workload(workload, ports, engines, _say, trace=Path(place))
+        fence = workload.fence
+        for line in lacks(folder, Path(place), fence.root, fence.folder):
+            _say(line)
+    return status
 
 
 def _say(line: str) -> None:

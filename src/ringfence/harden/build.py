@@ -24,6 +24,7 @@ from ringfence.collect.files.filebytes import of_file
 from ringfence.collect.files.programs import class_of
 from ringfence.collect.files.streams import Stretch
 from ringfence.collect.seccomp.live import read_live
+from ringfence.collect.seccomp.question import parse
 from ringfence.errors import InputError, RingfenceError
 from ringfence.harden.binary.programs import Reachable, reachable
 from ringfence.harden.image.layer import write_layer
@@ -41,7 +42,7 @@ from ringfence.harden.packages import Owner, Packages
 from ringfence.harden.policy import nftables
 from ringfence.harden.policy.calls import allowed, serving
 from ringfence.harden.policy.needs import Needs
-from ringfence.harden.policy.seccomp import profile
+from ringfence.harden.policy.seccomp import FILTERED, profile
 from ringfence.harden.service import ROOT, Identity, Service, identity, program_of
 from ringfence.harden.source import Source
 from ringfence.harden.tree import Tree
@@ -402,8 +403,9 @@ def needs_of(seen: Observed, made: Minimal, wishes: Wishes) -> tuple[Needs, Reac
         name=wishes.name or Path(program).name,
         service=seen.source.service,
         who=seen.who,
-        calls=allowed(trace.calls, found.calls, wishes.allow),
-        serving=serving(trace.calls, found.calls, wishes.allow),
+        calls=allowed(trace.calls, found.calls, wishes.allowed_calls),
+        serving=serving(trace.calls, found.calls, wishes.allowed_calls),
+        asked=tuple(text for text in wishes.allow if parse(text).call in FILTERED),
         sockets=tuple(sorted(seen.trace.sockets | trace.sockets)),
         prctls=tuple(sorted(trace.prctls)),
         ioctls=tuple(sorted(trace.ioctls)),
@@ -457,6 +459,18 @@ def fenced(
 
     run(final, seen.plan, shop.place(), engine=shop.engine, look=look, serving=serving)
     return Fenced(first, facts[0], starting[-1], dict(sorted(listener.refused.items())), notes)
+
+
+def missed_inside(seen: Observed, made: Minimal, needs: Needs, shop: Workshop) -> tuple[str, ...]:
+    """Files that were left out and that the service looks for when it is asked everything, also
+    what was not in the exercise."""
+    everything = Exercise(
+        (*seen.plan.exercise.requests, *seen.plan.beyond.requests), seen.plan.exercise.commands
+    )
+    plan = msgspec.structs.replace(seen.plan, exercise=everything, beyond=Exercise())
+    fence = msgspec.structs.replace(fence_of(made, seen), seccomp=profile(needs, needs.calls))
+    trace = run(fence, plan, shop.place(), engine=shop.engine, traced=True).trace or Trace()
+    return _missed(made.kept, trace)
 
 
 def _too_tight(failure: RingfenceError, refused: dict[str, int]) -> InputError:

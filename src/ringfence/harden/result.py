@@ -26,7 +26,7 @@ from ringfence.harden.wishes import Wishes
 from ringfence.knowledge.records import Knowledge
 from ringfence.run.result import PHASES
 
-IMAGE, REPORT = "image.oci.tar", "report.json"
+IMAGE, REPORT, LEFT_OUT = "image.oci.tar", "report.json", "left-out.txt"
 
 
 def check_output(output: Path) -> None:
@@ -140,24 +140,56 @@ def _pairs(
     )
 
 
-def check_retest(report: Report) -> None:
-    """Raises InputError when an answer inside the fence is another one."""
-    broken = [item for item in report.retest if item.expected != item.seen]
-    if not broken:
-        return
+def differing(report: Report) -> tuple[Retest, ...]:
+    """Answers that are others inside the fence."""
+    return tuple(item for item in report.retest if item.expected != item.seen)
+
+
+def unlike(report: Report, missed: tuple[str, ...]) -> InputError:
+    """The error for a result whose answers differ. `missed` are files that it looked for in vain
+    when it was asked once more."""
+    broken = differing(report)
     first = broken[0]
-    calls = " ".join(f"--allow {name}" for name in report.refused)
-    raise InputError(
+    words = [f"--allow '{name}'" for name in report.refused] + [
+        f"--keep /{path}" for path in missed
+    ]
+    return InputError(
         f"{len(broken)} of {len(report.retest)} answers differ inside the fence: "
         f"{first.request} gave {first.seen!r} instead of {first.expected!r}",
         where=report.name,
-        remedy=f"it was refused {', '.join(report.refused)}: {calls}" if calls
-        else "--keep what it needs, or --drop the request if its answer changes by itself",
+        remedy=f"it was refused or did not find something: try {' '.join(words)}" if words
+        else "--keep what it needs, or leave the request out if its answer changes by itself",
     )  # fmt: skip
 
 
+def left_out_of(seen: Observed, made: Minimal) -> tuple[str, ...] | None:
+    """Files of the tree that the image does not have, sorted; None where the tree is this host's,
+    which is not listed."""
+    if seen.source.kind == "command":
+        return None
+    kept = {entry.path for entry in made.entries}
+    return tuple(sorted(path for path in seen.tree.below("") if path not in kept))
+
+
+def read_left_out(folder: Path) -> frozenset[str] | None:
+    """What `left_out_of` said of a result. Raises InputError."""
+    path = folder / LEFT_OUT
+    if not path.exists():
+        return None
+    try:
+        return frozenset(path.read_text(errors="surrogateescape").splitlines())
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
+
+
 def write_result(
-    output: Path, report: Report, needs: Needs, made: Minimal, wishes: Wishes, image: bytes
+    output: Path,
+    report: Report,
+    needs: Needs,
+    made: Minimal,
+    wishes: Wishes,
+    image: bytes,
+    left_out: tuple[str, ...] | None,
 ) -> None:
     """Write the directory beside its place, then move it there. Raises InputError."""
     output = output.absolute()
@@ -167,6 +199,9 @@ def write_result(
         raise _unwritable(output, error) from None
     try:
         _fill(folder, report, needs, made, wishes, image)
+        if left_out is not None:
+            text = "".join(f"{path}\n" for path in left_out if "\n" not in path)
+            (folder / LEFT_OUT).write_text(text, errors="surrogateescape")
         folder.chmod(0o755)
         _move(folder, output)
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -98,9 +99,7 @@ class Container:
 
     def _begin(self, *verb: str) -> None:
         kernel.adopt_orphans()
-        # So that the service may open /dev/stdout again, as log files that are links to it need.
-        base = ID_BASE if self.fence.user_namespace else 0
-        os.fchown(self.output.write_end, base + self.fence.uid, base + self.fence.gid)
+        self._give_output()
         rules = self.bundle / "rules.nft" if self.fence.firewall else None
         if rules is not None:
             rules.write_text(self.fence.firewall)
@@ -120,15 +119,20 @@ class Container:
             )
             if done.returncode:
                 log.seek(0)
-                raise EngineError(_last(log.read(), self.output.kept()), where=self.engine)
+                raise EngineError(last_line(log.read(), self.output.kept()), where=self.engine)
         self.pid = int(pid_file.read_text())
+
+    def _give_output(self) -> None:
+        """So that the service may open /dev/stdout again, as links from its log files need."""
+        base = ID_BASE if self.fence.user_namespace else 0
+        os.fchown(self.output.write_end, base + self.fence.uid, base + self.fence.gid)
 
     def start(self) -> None:
         """The program begins. Raises EngineError."""
-        done = self._call("start", self.name)
+        done = subprocess.run([self.engine, "start", self.name], capture_output=True, check=False)
         self.output.close()
         if done.returncode:
-            raise EngineError(_last(done.stderr, self.output.kept()), where=self.engine)
+            raise EngineError(last_line(done.stderr, self.output.kept()), where=self.engine)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the first process; nothing where it has ended."""
@@ -152,17 +156,20 @@ class Container:
             time.sleep(0.005)
         return self.status
 
+    def removal(self) -> tuple[str, ...]:
+        """The command that kills what is left and forgets the container."""
+        return (self.engine, "delete", "--force", self.name)
+
     def remove(self) -> None:
         """Kill what is left and forget the container."""
-        self._call("delete", "--force", self.name)
-        self.wait(5)
-
-    def _call(self, *words: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run([self.engine, *words], capture_output=True, check=False)
+        subprocess.run(self.removal(), capture_output=True, check=False)
+        if self.pid:
+            self.wait(5)
 
 
-def _last(*texts: bytes) -> str:
-    """The last line of the first text that has one, without the log's own frame."""
+def last_line(*texts: bytes) -> str:
+    """What an engine says went wrong: the last line of the first text that has one, without the
+    log's own frame."""
     for text in texts:
         lines = text.decode("utf-8", "replace").strip().splitlines()
         if lines:
@@ -172,8 +179,37 @@ def _last(*texts: bytes) -> str:
 
 
 def working_engine(wanted: str = "") -> str:
-    """The first engine that is installed, or `wanted`. Raises MissingError."""
+    """The first engine that really starts containers here, or `wanted`. Raises MissingError.
+
+    Tried once a process, with a container that is set up and never started.
+    """
+    if wanted and wanted not in ENGINES:
+        raise MissingError(f"{wanted} is no engine", remedy=f"use {' or '.join(ENGINES)}")
+    failures = []
     for engine in (wanted,) if wanted else ENGINES:
-        if shutil.which(engine):
+        failure = _failure(engine)
+        if failure is None:
             return engine
-    raise MissingError(f"{wanted or ' or '.join(ENGINES)} is needed", remedy="apt-get install runc")
+        failures.append(failure)
+    raise MissingError("; ".join(failures), remedy="apt-get install runc")
+
+
+@functools.cache
+def _failure(engine: str) -> str | None:
+    """Why an engine does not work here, None where it does."""
+    if not shutil.which(engine):
+        return f"{engine} is not installed"
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "root"
+        root.mkdir()
+        (root / "program").touch(0o755)
+        fence = Fence(root, ("/program",), (), "/", 0, 0, user_namespace=False)
+        container = Container(fence, Path(folder), engine)
+        try:
+            container.create()
+        except EngineError as error:
+            return f"{engine} does not work here: {error.what}"
+        finally:
+            container.remove()
+            container.output.close()
+    return None

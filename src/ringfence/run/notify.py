@@ -19,26 +19,50 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ringfence.collect.seccomp.question import CONSTANTS
 from ringfence.collect.seccomp.tables import native_calls
+from ringfence.run.complement import left_over
 
 NOTIF_RECV, NOTIF_SEND = 0xC0502100, 0xC0182101
 """SECCOMP_IOCTL_NOTIF_RECV and _SEND (include/uapi/linux/seccomp.h)."""
 _NOTICE, _ANSWER = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
 EPERM = 1
+NOTIFY = "SCMP_ACT_NOTIFY"
+SOCKET_TYPE = 0xF
 UNNOTIFIED = frozenset({"write"})
 """runc refuses to be notified of the call with which it hands the listener over."""
 
 
 def notifying(profile: dict[str, Any], listener: Path) -> dict[str, Any]:
-    """The same profile, but calls that it names nowhere are reported to `listener` and refused."""
+    """The same profile, but what it does not allow is reported to `listener` and refused: calls
+    that it names nowhere, and those that it names with other arguments."""
     named = {name for rule in profile["syscalls"] for name in rule["names"]}
     others = sorted(native_calls().keys() - named - UNNOTIFIED)
-    rule = {"names": others, "action": "SCMP_ACT_NOTIFY"}
-    return {
-        **profile,
-        "syscalls": [*profile["syscalls"], rule],
-        "listenerPath": str(listener),
-    }
+    rules = [*profile["syscalls"], {"names": others, "action": NOTIFY}]
+    for name in sorted(named & native_calls().keys()):
+        allowed = [rule.get("args", []) for rule in profile["syscalls"] if name in rule["names"]]
+        rules += [{"names": [name], "action": NOTIFY, "args": limits}
+                  for limits in left_over(allowed)]  # fmt: skip
+    return {**profile, "syscalls": rules, "listenerPath": str(listener)}
+
+
+def shown(name: str, arguments: tuple[int, ...]) -> str:
+    """A refused call as `harden --allow` takes it: with the arguments that a filter of ours looks
+    at, by name where they have one (collect/seccomp/question.py)."""
+    if name in ("socket", "socketpair"):
+        family = _constant("AF_", arguments[0])
+        return f"{name}[{family},{_constant('SOCK_', arguments[1] & SOCKET_TYPE)}]"
+    if name == "ioctl":
+        return f"{name}[*,{_constant('TIOC', arguments[1])}]"
+    if name in ("prctl", "personality", "clone"):
+        return f"{name}[{arguments[0] & 0xFFFFFFFF:#x}]"
+    return name
+
+
+def _constant(prefix: str, value: int) -> str:
+    names = (name for name, number in CONSTANTS.items()
+             if name.startswith(prefix) and number == value)  # fmt: skip
+    return next(names, f"{value & 0xFFFFFFFF:#x}")
 
 
 class Listener:
@@ -103,8 +127,8 @@ class Listener:
             return not _hung_up(handle)
         except OSError:
             return False
-        number, pid, _, call, *_ = _NOTICE.unpack(notice)
-        name = self._names.get(call, str(call))
+        number, pid, _, call, _, _, *arguments = _NOTICE.unpack(notice)
+        name = shown(self._names.get(call, str(call)), tuple(arguments))
         if not _is_engine(pid):
             self._note(name, pid)
         with contextlib.suppress(OSError):

@@ -111,6 +111,7 @@ def unpacked(parts: ImageParts, store: Path) -> Path:
     folder = Path(tempfile.mkdtemp(dir=store, prefix=".new."))
     try:
         (folder / "root").mkdir(mode=0o755)
+        os.chown(folder / "root", ID_BASE, ID_BASE)
         unpack(parts.layers(), folder / "root", ID_BASE)
         folder.chmod(0o711)
         try:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from ringfence.errors import InputError, MissingError
+from ringfence.errors import InputError
 from ringfence.harden.observe.exercise import Answer, Exercise, perform
 from ringfence.harden.observe.trace import Trace, read_trace
 from ringfence.run.engine import Container
 from ringfence.run.fence import Fence
 from ringfence.run.listening import listening
+from ringfence.run.tracing import LOG, strace
 
 _COMPLAINT = re.compile(r"fatal|panic|emerg|error|denied|cannot|could not|failed", re.IGNORECASE)
 SETTLED = 0.2
@@ -78,7 +77,7 @@ def run(
     with contextlib.ExitStack() as stack:
         stack.callback(container.remove)
         container.create()
-        tracer = stack.enter_context(_strace(container.pid, folder)) if traced else None
+        tracer = stack.enter_context(strace(container.pid, folder)) if traced else None
         container.start()
         try:
             ports = _until_ready(container, plan)
@@ -109,54 +108,8 @@ def run(
 
 
 def _read(folder: Path, fence: Fence, ready: float, stopping: float) -> Trace:
-    with (folder / "trace").open(errors="surrogateescape") as lines:
+    with (folder / LOG).open(errors="surrogateescape") as lines:
         return read_trace(lines, ready, stopping, fence.folder)
-
-
-@contextlib.contextmanager
-def _strace(pid: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """strace on a process that has not begun, with all that it will start."""
-    if shutil.which("strace") is None:
-        raise MissingError("strace is needed to observe", remedy="apt-get install strace")
-    words = [
-        "strace",
-        "-f",
-        "-ttt",
-        "-y",
-        "--decode-pids=pidns",
-        "-s",
-        "4200",
-        "-e",
-        "signal=none",
-        "-qqq",
-    ]
-    complaints = folder / "strace.err"
-    with complaints.open("wb") as errors:
-        tracer = subprocess.Popen(
-            [*words, "-o", str(folder / "trace"), "-p", str(pid)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-        )
-    try:
-        limit = time.monotonic() + 10
-        while not _all_traced(pid):
-            if tracer.poll() is not None or time.monotonic() > limit:
-                said = complaints.read_text(errors="replace").strip()
-                raise MissingError(f"strace cannot trace: {said}", remedy="run as root")
-            time.sleep(0.005)
-        yield tracer
-    finally:
-        if tracer.poll() is None:
-            tracer.terminate()
-        tracer.wait()
-
-
-def _all_traced(pid: int) -> bool:
-    return all(
-        b"TracerPid:\t0\n" not in (task / "status").read_bytes()
-        for task in Path(f"/proc/{pid}/task").iterdir()
-    )
 
 
 def _until_ready(container: Container, plan: Plan) -> tuple[int, ...]:

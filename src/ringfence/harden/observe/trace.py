@@ -33,6 +33,8 @@ _WRITING = frozenset(
     "symlinkat chmod fchmodat chown lchown fchownat truncate utimensat utimes utime futimesat "
     "setxattr lsetxattr mknod mknodat".split()
 )
+MOST_SHOWN = 80
+"""Characters of a refused call's arguments."""
 _FORKS = frozenset(("clone", "clone3", "fork", "vfork"))
 _LAST_ONLY = {"symlink": 1, "symlinkat": 1}
 """Calls whose first string is no path that must exist."""
@@ -69,6 +71,8 @@ class Trace:
     users: list[int] = field(default_factory=list)
     """User ids taken on, in order."""
     groups: list[int] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    """Call that ended with EPERM -> its arguments, the first time."""
 
 
 class _Reader:
@@ -115,6 +119,8 @@ class _Reader:
         if not self.begun:
             return
         self._count(name, when)
+        if error == "EPERM":
+            self.trace.refused.setdefault(name, words[:MOST_SHOWN])
         if name in PATHS:
             self._path(pid, name, words, error, where)
         handler = getattr(self, f"_{name}", None)

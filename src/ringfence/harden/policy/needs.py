@@ -31,6 +31,8 @@ class Needs(msgspec.Struct, frozen=True):
     writable: tuple[Writable, ...]
     entries: tuple[Entry, ...]
     origin: str
+    asked: tuple[str, ...] = ()
+    """Calls with arguments that the user allows, as `socket[AF_ALG,SOCK_SEQPACKET]`."""
 
     @property
     def taken(self) -> tuple[str, ...]:

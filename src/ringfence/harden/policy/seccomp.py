@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from ringfence.collect.seccomp.question import parse
 from ringfence.harden.policy.needs import Needs
 
 EPERM, ENOSYS = 1, 38
@@ -55,8 +56,10 @@ def profile(needs: Needs, calls: dict[str, str], default: str = "SCMP_ACT_ERRNO"
     names = sorted(calls.keys() - set(FILTERED) - {"clone3"})
     rules = [_rule(names)]
     for call in FILTERED:
-        if call in calls:
+        if call in calls and call not in needs.asked:
             rules += _filtered(call, needs)
+    for text in needs.asked:
+        rules += [rule for rule in _asked(text) if rule not in rules]
     rules.append({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS})
     document: dict[str, Any] = {
         "defaultAction": default,
@@ -86,10 +89,28 @@ def _filtered(call: str, needs: Needs) -> list[dict[str, Any]]:
         for kind in kinds:
             limits = [_equal(0, FAMILIES[family])]
             if kind is not None:
-                limits.append({"index": 1, "value": TYPE_MASK, "valueTwo": kind,
-                               "op": "SCMP_CMP_MASKED_EQ"})  # fmt: skip
+                limits.append(_limit(call, 1, kind))
             rules.append(_rule([call], *limits))
     return rules
+
+
+def _asked(text: str) -> list[dict[str, Any]]:
+    """The rules behind `--allow`, for a call whose arguments are looked at."""
+    question = parse(text)
+    found: list[dict[str, Any]] = []
+    for limits in question.tries:
+        rule = _rule([question.call], *(_limit(question.call, *limit) for limit in limits))
+        if rule not in found:
+            found.append(rule)
+    return found
+
+
+def _limit(call: str, index: int, value: int) -> dict[str, Any]:
+    """A socket's type comes with flags, which do not matter."""
+    if index == 1 and call in ("socket", "socketpair"):
+        return {"index": 1, "value": TYPE_MASK, "valueTwo": value & TYPE_MASK,
+                "op": "SCMP_CMP_MASKED_EQ"}  # fmt: skip
+    return _equal(index, value)
 
 
 def _choices(
