@@ -62,6 +62,7 @@ services)
     need ss iproute2
     need nft nftables
     need podman podman
+    need qemu-system-x86_64 qemu-system-x86
     [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
     install
     ;;
