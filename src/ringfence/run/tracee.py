@@ -1,0 +1,288 @@
+"""A thread that we trace and that stands still: its registers, its memory, one step at a time.
+
+ptrace(2); struct user_regs_struct of x86-64 (sys/user.h) and struct user_pt_regs of arm64
+(include/uapi/asm/ptrace.h), read and written with PTRACE_GETREGSET and NT_PRSTATUS. Requests must
+come from the thread that attached.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ringfence.errors import MissingError
+
+KILL, DETACH, SINGLESTEP, CONTINUE = 8, 17, 9, 7
+SETOPTIONS, GETEVENTMSG, GETREGSET, SETREGSET = 0x4200, 0x4201, 0x4204, 0x4205
+SEIZE, INTERRUPT = 0x4206, 0x4207
+NT_PRSTATUS, NT_ARM_SYSTEM_CALL = 1, 0x404
+
+TRACE_FORK, TRACE_VFORK, TRACE_CLONE, TRACE_EXEC, TRACE_SECCOMP = 2, 4, 8, 16, 128
+EXITKILL, SUSPEND_SECCOMP = 1 << 20, 1 << 21
+"""PTRACE_O_*. SUSPEND_SECCOMP: the tracee's own filters do not apply; needs CAP_SYS_ADMIN."""
+EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_SECCOMP, EVENT_STOP = 1, 2, 3, 4, 7, 128
+WALL = 0x40000000
+PATIENCE = 2.0
+"""Seconds to wait for a stop."""
+MOST_ERRNO = 4095
+U64 = (1 << 64) - 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.restype = ctypes.c_long
+_libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+
+
+class InjectionFailed(Exception):
+    """The process could not be stopped or driven; it goes on as before. The message says why."""
+
+
+class Ended(InjectionFailed):
+    """It has ended. `status` is its wait status, None where somebody else took that."""
+
+    def __init__(self, pid: int, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(f"{pid} has ended")
+
+
+class _Vector(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class X86Registers(ctypes.Structure):
+    """struct user_regs_struct."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs "
+        "eflags rsp ss fs_base gs_base ds es fs gs".split()
+    )
+
+
+class ArmRegisters(ctypes.Structure):
+    """struct user_pt_regs."""
+
+    _fields_ = (
+        *((f"x{number}", ctypes.c_uint64) for number in range(31)),
+        ("sp", ctypes.c_uint64),
+        ("pc", ctypes.c_uint64),
+        ("pstate", ctypes.c_uint64),
+    )
+
+
+class Machine:
+    """How system calls are made on an architecture. `restarted` makes the registers of a thread
+    that was stopped in a call those with which the call is begun again."""
+
+    def __init__(
+        self,
+        registers: type[ctypes.Structure],
+        arguments: tuple[str, ...],
+        number: str,
+        result: str,
+        counter: str,
+        stack: str,
+        instruction: bytes,
+        restarted: Callable[[Any], None],
+    ) -> None:
+        self.registers = registers
+        self.arguments = arguments
+        self.number = number
+        self.result = result
+        self.counter = counter
+        self.stack = stack
+        self.instruction = instruction
+        self.restarted = restarted
+
+
+ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK = 512, 513, 514, 516
+RESTART_SYSCALL = 219
+USER_CODE = 0x33
+"""Selector of 64-bit user code (__USER_CS); 0x23 is 32-bit code."""
+
+
+def _restarted_x86(regs: Any) -> None:
+    """What the kernel does for signals without a handler (arch/x86/kernel/signal.c)."""
+    interrupted = regs.orig_rax < 1 << 63
+    error = (1 << 64) - regs.rax
+    if interrupted and error in (ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND):
+        regs.rax, regs.rip = regs.orig_rax, regs.rip - 2
+    elif interrupted and error == ERESTART_RESTARTBLOCK:
+        regs.rax, regs.rip = RESTART_SYSCALL, regs.rip - 2
+    regs.orig_rax = U64
+
+
+def _restarted_arm(regs: Any) -> None:
+    """Nothing: arm64 prepares it before the stop (arch/arm64/kernel/signal.c, do_signal)."""
+
+
+MACHINES = {
+    "x86_64": Machine(
+        X86Registers, ("rdi", "rsi", "rdx", "r10", "r8", "r9"), "rax", "rax", "rip", "rsp",
+        b"\x0f\x05", _restarted_x86,
+    ),
+    "aarch64": Machine(
+        ArmRegisters, tuple(f"x{number}" for number in range(6)), "x8", "x0", "pc", "sp",
+        b"\x01\x00\x00\xd4", _restarted_arm,
+    ),
+}  # fmt: skip
+
+
+def machine() -> Machine:
+    """This machine's. Raises MissingError for one that is not known here."""
+    found = MACHINES.get(platform.machine())
+    if found is None:
+        raise MissingError(f"driving another process is not written for {platform.machine()}")
+    return found
+
+
+def request(kind: int, thread: int, address: int = 0, data: object = None) -> None:
+    """One ptrace(2) request. Raises InjectionFailed."""
+    if _libc.ptrace(kind, thread, address or None, data) == -1:
+        number = ctypes.get_errno()
+        raise InjectionFailed(f"ptrace of {thread}: {os.strerror(number).lower()}")
+
+
+def seize(thread: int, options: int = 0) -> None:
+    """Attach without stopping it. Raises InjectionFailed."""
+    request(SEIZE, thread, 0, options or None)
+
+
+def interrupt(thread: int) -> int:
+    """Stop a thread that is traced; the signal that arrived instead, 0 for none."""
+    request(INTERRUPT, thread)
+    return wait(thread)
+
+
+def detach(thread: int, signal: int = 0) -> None:
+    """Let it go on by itself. Raises InjectionFailed."""
+    request(DETACH, thread, 0, signal or None)
+
+
+def options(thread: int, value: int) -> None:
+    """Set PTRACE_O_* options. Raises InjectionFailed."""
+    request(SETOPTIONS, thread, 0, value or None)
+
+
+def message(thread: int) -> int:
+    """The number that comes with an event: a new child's id. Raises InjectionFailed."""
+    value = ctypes.c_ulong()
+    request(GETEVENTMSG, thread, 0, ctypes.addressof(value))
+    return value.value
+
+
+def registers(thread: int) -> Any:
+    """All general registers of a stopped thread. Raises InjectionFailed."""
+    found = machine().registers()
+    vector = _Vector(ctypes.addressof(found), ctypes.sizeof(found))
+    request(GETREGSET, thread, NT_PRSTATUS, ctypes.addressof(vector))
+    if vector.length != ctypes.sizeof(found):
+        raise InjectionFailed(f"{thread} is a 32-bit program")
+    return found
+
+
+def set_registers(thread: int, values: Any) -> None:
+    """Raises InjectionFailed."""
+    vector = _Vector(ctypes.addressof(values), ctypes.sizeof(values))
+    request(SETREGSET, thread, NT_PRSTATUS, ctypes.addressof(vector))
+
+
+def skip_call(thread: int) -> None:
+    """A thread that stands before a system call (seccomp event) will not make it."""
+    if platform.machine() == "aarch64":
+        value = ctypes.c_int(-1)
+        vector = _Vector(ctypes.addressof(value), ctypes.sizeof(value))
+        request(SETREGSET, thread, NT_ARM_SYSTEM_CALL, ctypes.addressof(vector))
+        return
+    regs = registers(thread)
+    regs.orig_rax = U64
+    set_registers(thread, regs)
+
+
+def copied(regs: Any) -> Any:
+    """The same registers, to be changed."""
+    return type(regs).from_buffer_copy(regs)
+
+
+def status(thread: int, patience: float = PATIENCE) -> int:
+    """The wait status of the next stop. Raises Ended, or InjectionFailed when there is none.
+
+    The first looks are close together: a step takes microseconds.
+    """
+    looks, limit = 0, time.monotonic() + patience
+    while True:
+        try:
+            found, value = os.waitpid(thread, os.WNOHANG | WALL)
+        except ChildProcessError:
+            raise Ended(thread) from None
+        if found:
+            if not os.WIFSTOPPED(value):
+                raise Ended(thread, value)
+            return value
+        looks += 1
+        if looks > 50:
+            if time.monotonic() > limit:
+                raise InjectionFailed(f"{thread} did not stop")
+            time.sleep(0.0001 if looks < 200 else 0.002)
+
+
+def wait(thread: int) -> int:
+    """Waits for the stop; the signal that arrived instead of it, 0 for none."""
+    value = status(thread)
+    return os.WSTOPSIG(value) if value >> 16 == 0 else 0
+
+
+def step(thread: int, regs: Any, patience: float = PATIENCE) -> int:
+    """Go on with these registers for one instruction; the wait status of the stop after it."""
+    set_registers(thread, regs)
+    request(SINGLESTEP, thread)
+    return status(thread, patience)
+
+
+def prepared(regs: Any, place: int, number: int, values: tuple[int, ...]) -> Any:
+    """Registers that make a system call with the instruction that lies at `place`."""
+    kind = machine()
+    made = copied(regs)
+    setattr(made, kind.number, number & U64)
+    setattr(made, kind.counter, place)
+    if hasattr(made, "orig_rax"):
+        made.orig_rax = U64
+    for name, value in zip(kind.arguments, values, strict=False):
+        setattr(made, name, value & U64)
+    return made
+
+
+def result(regs: Any) -> int:
+    """What a system call answered: negative for an errno."""
+    value = int(getattr(regs, machine().result))
+    return value - (1 << 64) if value > U64 - MOST_ERRNO else value
+
+
+def instruction(pid: int, regs: Any, memory: int) -> int:
+    """Address of a system call instruction: the one it waits in, or one of the vDSO.
+
+    `memory` is its open /proc/PID/mem. Raises InjectionFailed.
+    """
+    kind = machine()
+    size, place = len(kind.instruction), int(getattr(regs, kind.counter))
+    for candidate in (place - size, place):
+        if candidate > 0 and _peek(memory, size, candidate) == kind.instruction:
+            return candidate
+    with open(f"/proc/{pid}/maps") as maps:
+        for line in maps:
+            if line.rstrip().endswith("[vdso]"):
+                start, end = (int(word, 16) for word in line.split()[0].split("-"))
+                found = _peek(memory, end - start, start).find(kind.instruction)
+                if found >= 0:
+                    return start + found
+    raise InjectionFailed(f"{pid} has no system call instruction that is known")
+
+
+def _peek(memory: int, size: int, place: int) -> bytes:
+    try:
+        return os.pread(memory, size, place)
+    except OSError:
+        return b""
