@@ -31,15 +31,14 @@ extern u8 enter_kernel[];
 #define FRAMES __attribute__((section(".frames,\"aw\",@nobits#"), aligned(PAGE)))
 static u8 stack_frames[JOURNAL_SIZE + GAP_SIZE + STACK_SIZE] FRAMES;
 static u8 heap_frames[HEAP_SIZE] FRAMES;
-static u64 tables[32][512] FRAMES;
+static u64 tables[32][512] FRAMES; /* at most 19: five for each area, three for page 0, the top */
 static u8 zero_frame[PAGE] FRAMES;
 static u64 tables_used FRAMES;
 
 /* 64 random bits: RDRAND where there is one, else the time-stamp counter, mixed (splitmix64). */
 static u64 draw(void) {
-    u32 leaf = 1, b, features, d;
-    __asm__ volatile("cpuid" : "+a"(leaf), "=b"(b), "=c"(features), "=d"(d));
-    for (int attempt = 0; attempt < 10 && features >> 30 & 1; attempt++) {
+    int offered = cpuid(1).c >> 30 & 1;
+    for (int attempt = 0; attempt < 10 && offered; attempt++) {
         u64 value;
         u8 good;
         __asm__ volatile("rdrand %0; setc %1" : "=r"(value), "=q"(good) : : "cc");
@@ -105,7 +104,7 @@ static void map_everything(void) {
 }
 
 __attribute__((noreturn)) void boot(void) {
-    layout.code = place(SLOT_CODE, kernel_data_end - image_start);
+    layout.code = place(SLOT_CODE, app_data_end - image_start);
     layout.journal = place(SLOT_STACK, sizeof stack_frames);
     layout.stack = layout.journal + JOURNAL_SIZE + GAP_SIZE;
     layout.heap = place(SLOT_HEAP, HEAP_SIZE);

@@ -40,10 +40,10 @@ class Truth(msgspec.Struct, frozen=True):
     `smep`, `smap`, `umip`: the bits of CR4, set if the processor offers them. `wx_pages`: pages
     that can be written and executed exist. `text_writable`: code pages are among them, in the
     ELF's segments too. `page_zero_mapped`: virtual page 0 is. `randomised_bits`: of the lowest
-    address of each area. `canary`: all functions have one, drawn at boot. `guard`: the page below
-    the application's stack is unmapped, else it is writable memory and so is what follows.
-    `sleeps`: halts in ring 0 while it waits, else works on in the application's ring.
-    `multiboot`: started by multiboot 1, else by PVH.
+    address of each area. `canary`: all functions that stay mapped have one, drawn at boot.
+    `guard`: the page below the application's stack is unmapped, else it is writable memory and so
+    is what follows. `sleeps`: halts in ring 0 while it waits, else works on in the application's
+    ring. `multiboot`: started by multiboot 1, else by PVH.
     """
 
     ring3: bool = False
@@ -86,12 +86,17 @@ VARIANTS: dict[str, Truth] = {
 }
 
 # Guests that an examination must survive, and the macro that makes each.
-HOSTILE = {"never": "", "flood": "-DFLOOD=1", "triplefault": "-DTRIPLEFAULT=1"}
+HOSTILE = {
+    "never": "",
+    "flood": "-DFLOOD=1",
+    "triplefault": "-DTRIPLEFAULT=1",
+    "cyclic": "-DCYCLIC=1",
+}
 
 COMPILE = (
     "-std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fPIE -mgeneral-regs-only"
     " -mno-red-zone -fcf-protection=none -fno-asynchronous-unwind-tables"
-    " -fno-tree-loop-distribute-patterns"
+    " -fno-tree-loop-distribute-patterns -fno-optimize-sibling-calls"
 ).split()
 LINK = (
     "-nostdlib -static -no-pie -Wl,--build-id=none,--no-warn-rwx-segments,-z,max-page-size=4096"
@@ -131,9 +136,8 @@ def _guest(truth: Truth) -> list[list[str]]:
         [*COMPILE, *macros, *more, "-c", str(SOURCES / name)] for name, more in options.items()
     ]
     objects = [f"{name.partition('.')[0]}.o" for name in options]
-    flags = 7 if truth.text_writable else 5
-    script = f"-Wl,--defsym=TEXT_FLAGS={flags},-T,{SOURCES / 'guest.ld'}"
-    return [*compiles, [*LINK, script, *objects, "-o", "guest"]]
+    script = ["-E", "-P", "-x", "c", *macros, str(SOURCES / "guest.ld"), "-o", "guest.ld"]
+    return [*compiles, script, [*LINK, "-Wl,-T,guest.ld", *objects, "-o", "guest"]]
 
 
 def _macros(truth: Truth) -> dict[str, bool]:

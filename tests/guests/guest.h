@@ -17,12 +17,13 @@
 #define USER_CODE 0x20
 #define TASK 0x28
 
-/* Vectors: the serial line's interrupt (IRQ 4), and the gate by which the application calls. */
+/* Vectors: the serial line's interrupt (IRQ 4), and the gate by which ring 3 calls. */
 #define VECTOR_SERIAL 0x24
 #define VECTOR_CALL 0x80
 #define VECTORS (VECTOR_CALL + 1)
 
-/* What the application may ask of the kernel: number in RDI, argument in RSI, result in RAX. */
+/* What the application may ask of the kernel: kernel_call(number, argument), or by the gate the
+ * same in RDI and RSI, with the result in RAX. */
 #define CALL_READ 0    /* the next byte of the serial line, or -1 */
 #define CALL_WRITE 1   /* one byte to the serial line */
 #define CALL_SLEEP 2   /* halts until a byte arrives */
@@ -46,6 +47,20 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long u64;
 
+struct cpuid {
+    u32 a, b, c, d;
+};
+
+/* One leaf of CPUID, sub-leaf 0; zeros where the processor has no such leaf. */
+static inline struct cpuid cpuid(u32 leaf) {
+    struct cpuid most = {0}, seen = {leaf, 0, 0, 0};
+    __asm__ volatile("cpuid" : "+a"(most.a), "=b"(most.b), "+c"(most.c), "=d"(most.d));
+    if (leaf > most.a)
+        return (struct cpuid){0};
+    __asm__ volatile("cpuid" : "+a"(seen.a), "=b"(seen.b), "+c"(seen.c), "=d"(seen.d));
+    return seen;
+}
+
 /* Where a thread finds its canary: GCC reads it at offset 0x28 of FS (application), GS (kernel). */
 struct thread {
     u64 unused[5];
@@ -60,6 +75,8 @@ struct layout {
 /* One of each in the kernel's memory and in the application's: neither reads the other's. */
 extern struct layout layout, app_layout;
 extern struct thread kernel_thread, app_thread;
+
+u64 kernel_call(u64 number, u64 argument);
 
 #endif
 #endif

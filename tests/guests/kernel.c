@@ -54,10 +54,12 @@ __attribute__((noreturn)) static void stop(const char *reason, u64 number, u64 c
     halt();
 }
 
+#ifdef __SSP_ALL__
 /* GCC's canaries in the kernel's own functions end here. */
 __attribute__((noreturn)) void __stack_chk_fail(void) { stop("stack smashed", 0, 0); }
+#endif
 
-static u64 call(u64 number, u64 argument, u64 cs) {
+u64 kernel_call(u64 number, u64 argument) {
     switch (number) {
     case CALL_READ:
         return serial_read();
@@ -68,14 +70,14 @@ static u64 call(u64 number, u64 argument, u64 cs) {
         serial_sleep();
         return 0;
     case CALL_SMASHED:
-        stop("stack smashed", 0, cs);
+        stop("stack smashed", 0, RING3 ? 3 : 0);
     }
     return -1;
 }
 
 void trap(struct frame *frame) {
     if (frame->vector == VECTOR_CALL)
-        frame->rax = call(frame->rdi, frame->rsi, frame->cs);
+        frame->rax = kernel_call(frame->rdi, frame->rsi);
     else if (frame->vector == VECTOR_SERIAL)
         serial_acknowledge();
     else
@@ -111,15 +113,14 @@ static void load_idt(void) {
 
 /* SMEP, SMAP, UMIP: those of the variant that the processor offers (CPUID leaf 7). */
 static void protect(void) {
-    u32 leaf = 7, part = 0, b, d;
+    struct cpuid offered = cpuid(7);
     u64 cr4;
-    __asm__ volatile("cpuid" : "+a"(leaf), "=b"(b), "+c"(part), "=d"(d));
     __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
-    if (SMEP && b >> 7 & 1)
+    if (SMEP && offered.b >> 7 & 1)
         cr4 |= CR4_SMEP;
-    if (SMAP && b >> 20 & 1)
+    if (SMAP && offered.b >> 20 & 1)
         cr4 |= CR4_SMAP;
-    if (UMIP && part >> 2 & 1)
+    if (UMIP && offered.c >> 2 & 1)
         cr4 |= CR4_UMIP;
     __asm__ volatile("mov %0, %%cr4" : : "r"(cr4));
 }
