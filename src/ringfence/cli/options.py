@@ -16,7 +16,7 @@ from ringfence.errors import InputError
 F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = {"terminal": "terminal", "json": "json_format", "markdown": "markdown"}
 """Format -> the module of ringfence.report that writes it."""
-KINDS = ("process", "host", "declared", "bundle", "image", "rootfs", "container")
+KINDS = ("process", "host", "declared", "bundle", "guest", "image", "rootfs", "container")
 
 
 def measuring(function: F) -> F:

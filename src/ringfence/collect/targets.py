@@ -85,6 +85,18 @@ def _rootfs(target: str, knowledge: Knowledge) -> Facts:
     )
 
 
+def _guest(target: str, knowledge: Knowledge) -> Facts:
+    from ringfence.collect.guest.image import read_image
+
+    return read_image(Path(target), knowledge)
+
+
+def _is_guest(target: str) -> bool:
+    from ringfence.collect.guest.image import accepts
+
+    return accepts(target)
+
+
 def _sniffed(wanted: str) -> Callable[[str], bool]:
     def accepts(target: str) -> bool:
         from ringfence.collect.files.image import sniff
@@ -108,6 +120,7 @@ KINDS = (
         lambda target: (Path(target) / "config.json").is_file(),
         _bundle,
     ),
+    Kind("guest", _is_guest, _guest),
     Kind("image", _sniffed("image"), _image),
     Kind("rootfs", _sniffed("rootfs"), _rootfs),
     Kind("container", is_running, _container),
@@ -129,7 +142,7 @@ def collect(target: str, knowledge: Knowledge, kind: str = "") -> Facts:
             return item.collect(target, knowledge)
     if Path(target).exists():
         raise InputError(
-            "is neither an image, a root file system, a bundle nor a .toml deployment",
+            "is neither an image, a root file system, a guest, a bundle nor a .toml deployment",
             where=target,
             remedy="say what it is with --kind",
         )
