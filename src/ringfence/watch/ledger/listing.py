@@ -1,0 +1,65 @@
+"""Records by time and kind, and how they look on a terminal. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from ringfence.errors import UsageError
+from ringfence.watch.ledger.clock import shown
+from ringfence.watch.ledger.record import NotALine, Record, decode
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SPAN = 9
+"""Digits of a span, at most: 30 years in seconds."""
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """`since`: as Record.time, or empty; `kinds`: empty for all."""
+
+    since: str = ""
+    kinds: frozenset[str] = frozenset()
+
+    def __call__(self, record: Record) -> bool:
+        """Whether the record is wanted."""
+        return record.time >= self.since and (not self.kinds or record.kind in self.kinds)
+
+
+def records(lines: Iterable[bytes], wanted: Wanted) -> Iterator[Record]:
+    """The wanted records among lines; what is no line is left to `verify`."""
+    for data in lines:
+        try:
+            line = decode(data.removesuffix(b"\n"))
+        except NotALine:
+            continue
+        if isinstance(line, Record) and wanted(line):
+            yield line
+
+
+def moment(text: str, now: int) -> str:
+    """A user's time as Record.time has it: ISO 8601 (local without a zone), or a span before
+    `now` (microseconds since 1970) like 90s, 15m, 2h, 7d. Raises UsageError."""
+    number, unit = text[:-1], text[-1:]
+    if unit in _UNITS and number.isascii() and number.isdigit() and len(number) <= _SPAN:
+        return shown(max(now - int(number) * _UNITS[unit] * 1_000_000, 0))
+    try:
+        found = datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(f"{text!r} is no time", remedy="as in 2026-11-24T20:00 or 15m") from None
+    return shown((found - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
+
+
+def terminal(record: Record) -> str:
+    """One printable line: names in it come from whoever could make files."""
+    detail = " ".join(f"{key}={_value(value)}" for key, value in record.detail.items())
+    text = f"{record.index:>8} {record.time} {record.kind:<7} {record.subject}  {detail}".rstrip()
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str) and value and not any(char in ' "=\\' for char in value):
+        return value
+    return msgspec.json.encode(value).decode()

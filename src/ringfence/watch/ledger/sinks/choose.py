@@ -1,0 +1,58 @@
+"""From the words of a user to a sink."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ringfence.errors import UsageError
+from ringfence.watch.ledger.sinks.journald import SOCKET, Journald
+from ringfence.watch.ledger.sinks.otlp import Otlp
+from ringfence.watch.ledger.sinks.sink import Sink
+from ringfence.watch.ledger.sinks.syslog import LOG, Syslog
+
+FORMS = "journald[:SOCKET], syslog[:SOCKET|:ADDRESS:PORT], otlp:http://ADDRESS:PORT/v1/logs"
+
+
+def choose(text: str) -> Sink:
+    """The sink that `text` names, in one of FORMS. Nothing is sent off this machine: a forwarder
+    on loopback does that. Raises UsageError."""
+    kind, _, where = text.partition(":")
+    if kind == "journald":
+        return Journald(Path(where) if where else SOCKET)
+    if kind == "syslog" and (not where or where.startswith("/")):
+        return Syslog(Path(where) if where else LOG)
+    if kind == "syslog":
+        address, _, port = where.rpartition(":")
+        return Syslog((_loopback(address.strip("[]"), text), _port(port, text)))
+    if kind == "otlp":
+        return _otlp(where, text)
+    raise UsageError(f"{text!r} is no sink", remedy=f"one of {FORMS}")
+
+
+def _otlp(url: str, text: str) -> Otlp:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise UsageError(f"{text!r} has no URL", remedy=f"one of {FORMS}") from None
+    if parts.scheme != "http" or port is None or not parts.path.isprintable():
+        raise UsageError(f"{text!r} has no http URL with a port", remedy=f"one of {FORMS}")
+    _loopback(host, text)
+    return Otlp(url)
+
+
+def _loopback(address: str, text: str) -> str:
+    try:
+        if ipaddress.ip_address(address).is_loopback:
+            return address
+    except ValueError:
+        pass
+    raise UsageError(f"{text!r} is not on loopback", remedy="use a forwarder at 127.0.0.1 or ::1")
+
+
+def _port(text: str, whole: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        raise UsageError(f"{whole!r} has no port", remedy=f"one of {FORMS}")
+    return int(text)

@@ -1,0 +1,206 @@
+"""`ringfence watch log`: what it shows, its exit codes, and proofs that hold outside."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from ringfence.cli import watch_log
+from ringfence.watch.ledger.keys import private_key
+from ringfence.watch.ledger.writer import Ledger
+from tests.command import Outcome, ringfence
+from tests.unit.watch import outside
+from tests.unit.watch.ledgers import KEY, OTHER, Clock, small
+
+
+def log(*words: object) -> Outcome:
+    """The command alone, with main's treatment of errors."""
+    with mock.patch("ringfence.cli.main.ringfence", watch_log.command):
+        return ringfence(*words)
+
+
+def write_keys(folder: Path, key: Ed25519PrivateKey, name: str) -> Path:
+    public = folder / f"{name}.pub"
+    public.write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / f"{name}.key").write_bytes(private)
+    return public
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a ledger `log` of 20 records, and keys."""
+    clock = Clock()
+    small(tmp_path / "log", 20, clock=clock)
+    with Ledger.open(tmp_path / "log", KEY, clock=clock, segment_bytes=3000) as ledger:
+        clock.pass_(3600)
+        ledger.append("denial", "nginx\n\x1b[31m", {"call": "mount", "pid": 7, "why": "a b"})
+    write_keys(tmp_path, KEY, "own")
+    write_keys(tmp_path, OTHER, "other")
+    return tmp_path
+
+
+def test_it_shows_records_by_kind_and_time(place: Path) -> None:
+    everything = log(place / "log")
+    assert everything.code == 0
+    lines = everything.out.splitlines()
+    assert len(lines) == 24
+    assert lines[22].split()[:3] == ["22", "2027-01-15T09:00:00.021000Z", "denial"]
+    assert lines[22].endswith('nginx??[31m  call=mount pid=7 why="a b"')
+    denials = log(place / "log", "--kind", "denial", "--format", "json").out.splitlines()
+    assert [json.loads(line)["subject"] for line in denials] == ["nginx\n\x1b[31m"]
+    late = log(place / "log", "--since", "2027-01-15T08:30:00Z").out.splitlines()
+    assert late == lines[21:]
+    local = log(place / "log", "--since", "2027-01-15T10:30:00+02:00").out.splitlines()
+    assert local == late
+    assert log(place / "log", "--since", "2099-01-01").out == ""
+
+
+def test_a_span_before_now(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, KEY) as ledger:
+        ledger.append("run", "just now")
+    assert "just now" in log(tmp_path, "--since", "1h").out
+    assert log(tmp_path, "--since", "0s").out == ""
+
+
+def test_verify_says_whole_or_where_it_breaks(place: Path) -> None:
+    words = (place / "log", "--verify", "--public-key", place / "own.pub")
+    good = log(*words)
+    assert (good.code, good.out.split(":")[0]) == (0, "whole")
+    verdict = json.loads(log(*words, "--format", "json").out)
+    assert (verdict["broken"], verdict["size"], verdict["first"]) == (None, 24, 0)
+    for segment in (place / "log").glob("segment-*"):
+        segment.write_bytes(segment.read_bytes().replace(b"/etc/file-9", b"/etc/file-x"))
+    bad = log(*words)
+    assert bad.code == 1
+    assert bad.out.startswith("BROKEN: record 10 altered")
+    assert json.loads(log(*words, "--format", "json").out)["broken"].startswith("record 10")
+    for option in ("--print-head", "--inclusion=1", "--consistency=1"):
+        proof = log(place / "log", option, "--public-key", place / "own.pub")
+        assert (proof.code, proof.out) == (1, "")
+        assert "record 10 altered" in proof.err
+
+
+def test_another_key_does_not_verify(place: Path) -> None:
+    answer = log(place / "log", "--verify", "--public-key", place / "other.pub")
+    assert answer.code == 1
+    assert "another key" in answer.out
+
+
+def test_a_head_kept_elsewhere_shows_what_was_cut(place: Path) -> None:
+    key = ("--public-key", place / "own.pub")
+    kept = place / "kept.head"
+    kept.write_text(log(place / "log", "--print-head", *key).out)
+    assert log(place / "log", "--verify", *key, "--head", kept).code == 0
+    newest = sorted((place / "log").glob("segment-*"))[-1]
+    lines = newest.read_bytes().splitlines(keepends=True)
+    newest.write_bytes(b"".join(lines[:-2]))
+    assert log(place / "log", "--verify", *key).code == 0
+    answer = log(place / "log", "--verify", *key, "--head", kept)
+    assert answer.code == 1
+    assert "truncated at record 23: the head kept elsewhere is over 24 records" in answer.out
+
+
+def test_head_files_that_are_none(place: Path) -> None:
+    key = ("--public-key", place / "own.pub")
+    note = log(place / "log", "--print-head", *key).out
+    altered = note.replace("\n24\n", "\n23\n")
+    assert altered != note
+    for text in ("", "x" * 70_000, altered, note + note, note.replace("ledger/", "ledger/f", 2)):
+        (place / "bad.head").write_text(text)
+        answer = log(place / "log", "--verify", *key, "--head", place / "bad.head")
+        assert (answer.code, answer.out) == (2, "")
+        assert answer.err.startswith("ringfence: ")
+
+
+def outsider(place: Path, proof: str) -> subprocess.CompletedProcess[str]:
+    """The verifier of the docs, as a program of its own."""
+    (place / "verify_proof.py").write_text(outside.source())
+    (place / "proof.json").write_text(proof)
+    key = KEY.public_key().public_bytes_raw().hex()
+    return subprocess.run(
+        [sys.executable, "-I", str(place / "verify_proof.py"), str(place / "proof.json"), key],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_proofs_hold_outside_and_altered_ones_do_not(place: Path) -> None:
+    key = ("--public-key", place / "own.pub")
+    inclusion = log(place / "log", "--inclusion", 22, *key)
+    consistency = log(place / "log", "--consistency", 13, *key)
+    assert (inclusion.code, consistency.code) == (0, 0)
+    assert json.loads(json.loads(inclusion.out)["record"])["subject"] == "nginx\n\x1b[31m"
+    for proof, old, new in (
+        (inclusion.out, "mount", "chmod"),
+        (inclusion.out, '"size": 24', '"size": 23'),
+        (consistency.out, '"old_size": 13', '"old_size": 12'),
+    ):
+        assert outsider(place, proof).stdout == "the proof holds\n"
+        assert old in proof
+        assert outsider(place, proof.replace(old, new)).returncode != 0
+
+
+def test_an_old_root_is_that_of_the_head_of_then(tmp_path: Path) -> None:
+    """What an outsider kept is what the consistency proof starts from."""
+    public = write_keys(tmp_path, KEY, "own")
+    before = small(tmp_path / "log", 9)
+    small(tmp_path / "log", 14)
+    answer = log(tmp_path / "log", "--consistency", before.size, "--public-key", public)
+    assert json.loads(answer.out)["old_root"] == before.root
+
+
+def test_proofs_of_what_is_not_there(place: Path) -> None:
+    key = ("--public-key", place / "own.pub")
+    for words in (
+        ("--inclusion", 24),
+        ("--inclusion", -1),
+        ("--consistency", 0),
+        ("--consistency", 25),
+    ):
+        answer = log(place / "log", *words, *key)
+        assert (answer.code, answer.out) == (2, ""), words
+    (place / "log" / "segment-00000000.ledger").unlink()
+    answer = log(place / "log", "--inclusion", 20, "--archived", *key)
+    assert answer.code == 2
+    assert "every segment from 0" in answer.err
+
+
+@pytest.mark.parametrize(
+    "words", [("--verify",), ("--head", "x"), ("--since", "soon"), ("--since", "9" * 30 + "d"),
+              ("--kind", "gossip"), ("--verify", "--public-key", "none"), ("--to", "fax")],
+)  # fmt: skip
+def test_wrong_words(place: Path, words: tuple[str, ...]) -> None:
+    answer = log(place / "log", *words)
+    assert (answer.code, answer.out) == (2, "")
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_no_ledger(tmp_path: Path) -> None:
+    for path in (tmp_path / "none", tmp_path):
+        answer = log(path)
+        assert (answer.code, answer.out) == (2, "")
+
+
+def test_keys_of_openssl_are_taken(tmp_path: Path) -> None:
+    """OpenSSL's own program makes what the docs say."""
+    key, public = tmp_path / "key", tmp_path / "pub"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(key)], check=True)
+    subprocess.run(["openssl", "pkey", "-in", str(key), "-pubout", "-out", str(public)], check=True)
+    with Ledger.open(tmp_path / "log", private_key(key)) as ledger:
+        ledger.append("run", "x")
+    assert log(tmp_path / "log", "--verify", "--public-key", public).code == 0
+    assert log(tmp_path / "log", "--verify", "--public-key", key).code == 2
