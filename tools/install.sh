@@ -62,6 +62,9 @@ services)
     need ss iproute2
     need nft nftables
     need podman podman
+    need qemu-img qemu-utils
+    need sfdisk fdisk
+    need mkfs.ext4 e2fsprogs
     need qemu-system-x86_64 qemu-system-x86
     [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
     install
