@@ -71,9 +71,10 @@ class System(_Row, frozen=True, kw_only=True):
 
 
 class Sign(_Row, frozen=True, kw_only=True):
-    """A boot protocol."""
+    """A boot protocol; `note` is added to the report."""
 
     signs: Need
+    note: str = ""
 
 
 class Language(Sign, frozen=True, kw_only=True):

@@ -205,7 +205,8 @@ def _notes(guest: Guest, version: str) -> tuple[str, ...]:
     ]
     if guest.others:
         notes.append(f"also shows signs of {', '.join(guest.others)}")
-    notes += [text for text in (guest.system.note, guest.choice.note) if text]
+    said = (guest.system.note, guest.choice.note, *(entry.note for entry, _ in guest.protocols))
+    notes += [text for text in said if text]
     notes.append(f"does not run: measured as {guest.choice.template} ({version})")
     return tuple(notes)
 

@@ -119,6 +119,7 @@ def _xen_guest(source: Source, layout: Layout, reading: Reading) -> None:
 
 def _guest_os(source: Source, at: int, name: str, reading: Reading) -> None:
     reading.mark(f"guest-os:{name}", source, at, f"GUEST_OS={name}")
+    reading.fact("calls itself", source, at, name)
 
 
 def _symbols(source: Source, layout: Layout, guests: Guests, reading: Reading) -> None:
