@@ -47,6 +47,8 @@ demo)
 services)
     need nginx nginx-light
     need redis-server redis-server
+    need ab apache2-utils
+    need npm npm
     need runc runc
     need mmdebstrap mmdebstrap
     need setcap libcap2-bin
@@ -65,6 +67,9 @@ services)
     need qemu-img qemu-utils
     need sfdisk fdisk
     need mkfs.ext4 e2fsprogs
+    need rsyslogd rsyslog
+    need journalctl systemd
+    need openssl openssl
     need qemu-system-x86_64 qemu-system-x86
     [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
     install
