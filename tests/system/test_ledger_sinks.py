@@ -39,7 +39,8 @@ for _ in $(seq 100); do [ -S /run/systemd/journal/socket ] && break; sleep 0.05;
 "$2" -c "$3" "$4" journald "$5"
 for _ in $(seq 100); do
     journalctl --sync >/dev/null 2>&1 || true
-    journalctl --directory=/run/log/journal -o json --all SYSLOG_IDENTIFIER=ringfence >"$6" 2>/dev/null
+    journalctl --directory=/run/log/journal -o json --all SYSLOG_IDENTIFIER=ringfence \\
+        >"$6" 2>/dev/null
     [ "$(wc -l <"$6")" -ge 3 ] && break; sleep 0.05
 done
 kill $daemon; wait $daemon || true

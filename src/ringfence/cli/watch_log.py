@@ -89,7 +89,7 @@ def command(
         from ringfence.watch.ledger.segments import growing
 
         lines = itertools.chain(lines, growing(ledger, found[-1], PAUSE))
-    _show(lines, _wanted(since, kinds), form, sink)
+    _show(lines, _wanted(since, kinds), form, sink, now=follow)
 
 
 def _wanted(since: str, kinds: tuple[str, ...]) -> Wanted:
@@ -100,7 +100,7 @@ def _wanted(since: str, kinds: tuple[str, ...]) -> Wanted:
     return Wanted(start, frozenset(kinds))
 
 
-def _show(lines: Iterator[bytes], wanted: Wanted, form: str, sink: str) -> None:
+def _show(lines: Iterator[bytes], wanted: Wanted, form: str, sink: str, *, now: bool) -> None:
     from ringfence.watch.ledger.listing import records, terminal
     from ringfence.watch.ledger.record import encode
 
@@ -110,7 +110,8 @@ def _show(lines: Iterator[bytes], wanted: Wanted, form: str, sink: str) -> None:
     for record in records(lines, wanted):
         text = terminal(record) if form == "terminal" else encode(record).decode()
         sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        if now:
+            sys.stdout.flush()
 
 
 def _send(lines: Iterator[bytes], wanted: Wanted, sink: str) -> None:

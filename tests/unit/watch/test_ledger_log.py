@@ -18,7 +18,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ringfence.cli import watch_log
+from ringfence.watch.ledger.checkpoint import Checkpoint, sign
+from ringfence.watch.ledger.checkpoint import note as checkpoint_note
 from ringfence.watch.ledger.keys import private_key
+from ringfence.watch.ledger.record import START
 from ringfence.watch.ledger.writer import Ledger
 from tests.command import Outcome, ringfence
 from tests.unit.watch import outside
@@ -204,3 +207,36 @@ def test_keys_of_openssl_are_taken(tmp_path: Path) -> None:
         ledger.append("run", "x")
     assert log(tmp_path / "log", "--verify", "--public-key", public).code == 0
     assert log(tmp_path / "log", "--verify", "--public-key", key).code == 2
+
+
+def test_two_heads_of_one_size_with_different_roots(place: Path) -> None:
+    """A writer that shows two histories: neither head may hide the other."""
+    key = ("--public-key", place / "own.pub")
+    note = log(place / "log", "--print-head", *key).out
+    ledger = note.splitlines()[0].removeprefix("ringfence.ledger/")
+    forged = sign(KEY, ledger, 24, bytes(32), START)
+    other = checkpoint_note(KEY.public_key(), Checkpoint(ledger, 24, forged.root, forged.signature))
+    (place / "one").write_text(note)
+    (place / "two").write_text(other)
+    for order in (("one", "two"), ("two", "one")):
+        words = [word for name in order for word in ("--head", place / name)]
+        answer = log(place / "log", "--verify", *key, *words)
+        assert answer.code == 1
+        assert "has another root" in answer.out
+
+
+def test_follow_shows_what_is_added(place: Path) -> None:
+    command = "from ringfence.cli.watch_log import command; command()"
+    with subprocess.Popen(
+        [sys.executable, "-c", command, str(place / "log"), "--follow", "--kind", "run"],
+        stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            with Ledger.open(place / "log", KEY, segment_bytes=3000) as ledger:
+                for number in range(12):
+                    ledger.append("run", f"workload-{number}")
+            shown = [process.stdout.readline().split()[3] for _ in range(12)]
+        finally:
+            process.terminate()
+    assert shown == [f"workload-{number}" for number in range(12)]

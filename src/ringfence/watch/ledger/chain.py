@@ -69,9 +69,10 @@ class Chain:
 
     def checkpoint(self) -> Checkpoint:
         """The last head, with the ledger's name. Raises Broken before the first line."""
-        if self.head is None:
+        head = self.head  # once: another thread may be moving this chain on
+        if head is None:
             raise Broken("no head yet")
-        return Checkpoint(self.ledger, self.head.size, self.head.root, self.head.signature)
+        return Checkpoint(self.ledger, head.size, head.root, head.signature)
 
     def check_head(self) -> None:
         """Check the signature of the last head. Raises Broken."""

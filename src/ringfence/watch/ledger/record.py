@@ -31,7 +31,7 @@ class Kind(StrEnum):
     PROBE = "probe"
     POLICY = "policy"
     LEDGER = "ledger"
-    """The ledger itself: opened, closed, clock, cut, full, sink:NAME."""
+    """The ledger itself: opened, closed, clock, cut, refused, sink:NAME."""
 
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):

@@ -69,7 +69,9 @@ class _Walk:
         self, key: Ed25519PublicKey, kept: Sequence[Checkpoint], *, every: bool, archived: bool
     ) -> None:
         self.chain = Chain(key)
-        self.kept = {item.size: item for item in kept}
+        self.kept: dict[int, list[Checkpoint]] = {}
+        for item in kept:
+            self.kept.setdefault(item.size, []).append(item)
         self.every = every
         self.archived = archived
         self.first = 0
@@ -140,28 +142,27 @@ class _Walk:
 
     def _record(self, record: Record) -> None:
         self._compare()
-        if record.kind == Kind.LEDGER and record.subject in (CLOCK, "cut", "full"):
+        if record.kind == Kind.LEDGER and record.subject in (CLOCK, "cut", "refused"):
             self.notes.append(_told(record))
 
     def _compare(self) -> None:
         """With the head kept elsewhere that is over just so many records."""
-        kept = self.kept.get(self.chain.tree.size)
-        if kept is None:
-            return
-        if kept.ledger != self.chain.ledger:
-            raise Broken(f"another ledger: the head kept elsewhere is of {kept.ledger}")
-        if kept.root != self.chain.tree.root().hex():
-            raise Broken(f"rewritten before record {kept.size}: the head kept elsewhere over "
-                         f"{kept.size} records has another root")  # fmt: skip
+        for kept in self.kept.get(self.chain.tree.size, ()):
+            if kept.ledger != self.chain.ledger:
+                raise Broken(f"another ledger: the head kept elsewhere is of {kept.ledger}")
+            if kept.root != self.chain.tree.root().hex():
+                raise Broken(f"rewritten before record {kept.size}: the head kept elsewhere over "
+                             f"{kept.size} records has another root")  # fmt: skip
 
     def _end(self) -> None:
         chain = self.chain
         if chain.number < 0:
             raise Broken("no segment")
         chain.check_head()
-        for size, kept in sorted(self.kept.items()):
-            if kept.ledger != chain.ledger:
-                raise Broken(f"another ledger: the head kept elsewhere is of {kept.ledger}")
+        for size, heads in sorted(self.kept.items()):
+            foreign = next((item.ledger for item in heads if item.ledger != chain.ledger), None)
+            if foreign:
+                raise Broken(f"another ledger: the head kept elsewhere is of {foreign}")
             if size > chain.tree.size:
                 raise Broken(f"truncated at record {chain.tree.size}: the head kept elsewhere is "
                              f"over {size} records")  # fmt: skip
@@ -178,4 +179,4 @@ def _told(record: Record) -> str:
     if record.subject == "cut":
         return (f"{where}: {detail.get('bytes')} bytes behind the last head were cut off; "
                 "they were never acknowledged")  # fmt: skip
-    return f"{where}: {detail.get('refused')} records were refused before, the disk was full"
+    return f"{where}: {detail.get('records')} appends were refused before: {detail.get('why')}"

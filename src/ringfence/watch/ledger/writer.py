@@ -39,7 +39,7 @@ class _Pending:
     def __init__(self, wish: Wish) -> None:
         self.wish = wish
         self.index: int | None = None
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
 
 
 class Ledger:
@@ -61,7 +61,7 @@ class Ledger:
         self._tail = Tail(path)
         self._notes: list[Wish] = []
         """What the ledger has to say of itself with the next commit."""
-        self._refused = 0
+        self._refused, self._why = 0, ""
         self._wrote = False
         self._closed = False
         self._queue: list[_Pending] = []
@@ -88,6 +88,8 @@ class Ledger:
             with ledger._tail.locked():
                 ledger._catch_up()
         except BaseException:
+            if ledger._delivery:
+                ledger._delivery.close()
             ledger._tail.close()
             raise
         return ledger
@@ -157,11 +159,13 @@ class Ledger:
             group, self._queue = self._queue[:MOST_IN_BATCH], self._queue[MOST_IN_BATCH:]
         try:
             self._commit(group)
-        except BaseException as error:
+        except Exception as error:
             for item in group:
                 item.error = error
-            if not isinstance(error, Exception):
-                raise
+        except BaseException:
+            for item in group:
+                item.error = NotWritten("the commit was interrupted: look whether it is there")
+            raise
         finally:
             with self._turn:
                 self._busy = False
@@ -179,8 +183,8 @@ class Ledger:
                 indexes = batch.add([*notes, *(item.wish for item in group)])
                 self._tail.add(batch.data(), number)
                 self._chain = batch.chain
-        except NotWritten:
-            self._refused += len(group)
+        except NotWritten as error:
+            self._refused, self._why = self._refused + len(group), error.what
             raise
         except InputError:
             raise
@@ -208,7 +212,8 @@ class Ledger:
         if not self._wrote:
             notes.append(Wish.of(Kind.LEDGER, "opened", {"pid": os.getpid(), "uid": os.getuid()}))
         if self._refused:
-            notes.append(Wish.of(Kind.LEDGER, "full", {"refused": self._refused}))
+            detail = {"records": self._refused, "why": self._why}
+            notes.append(Wish.of(Kind.LEDGER, "refused", detail))
         return notes
 
 

@@ -30,7 +30,7 @@ class Sink(Protocol):
 
 def severity(record: Record) -> int:
     """How urgent a record is, as a severity of syslog."""
-    if record.kind == Kind.DENIAL or record.subject in ("cut", "full", "clock"):
+    if record.kind == Kind.DENIAL or record.subject in ("cut", "refused", "clock"):
         return WARNING
     return NOTICE if record.kind in (Kind.EVENT, Kind.POLICY) else INFO
 
