@@ -133,13 +133,12 @@ def test_debians_kernel_is_measured_as_a_virtual_machine(vmlinuz: Path) -> None:
      ("ipxe", "boot/ipxe.lkrn", "linux-x86", "1.0.0+git"),
      ("ipxe", "boot/ipxe.efi", "efi", ""),
      ("memtest86+", "usr/lib/memtest86+/memtest86+x64.iso", "boot-sector", ""),
-     ("grub-xen-bin", "usr/lib/grub-xen/grub-x86_64-xen.bin", "xen-pv", ""),
-     ("grub-xen-bin", "usr/lib/grub-xen/grub-i386-xen_pvh.bin", "pvh", "")],
+     ("grub-xen-host", "usr/lib/grub-xen/grub-x86_64-xen.bin", "xen-pv", ""),
+     ("grub-xen-host", "usr/lib/grub-xen/grub-i386-xen_pvh.bin", "pvh", ""),
+     ("xen-hypervisor-4.17-amd64", "boot/xen-4.17-amd64.gz", "multiboot2", "")],
 )  # fmt: skip
 def test_a_protocol_alone_makes_no_system(name: str, path: str, protocol: str, words: str) -> None:
     """memtest86+ and iPXE boot like Linux, GRUB for Xen carries Xen's notes: none is either."""
-    if name == "grub-xen-bin":
-        name = "grub-xen-host" if not (package(name) / path).exists() else name
     image = package(name) / path
     guest = read(image)
     assert guest.system.id == "unknown"

@@ -14,6 +14,7 @@ from ringfence.collect.guest.elf import read_layout
 from ringfence.collect.guest.kernel import PROGRAM, read_kernel
 from ringfence.collect.guest.marks import Reading, place
 from ringfence.collect.guest.multiboot import read_multiboot
+from ringfence.collect.guest.packed import is_packed, read_packed
 from ringfence.collect.guest.pe import Portable, read_arm64, read_pe, text_of
 from ringfence.collect.guest.recognise import Contents, Guest, recognise
 from ringfence.collect.guest.source import Content, Cut, Source
@@ -71,7 +72,7 @@ def read_guest(source: Source, guests: Guests) -> Guest:
     kind = _format(source, guests)
     if not kind:
         raise InputError(
-            "is no image that can be read: neither ELF, boot image, PE, disk nor qcow2",
+            "is no image that can be read: no ELF, boot image, PE, disk, qcow2 or packed kernel",
             where=source.name,
         )
     reading = Reading()
@@ -102,7 +103,7 @@ def _format(source: Source, guests: Guests) -> str:
         return "qcow2"
     if head[257:262] != TAR_MAGIC and is_disk(source, guests):
         return "disk"
-    return ""
+    return "packed" if is_packed(source) else ""
 
 
 def _is_pe(source: Source) -> bool:
@@ -203,6 +204,11 @@ def _pretty(text: str) -> str:
     return next(named, lines[0] if lines else "").removeprefix("PRETTY_NAME=").strip("\"'")
 
 
+def _packed(source: Source, guests: Guests, reading: Reading) -> Contents:
+    layout, manifest = read_kernel(read_packed(source, reading), guests, reading)
+    return Contents("packed kernel", layout, manifest)
+
+
 def _disk(source: Source, guests: Guests, reading: Reading) -> Contents:
     read_disk(source, guests, reading)
     reading.miss("files on the disk", "file systems are not opened: measure an unpacked tree")
@@ -229,8 +235,16 @@ def _qcow2(source: Source, guests: Guests, reading: Reading) -> Contents:
     return Contents("qcow2")
 
 
-_READERS = {"elf": _elf, "bzimage": _bzimage, "pe": _pe, "disk": _disk, "qcow2": _qcow2}
+_READERS = {
+    "elf": _elf,
+    "bzimage": _bzimage,
+    "pe": _pe,
+    "disk": _disk,
+    "qcow2": _qcow2,
+    "packed": _packed,
+}
 _TITLES = {
+    "packed": "packed kernel",
     "elf": "ELF file",
     "bzimage": "boot image",
     "pe": "PE file",

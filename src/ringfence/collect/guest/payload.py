@@ -26,23 +26,41 @@ def expand(data: bytes) -> tuple[str, bytes]:
 
     Raises Cut for a compression that is not known, a broken stream, or more than MOST_EXPANDED.
     """
-    for magic, name, pieces in _FORMATS:
-        if data.startswith(magic):
-            try:
-                return name, _joined(pieces(data), name)
-            except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
-                raise Cut(f"its {name} stream is broken: {error}") from None
-    raise Cut(f"its compression is not known (it begins with {data[:4].hex()})")
-
-
-def _joined(pieces: Iterator[bytes], name: str) -> bytes:
+    name, pieces = _opened(data)
     parts, total = [], 0
     for piece in pieces:
         total += len(piece)
         if total > MOST_EXPANDED:
             raise Cut(f"its {name} stream expands to more than {MOST_EXPANDED >> 20} MiB")
         parts.append(piece)
-    return b"".join(parts)
+    return name, b"".join(parts)
+
+
+def begin(data: bytes, size: int) -> bytes:
+    """The first `size` bytes, or fewer, of what `data` expands to; none where it does not."""
+    found = b""
+    try:
+        for piece in _opened(data)[1]:
+            found += piece[: size - len(found)]
+            if len(found) >= size:
+                break
+    except Cut:
+        pass
+    return found
+
+
+def _opened(data: bytes) -> tuple[str, Iterator[bytes]]:
+    for magic, name, pieces in _FORMATS:
+        if data.startswith(magic):
+            return name, _checked(name, pieces(data))
+    raise Cut(f"its compression is not known (it begins with {data[:4].hex()})")
+
+
+def _checked(name: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from pieces
+    except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
+        raise Cut(f"its {name} stream is broken: {error}") from None
 
 
 def _gzip(data: bytes) -> Iterator[bytes]:

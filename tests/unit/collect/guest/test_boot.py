@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import struct
+import tarfile
 import tracemalloc
 from collections.abc import Callable
 
@@ -15,6 +17,7 @@ import zstandard
 
 from ringfence.collect.guest import payload
 from ringfence.collect.guest.source import Cut
+from ringfence.errors import InputError
 from tests.unit.collect.guest.reading import read
 from tests.unit.collect.guest.samples import bzimage, elf, pe
 
@@ -109,3 +112,50 @@ def test_writable_executable_sections_of_a_pe_file_are_told() -> None:
     both = read(pe({".text": (0xE0000020, b"\xc3"), ".data": (0xC0000040, b"1")}))
     assert both.facts["writable and executable"].detail == "sections .text"
     assert "writable and executable" not in read(pe({".text": (0x60000020, b"\xc3")})).facts
+
+
+def archive(*files: tuple[str, bytes]) -> bytes:
+    """A gzip tar, by the standard library."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz") as tar:
+        for name, data in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return raw.getvalue()
+
+
+HERMIT = b'version = "1"\nkernel = "bin/kernel"\n[input]\nkernel_args = []\n'
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["configuration first", "kernel first"])
+def test_an_image_of_hermit_is_read_through_its_configuration(first: bool) -> None:
+    files = [("hermit.toml", HERMIT), ("./bin/kernel", elf(kind=3)), ("data/x", b"1")]
+    guest = read(archive(*(files if first else reversed(files))))
+    assert guest.system.id == "hermit"
+    assert guest.layout is not None
+    assert guest.layout.kind == "shared"
+    assert guest.facts["files of the application"].detail == "1 beside the kernel"
+
+
+@pytest.mark.parametrize(
+    ("configuration", "problem"),
+    [(HERMIT.replace(b"bin/kernel", b"../../etc/passwd"), "not there"),
+     (HERMIT.replace(b'"1"', b'"9"'), "not of version 1"),
+     (b"[" * 5000, "no TOML")],
+    ids=["outside", "version", "nested"],
+)  # fmt: skip
+def test_a_configuration_that_makes_no_sense_is_said(configuration: bytes, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        read(archive(("hermit.toml", configuration), ("bin/kernel", elf())))
+
+
+def test_a_root_file_system_is_no_packed_kernel() -> None:
+    with pytest.raises(InputError, match="no image"):
+        read(archive(("etc/hermit.toml", HERMIT), ("bin/kernel", elf())))
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_a_kernel_packed_as_a_whole(name: str) -> None:
+    guest = read(PACKERS[name](KERNEL))
+    assert (guest.system.id, guest.format) == ("linux", "packed kernel")

@@ -45,6 +45,7 @@ SEEDS = {
     "elf": KERNEL,
     "bzimage": bzimage(version="6.1.0 (a@b) #1 SMP", payload=gzip.compress(KERNEL)),
     "uki": pe({".cmdline": (0, b"quiet"), ".linux": (0, bzimage(payload=gzip.compress(KERNEL)))}),
+    "packed": gzip.compress(KERNEL),
     "mbr": mbr((0x0F, 1, 16), (0x83, 4, 8)) + mbr((0x83, 1, 2), (0x05, 1, 4)) + bytes(8192),
     "gpt": gpt(("0fc63daf-8483-4772-8e79-3d69d8477de4", 34, 60, "root")),
     "nanos": nanos_disk(),

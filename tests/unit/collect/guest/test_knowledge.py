@@ -12,7 +12,8 @@ from ringfence.knowledge.guests import load_guests, read_guests
 from ringfence.knowledge.loader import load
 from ringfence.knowledge.vocabulary import check_condition
 
-FILE = Path(__file__).parents[4] / "src" / "ringfence" / "knowledge" / "guests.toml"
+ROOT = Path(__file__).parents[4]
+FILE = ROOT / "src" / "ringfence" / "knowledge" / "guests.toml"
 
 
 def test_every_deployment_and_condition_exists() -> None:
@@ -50,3 +51,11 @@ def test_what_is_wrong_is_named(old: str, new: str, problem: str, tmp_path: Path
     path.write_text(text.replace(old, new))
     with pytest.raises(KnowledgeError, match=problem):
         read_guests(path)
+
+
+def test_the_example_of_the_page_is_an_entry(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "guest.md").read_text()
+    example = page.partition("```toml\n")[2].partition("```")[0]
+    path = tmp_path / "guests.toml"
+    path.write_text(FILE.read_text() + example)
+    assert read_guests(path).system[-1].id == "example"
