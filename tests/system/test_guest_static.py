@@ -197,6 +197,7 @@ def test_a_unified_kernel_image(
 
 
 SOLO5 = """
+.section .note.GNU-stack, "", @progbits
 .section .note.solo5.abi, "a", @note
 .balign 4
 .long 6, 16, 0x31494241
