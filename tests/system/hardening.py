@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -71,7 +72,9 @@ class Fenced:
     def pid(self) -> int:
         """The service's first process, as seen from here."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return int(children.split()[0])
+        own = os.readlink("/proc/self/ns/pid")
+        return next(int(child) for child in children.split()
+                    if os.readlink(f"/proc/{child}/ns/pid") != own)  # fmt: skip
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
         """Status and body of an HTTP answer."""

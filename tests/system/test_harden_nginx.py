@@ -185,4 +185,4 @@ def test_a_call_that_the_policy_lacks_is_named(result: Path, tmp_path: Path) -> 
     line = process.stderr.readline()
     process.terminate()
     process.communicate(timeout=30)
-    assert "refused epoll_create to process" in line and "--allow epoll_create" in line
+    assert "refused epoll_create to process" in line and "--allow 'epoll_create'" in line

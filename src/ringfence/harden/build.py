@@ -404,7 +404,9 @@ def needs_of(seen: Observed, made: Minimal, wishes: Wishes) -> tuple[Needs, Reac
         service=seen.source.service,
         who=seen.who,
         calls=allowed(trace.calls, found.calls, wishes.allowed_calls),
-        serving=serving(trace.calls, found.calls, wishes.allowed_calls),
+        serving=serving(
+            trace.calls, found.calls, wishes.allowed_calls, further=_further(seen, programs)
+        ),
         asked=tuple(text for text in wishes.allow if parse(text).call in FILTERED),
         sockets=tuple(sorted(seen.trace.sockets | trace.sockets)),
         prctls=tuple(sorted(trace.prctls)),
@@ -417,6 +419,13 @@ def needs_of(seen: Observed, made: Minimal, wishes: Wishes) -> tuple[Needs, Reac
         origin=f"ringfence harden {seen.source.name}: a traced run as user {seen.who.uid} and "
         f"the code of {len(programs)} program(s) with their libraries",
     ), found
+
+
+def _further(seen: Observed, programs: list[str]) -> tuple[str, ...]:
+    """Lists of calls for a service that makes threads, or runs scripts, which may do so, too."""
+    if any(class_of(path) == "interpreter" for path in programs):
+        return ("threads", "scripts")
+    return ("threads",) if "CLONE_THREAD" in seen.trace.clones else ()
 
 
 def fenced(

@@ -19,7 +19,8 @@ MOST_LIST = 32 << 20
 class Owner(msgspec.Struct, frozen=True):
     """A package: `kind` is deb, apk, pypi or npm; `source` the name of what it was built from.
 
-    `record` is its entry for scanners as (path, content); `licences` are paths in the tree.
+    `record` is its entry for scanners as (path, content); `licences` are paths in the tree;
+    `depends` names packages that it does not work without, alternatives included.
     """
 
     kind: str
@@ -29,6 +30,7 @@ class Owner(msgspec.Struct, frozen=True):
     source: str
     record: tuple[str, bytes]
     conffiles: tuple[str, ...] = ()
+    depends: tuple[str, ...] = ()
     licences: tuple[str, ...] = ()
 
 
@@ -94,6 +96,7 @@ class Packages:
             source=fields.get("Source", name).split(" ")[0],
             record=(f"{DPKG_PARTS}{name}", f"{stanza.strip()}\n".encode()),
             conffiles=conffiles,
+            depends=_depends(fields),
             licences=self._licences(licence),
         )
 
@@ -163,6 +166,13 @@ class Packages:
             for line in record.splitlines():
                 top = f"{site}/{line.partition('/')[0].partition(',')[0]}"
                 self._owners.setdefault(top, owner)
+
+
+def _depends(fields: dict[str, str]) -> tuple[str, ...]:
+    """Names in Depends and Pre-Depends, without versions and architectures."""
+    rows = f"{fields.get('Pre-Depends', '')},{fields.get('Depends', '')}"
+    words = (row.split()[0].partition(":")[0] for row in re.split(r"[,|]", rows) if row.strip())
+    return tuple(dict.fromkeys(words))
 
 
 def _fields(stanza: str) -> list[tuple[str, str]]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import struct
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from ringfence.errors import InputError, UsageError
 from ringfence.harden.build import _check_exercise
-from ringfence.harden.observe.exercise import Answer, Exercise, Request, request_of
+from ringfence.harden.observe.exercise import Answer, Exercise, Request, perform, request_of
 
 ASKED = Exercise((Request("GET", 80, "/"),))
 
@@ -32,3 +37,21 @@ def test_a_port_that_nobody_asked_of_need_not_speak_http() -> None:
 def test_requests_stay_on_loopback(url: str) -> None:
     with pytest.raises(UsageError):
         request_of(url)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="joins a network namespace")
+def test_a_peer_that_hangs_up_is_the_same_however_it_does() -> None:
+    def hang_up(door: socket.socket, linger: int) -> None:
+        peer = door.accept()[0]
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", linger, 0))
+        peer.recv(1 << 16)
+        peer.close()
+
+    said = []
+    for linger in (0, 1):  # 1: a reset
+        with socket.create_server(("127.0.0.1", 0)) as door, ThreadPoolExecutor() as pool:
+            done = pool.submit(hang_up, door, linger)
+            asked = Exercise((Request("GET", door.getsockname()[1], "/"),))
+            said.append(perform(asked, os.getpid())[0].text)
+            done.result()
+    assert said == ["no answer (closed)"] * 2

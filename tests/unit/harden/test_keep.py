@@ -6,11 +6,14 @@ from pathlib import Path
 
 from ringfence.harden.keep.configuration import keep_named, keep_words
 from ringfence.harden.keep.kept import Kept
+from ringfence.harden.keep.named import keep_named_by_programs
 from ringfence.harden.keep.node import keep_node
 from ringfence.harden.keep.observed import keep_observed
 from ringfence.harden.keep.python import keep_modules
 from ringfence.harden.keep.shell import keep_scripts
+from ringfence.harden.keep.texts import keep_content, keep_texts
 from ringfence.harden.observe.trace import Trace, Use
+from ringfence.harden.packages import Packages
 from tests.unit.harden.trees import planted
 
 
@@ -136,6 +139,91 @@ def test_python_imports_are_followed(tmp_path: Path) -> None:
     assert f"{lib}/__pycache__/re.cpython-311.pyc" in files
     assert not {f"{lib}/unused.py", f"{lib}/doctest.py", f"{site}/pip/__init__.py",
                 f"{site}/aside/__init__.py"} & files  # fmt: skip
+
+
+def test_what_functions_of_the_library_import_is_kept_but_for_people_at_a_screen(
+    tmp_path: Path,
+) -> None:
+    lib = "usr/lib/python3.11"
+    tree = planted(
+        tmp_path,
+        {
+            f"{lib}/encodings/__init__.py": "",
+            f"{lib}/email/__init__.py": "def late():\n    from .generator import x\n    import pdb",
+            f"{lib}/email/generator.py": "PARSERS = ['email.spare', 'json.other']",
+            f"{lib}/email/spare.py": "", f"{lib}/pdb.py": "", f"{lib}/json/__init__.py": "",
+            f"{lib}/mimetypes.py": "FILES = ['/etc/mime.types', '/usr/bin/tool', '/etc']",
+            f"{lib}/sysconfig.py": "", f"{lib}/_sysconfigdata__x86.py": "",
+            f"{lib}/zoneinfo/__init__.py": "import sysconfig",
+            "usr/share/zoneinfo/Europe/Berlin": "", "etc/mime.types": "", "etc/aside": "",
+            "usr/bin/tool*": "",
+            "app/main.py": "import email, mimetypes\n",
+            "app/zoned.py": "WANTED = 'zoneinfo.ZoneInfo'\n",
+        },
+    )  # fmt: skip
+    kept = Kept(tree)
+    keep_observed(kept, seen("/app/main.py", f"/{lib}/encodings/__init__.py"))
+    keep_modules(kept)
+    files = set(kept.files())
+    assert {f"{lib}/email/generator.py", f"{lib}/email/spare.py", "etc/mime.types"} <= files
+    assert not {f"{lib}/pdb.py", f"{lib}/json/__init__.py", "usr/bin/tool", "etc/aside",
+                "usr/share/zoneinfo/Europe/Berlin"} & files  # fmt: skip
+    keep_observed(kept, seen("/app/zoned.py"))
+    keep_modules(kept)
+    files = set(kept.files())
+    assert {"usr/share/zoneinfo/Europe/Berlin", f"{lib}/_sysconfigdata__x86.py"} <= files
+
+
+def test_files_that_own_scripts_name_are_kept(tmp_path: Path) -> None:
+    tree = planted(
+        tmp_path,
+        {
+            "srv/web/a.js": "", "srv/web/public/deep/x.css": "", "srv/web/late.html": "",
+            "srv/web/node_modules/m/index.js": "", "data/word": "", "usr/bin/tool*": "",
+        },
+    )  # fmt: skip
+    texts = ("public", "late.html", "/data/word", "node_modules", "none", "/usr/bin", "a word")
+    kept = Kept(tree)
+    keep_texts(kept, "srv/web/a.js", texts, own=True)
+    assert set(kept.files()) == {"srv/web/public/deep/x.css", "srv/web/late.html", "data/word"}
+    kept = Kept(tree)
+    keep_texts(kept, "srv/web/a.js", texts, own=False)
+    assert kept.files() == ["data/word"]
+
+
+def test_content_beside_opened_content_is_kept(tmp_path: Path) -> None:
+    tree = planted(
+        tmp_path,
+        {
+            "srv/web/a.py": "", "srv/web/texts/a.html": "", "srv/web/texts/b.html": "",
+            "srv/web/other/c": "", "srv/web/bin/python*": "", "srv/web/bin/other*": "",
+            "srv/web/lib/site-packages/m/data": "", "srv/web/lib/site-packages/n/data": "",
+        },
+    )  # fmt: skip
+    kept = Kept(tree)
+    keep_observed(kept, seen("/srv/web/texts/a.html", "/srv/web/bin/python",
+                             "/srv/web/lib/site-packages/m/data"))  # fmt: skip
+    assert keep_content(kept, ["srv/web/a.py"]) == ["srv/web/texts/b.html"]
+
+
+def test_data_that_a_program_names_is_kept_when_its_package_depends_on_it(tmp_path: Path) -> None:
+    stanza = "Package: {}\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n{}\n"
+    depends = "Depends: libc6 (>= 2), zones | other\n"
+    tree = planted(
+        tmp_path,
+        {
+            "usr/bin/base*": b"\0/usr/share/zones\0/usr/share/aside\0",
+            "usr/share/zones/Berlin": "", "usr/share/aside/x": "",
+            "var/lib/dpkg/status": stanza.format("base", depends)
+            + stanza.format("zones", "") + stanza.format("aside", ""),
+            "var/lib/dpkg/info/base.list": "/usr/bin/base\n",
+            "var/lib/dpkg/info/zones.list": "/usr/share/zones\n/usr/share/zones/Berlin\n",
+            "var/lib/dpkg/info/aside.list": "/usr/share/aside\n/usr/share/aside/x\n",
+        },
+    )  # fmt: skip
+    kept = Kept(tree)
+    keep_named_by_programs(kept, ["usr/bin/base"], Packages(tree))
+    assert kept.files() == ["usr/share/zones/Berlin"]
 
 
 def test_node_packages_come_whole_with_their_dependencies(tmp_path: Path) -> None:

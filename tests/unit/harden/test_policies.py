@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 import yaml
 
@@ -109,6 +110,26 @@ def test_the_serving_phase_only_loses_calls() -> None:
     assert second.keys() <= first.keys()
     assert {"read", "open", "fsync", "rt_sigreturn"} <= second.keys()
     assert not {"execve", "bind", "setrlimit"} & second.keys()
+
+
+def test_a_thread_that_begins_later_registers_where_threads_are_made() -> None:
+    """glibc ends the process when it cannot."""
+    observed, code = {"rseq": {"start"}, "read": {"serve"}}, {"getcwd": "here", "truncate": "here"}
+    assert "rseq" not in serving(observed, code)
+    assert {"rseq", "truncate"} <= serving(observed, code, further=("threads",)).keys()
+    assert "getcwd" not in serving(observed, code, further=("threads",))
+    assert "getcwd" in serving(observed, code, further=("threads", "scripts"))
+    assert "getcwd" not in serving(observed, {}, further=("threads", "scripts"))
+
+
+def test_a_pair_of_sockets_within_the_service_is_local() -> None:
+    needs = msgspec.structs.replace(NEEDS, sockets=(("AF_INET", "SOCK_STREAM"),))
+    rules = seccomp.profile(needs, {"socketpair": "", "socket": ""})["syscalls"]
+    families = {
+        name: {rule["args"][0]["value"] for rule in rules if rule["names"] == [name]}
+        for name in ("socket", "socketpair")
+    }
+    assert families == {"socket": {2}, "socketpair": {1, 2}}
 
 
 def test_lists_name_real_calls() -> None:

@@ -1,7 +1,8 @@
 """Files of its own that a program names in its text: compiled-in paths.
 
-A folder counts when it belongs to a package that owns one of the service's programs, and is not
-one of those that all packages share.
+A folder counts when it belongs to a package that owns one of the service's programs, or is data
+of a package that such a one depends on (the time zones of a database); and is not one of those
+that all packages share.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ _ASIDE = re.compile(r"usr/share/(?:doc|man|info|locale|lintian|bug)(?:/|$)|usr/i
 
 def keep_named_by_programs(kept: Kept, programs: list[str], packages: Packages) -> list[str]:
     """What the texts of `programs` name; the new files."""
-    own = {package.source for path in programs if (package := packages.owner(path))}
+    owners = [package for path in programs if (package := packages.owner(path))]
+    own = {package.source for package in owners}
+    depends = {name for package in owners for name in package.depends}
     added: list[str] = []
     for program in programs:
         for match in dict.fromkeys(_PATH.findall(kept.tree.read(program))):
@@ -28,7 +31,8 @@ def keep_named_by_programs(kept: Kept, programs: list[str], packages: Packages) 
                 continue
             if kept.tree.is_folder(path):
                 owner = packages.owner(path)
-                if owner is not None and owner.source in own:
+                data = path.startswith("usr/share/") and owner is not None and owner.name in depends
+                if owner is not None and (owner.source in own or data):
                     added += _folder(kept, path, reason)
             elif not path.startswith(("usr/bin/", "usr/sbin/", "bin/", "sbin/")):
                 new = kept.add(path, reason)

@@ -1,5 +1,5 @@
 """Node modules: packages of node_modules of which a file is used, whole, and their dependencies;
-and what the service's own scripts name in `require` and `import`."""
+and what the service's own scripts name: in `require` and `import`, and files in other texts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pathlib import PurePosixPath
 import msgspec
 
 from ringfence.harden.keep.kept import Kept
+from ringfence.harden.keep.texts import keep_content, keep_texts
 
 _PACKAGE = re.compile(r"(.*/node_modules)/((?:@[^/]+/)?[^/]+)")
 _NAMED = re.compile(
     r"""(?:\brequire\s*\(\s*|\bimport\s*\(\s*|\bfrom\s+|\bimport\s+)["']([^"'\n]{1,200})["']"""
 )
+_TEXT = re.compile(r"""(["'`])([^"'`\n]{1,200})\1""")
 _SCRIPT = (".js", ".mjs", ".cjs")
 MOST_SCRIPT = 4 << 20
 
@@ -35,9 +37,10 @@ def keep_node(kept: Kept) -> list[str]:
             text = kept.tree.read(path, MOST_SCRIPT).decode("utf-8", "replace")
             new = [file for name in dict.fromkeys(_NAMED.findall(text))
                    for file in _load(kept, name, path)]  # fmt: skip
+            new += keep_texts(kept, path, [found[1] for found in _TEXT.findall(text)], own=True)
         added += new
         waiting += [file for file in new if file.endswith(_SCRIPT)]
-    return added
+    return added + keep_content(kept, [path for path in seen if not _PACKAGE.match(path)])
 
 
 def _load(kept: Kept, name: str, importer: str) -> list[str]:

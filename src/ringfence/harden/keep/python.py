@@ -2,8 +2,9 @@
 
 The module path is taken from what was observed: the standard library is where `encodings` lies,
 and site-packages (or dist-packages) are the folders of that name. Installed distributions are
-kept whole, since they load their parts by name; of the standard library only what is imported
-at the top of its modules, since much of it serves interactive use.
+kept whole, since they load their parts by name. Of the standard library what its modules import
+is kept, too, without the parts for people at a screen that it imports inside functions. Modules
+and files that a source names in its texts count as well.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import ast
 import re
 import warnings
 
+from ringfence.harden.keep.configuration import keep_path
 from ringfence.harden.keep.kept import Kept
+from ringfence.harden.keep.texts import keep_content, keep_texts
 
 _SITE = re.compile(r"(.*/(?:site|dist)-packages)/([^/]+)")
 MOST_SOURCE = 4 << 20
@@ -20,6 +23,15 @@ TOOLS = ("pip", "setuptools", "pkg_resources", "wheel", "_distutils_hack")
 """Package managers and their parts: kept only where the service was seen to load them."""
 LEFT_OUT = ("test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3")
 """Parts of the standard library for people at a screen, or for its own tests."""
+SCREEN = ("bdb", "cmd", "code", "codeop", "curses", "doctest", "pdb", "pydoc", "rlcompleter",
+          "unittest", "webbrowser")  # fmt: skip
+"""The same, where a function of the standard library imports them: another may need them."""
+COMPUTED = {
+    "sysconfig.py": ("{library}/_sysconfigdata_*.py",),
+    "zoneinfo/__init__.py": ("usr/share/zoneinfo",),
+}
+"""What modules of the standard library look for by a name that they put together."""
+_DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 
 
 def keep_modules(kept: Kept) -> list[str]:
@@ -35,13 +47,16 @@ def keep_modules(kept: Kept) -> list[str]:
         if path in kept.parsed:
             continue
         kept.parsed.add(path)
-        for name in finder.imports(path):
+        source = finder.parsed(path)
+        more = keep_texts(kept, path, _texts(source), own=finder.is_own(path))
+        for name in finder.imports(path, source):
             for file in finder.fresh_files_of(name, path):
                 new = kept.add(file, f"imported by {path} (import {name})")
-                if new is not None:
-                    added.append(new)
-                    waiting += [new] if new.endswith(".py") else []
-    return added + finder.compiled()
+                more += [new] if new is not None else []
+        added += more
+        waiting += [new for new in more if new.endswith(".py")]
+    own = [path for path in kept.files() if path.endswith(".py") and finder.is_own(path)]
+    return added + keep_content(kept, own) + finder.computed() + finder.compiled()
 
 
 class _Finder:
@@ -72,17 +87,38 @@ class _Finder:
                 added += self.kept.add_below(top, "the distribution is kept whole")
         return added
 
-    def imports(self, path: str) -> list[str]:
-        """Absolute names of modules that a source file imports."""
+    def of_library(self, path: str) -> bool:
+        """Whether a file is of the standard library."""
+        return path.startswith(f"{self.library}/") and not path.startswith(self.sites)
+
+    def is_own(self, path: str) -> bool:
+        """Whether a file is the service's own: neither the library's nor a distribution's."""
+        return not path.startswith(f"{self.library}/") and not _SITE.match(path)
+
+    def parsed(self, path: str) -> ast.Module:
+        """A source file's tree; an empty one for what Python would not read."""
         source = self.kept.tree.read(path, MOST_SOURCE)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # other people's invalid escapes
-                tree = ast.parse(source)
+                return ast.parse(source)
         except (SyntaxError, ValueError, RecursionError):
-            return []
-        of_library = path.startswith(f"{self.library}/") and not path.startswith(self.sites)
-        nodes = _top(tree) if of_library else list(ast.walk(tree))
+            return ast.Module([], [])
+
+    def imports(self, path: str, tree: ast.Module) -> list[str]:
+        """Absolute names of modules that a source file imports, or names in a text."""
+        within = self._imported(path, list(ast.walk(tree)))
+        named = [text for text in _texts(tree) if _DOTTED.fullmatch(text)]
+        if not self.of_library(path):
+            return list(dict.fromkeys([*within, *named]))
+        package = path[len(self.library) + 1 :].partition("/")[0]
+        beside = [name for name in named if name.startswith(f"{package}.")]
+        at_top = self._imported(path, _top(tree))
+        wanted = [name for name in [*within, *beside] if name.partition(".")[0] not in SCREEN]
+        found = dict.fromkeys([*at_top, *wanted])
+        return [name for name in found if name.partition(".")[0] not in LEFT_OUT]
+
+    def _imported(self, path: str, nodes: list[ast.AST]) -> list[str]:
         found: list[str] = []
         for node in nodes:
             if isinstance(node, ast.Import):
@@ -90,9 +126,7 @@ class _Finder:
             elif isinstance(node, ast.ImportFrom):
                 base = self._base(path, node)
                 found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        skipped = LEFT_OUT if of_library else ()
-        return [name for name in dict.fromkeys(found)
-                if name and name.partition(".")[0] not in skipped]  # fmt: skip
+        return [name for name in found if name]
 
     def _base(self, path: str, node: ast.ImportFrom) -> str:
         if not node.level:
@@ -141,6 +175,17 @@ class _Finder:
             if file.startswith(f"{name}.") and file.endswith(".so")
         ]
 
+    def computed(self) -> list[str]:
+        """What kept modules find by names that are not in their texts."""
+        added: list[str] = []
+        for module, patterns in COMPUTED.items():
+            if f"{self.library}/{module}" not in self.kept.reasons:
+                continue
+            for pattern in patterns:
+                for path in self.kept.tree.matching(pattern.format(library=self.library)):
+                    added += keep_path(self.kept, path, f"looked for by {module}")
+        return added
+
     def compiled(self) -> list[str]:
         """Byte code of kept sources, where the tree has it: a read-only root cannot write it."""
         added = []
@@ -153,6 +198,14 @@ class _Finder:
                     new = self.kept.add(f"{folder}/__pycache__/{file}", f"byte code of {path}")
                     added += [new] if new is not None else []
         return added
+
+
+def _texts(tree: ast.Module) -> list[str]:
+    """The strings of a source."""
+    return [
+        node.value for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]  # fmt: skip
 
 
 def _top(tree: ast.Module) -> list[ast.AST]:

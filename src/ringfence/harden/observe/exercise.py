@@ -107,7 +107,7 @@ def _ask(request: Request) -> Answer:
         response = connection.getresponse()
         content = response.read(MOST_BODY)
     except (OSError, http.client.HTTPException) as error:
-        return Answer(request.title(), f"no answer ({type(error).__name__})", str(error))
+        return Answer(request.title(), f"no answer ({_kind(error)})", str(error))
     finally:
         connection.close()
     headers = [f"{name}={response.headers[name]}" for name in KEPT_HEADERS
@@ -115,6 +115,13 @@ def _ask(request: Request) -> Answer:
     digest = hashlib.sha256(content).hexdigest()[:16]
     text = f"{response.status} {' '.join(headers)} body {len(content)} {digest}"
     return Answer(request.title(), text)
+
+
+def _kind(error: Exception) -> str:
+    """An end and a reset are alike: which of them it is depends on what was still under way."""
+    refused = isinstance(error, ConnectionRefusedError)
+    closed = isinstance(error, ConnectionError) and not refused
+    return "closed" if closed else type(error).__name__
 
 
 def _command(command: str, pid: int) -> Answer:

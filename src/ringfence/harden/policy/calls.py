@@ -75,11 +75,16 @@ def _superseded(call: str, observed: Mapping[str, Iterable[str]]) -> bool:
 
 
 def serving(
-    observed: Mapping[str, Iterable[str]], reachable: Mapping[str, str], extra: Iterable[str] = ()
+    observed: Mapping[str, Iterable[str]],
+    reachable: Mapping[str, str],
+    extra: Iterable[str] = (),
+    *,
+    further: tuple[str, ...] = (),
 ) -> dict[str, str]:
-    """As `allowed`, for the time after the service has come up."""
+    """As `allowed`, for the time after the service has come up. `further` names lists that hold
+    beside `serving`: threads, scripts."""
     later = {call: phases for call, phases in observed.items() if set(phases) - {START}}
-    ordinary = frozenset(lists()["serving"].calls)
+    ordinary = frozenset(call for name in ("serving", *further) for call in lists()[name].calls)
     known = {**reachable, **dict.fromkeys(observed, "observed when starting")}
     wanted = {
         call: why

@@ -38,7 +38,8 @@ COMMON_IOCTLS = ("FIONBIO", "FIONREAD", "FIOCLEX", "TCGETS", "TIOCGWINSZ", "FIOA
 PRCTLS = {
     "PR_SET_PDEATHSIG": 1, "PR_GET_PDEATHSIG": 2, "PR_GET_DUMPABLE": 3, "PR_SET_DUMPABLE": 4,
     "PR_GET_KEEPCAPS": 7, "PR_SET_KEEPCAPS": 8, "PR_SET_NAME": 15, "PR_GET_NAME": 16,
-    "PR_GET_SECCOMP": 21, "PR_CAPBSET_READ": 23, "PR_GET_TIMERSLACK": 30, "PR_SET_TIMERSLACK": 29,
+    "PR_GET_SECCOMP": 21, "PR_CAPBSET_READ": 23, "PR_GET_SECUREBITS": 27,
+    "PR_GET_TIMERSLACK": 30, "PR_SET_TIMERSLACK": 29,
     "PR_TASK_PERF_EVENTS_DISABLE": 31, "PR_SET_NO_NEW_PRIVS": 38, "PR_GET_NO_NEW_PRIVS": 39,
     "PR_SET_CHILD_SUBREAPER": 36, "PR_GET_TID_ADDRESS": 40, "PR_SET_THP_DISABLE": 41,
     "PR_GET_THP_DISABLE": 42, "PR_CAP_AMBIENT": 47, "PR_SET_VMA": 0x53564D41, "PR_SET_MM": 35,
@@ -82,6 +83,8 @@ def _filtered(call: str, needs: Needs) -> list[dict[str, Any]]:
     if call == "prctl":
         return _choices(call, 0, PRCTLS, (*needs.prctls, *COMMON_PRCTLS))
     families = {family for family, _ in needs.sockets} & FAMILIES.keys()
+    if call == "socketpair":
+        families |= {"AF_UNIX"}  # two ends within the service, without an address
     raw = {family for family, kind in needs.sockets if kind == "SOCK_RAW"}
     rules = []
     for family in sorted(families):
