@@ -71,6 +71,9 @@ services)
     need journalctl systemd
     need openssl openssl
     need qemu-system-x86_64 qemu-system-x86
+    [ -e /usr/share/ovmf/OVMF.fd ] || missing="$missing ovmf"
+    [ -e /boot/ipxe.lkrn ] || missing="$missing ipxe"
+    [ -e /boot/memtest86+x64.bin ] || missing="$missing memtest86+"
     [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
     install
     ;;

@@ -15,6 +15,7 @@ COMMANDS = {
     "measure": "The attack surface now, with the evidence of every number.",
     "compare": "The same service in other deployments, side by side.",
     "harden": "The smallest unprivileged container that does the job, with policies.",
+    "guest": "Boot a virtual machine or unikernel image and examine its rings and memory.",
     "run": "Run what harden made, inside its fence.",
     "explain": "What an id means, why it weighs what it weighs, how to close it.",
     "schema": "The JSON Schema of a result.",

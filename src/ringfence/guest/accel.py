@@ -1,0 +1,74 @@
+"""Which accelerator really works here: KVM is tried with a program of a few bytes.
+
+/dev/kvm may open and yet be no use: a nested KVM can hang, or emulate each instruction of the
+guest's ring 0 in software, a hundred times slower than QEMU's own translator. So the guest of the
+trial counts down from 20 million in ring 0 and leaves by QEMU's debug port: 0.2 s at worst where
+KVM works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import subprocess
+
+from ringfence.errors import MissingError
+from ringfence.guest.confine import CONFINED, Confinement
+
+PROGRAM = "qemu-system-x86_64"
+LIMIT = 2.0
+"""Seconds that the trial may take."""
+_ROM, _RESET = 1 << 16, 0xFFF0
+# At the reset vector: jmp to the ROM's start. There: mov ecx, 20000000; 1: dec ecx; jnz 1b;
+# mov al, 0x10; out 0xf4, al; hlt.
+_JUMP = bytes.fromhex("e90d00")
+_COUNT = bytes.fromhex("66b9002d3101 6649 75fc b010 e6f4 f4")
+_LEFT_WELL = 0x10 << 1 | 1
+_CPUS = ("max", "max,arch-capabilities=off")
+"""Some hosts offer a model-specific register (0x10a) that they refuse to set."""
+
+
+def accelerator(wanted: str, cpu: str, box: Confinement) -> tuple[str, str]:
+    """Accelerator and processor model for `auto`, `kvm` or `tcg`.
+
+    Raises MissingError where KVM is asked for and QEMU cannot start with it at all; a slow one
+    that was asked for is used.
+    """
+    if wanted == "tcg":
+        return "tcg", cpu or "max"
+    for model in (cpu,) if cpu else _CPUS:
+        status = trial(model, box)
+        if status == _LEFT_WELL or (wanted == "kvm" and status is None):
+            return "kvm", model
+    if wanted == "kvm":
+        raise MissingError(
+            "KVM does not work here",
+            where="/dev/kvm",
+            remedy="its group must be able to open it (mode 660), or use --accel tcg",
+        )
+    return "tcg", cpu or "max"
+
+
+@functools.cache
+def trial(cpu: str, box: Confinement) -> int | None:
+    """Exit status of the trial under KVM with this processor; None where it took too long."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return 1
+    rom = os.memfd_create("rom", os.MFD_CLOEXEC)
+    with contextlib.closing(os.fdopen(rom, "wb")) as file:
+        file.write(_COUNT.ljust(_RESET, b"\0") + _JUMP.ljust(_ROM - _RESET, b"\0"))
+        file.flush()
+        words = [
+            PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc",
+            "-accel", "kvm", "-cpu", cpu, "-m", "16", "-bios", f"/proc/self/fd/{rom}",
+            "-device", "isa-debug-exit,iobase=0xf4,iosize=4", *CONFINED,
+        ]  # fmt: skip
+        try:
+            done = subprocess.run(
+                [*box.words(16 << 20, int(LIMIT) + 1), *words], pass_fds=(rom,), timeout=LIMIT,
+                stdin=subprocess.DEVNULL, capture_output=True, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return None
+    return done.returncode

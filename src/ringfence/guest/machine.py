@@ -1,0 +1,122 @@
+"""QEMU's command line for each kind of image: as few devices as the kind can do with."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from ringfence.guest.accel import PROGRAM
+from ringfence.guest.confine import CONFINED
+from ringfence.guest.devices import EVENTS
+from ringfence.guest.kinds import Kind
+
+FIRMWARE = (Path("/usr/share/ovmf/OVMF.fd"), Path("/usr/share/OVMF/OVMF_CODE.fd"))
+"""EFI firmware as Debian's package ovmf installs it."""
+_FORWARD = re.compile(r"TCP\[HOST_FORWARD\] +\d+ +127\.0\.0\.1 +(\d+) +\S+ +(\d+)")
+
+
+class Disk(msgspec.Struct, frozen=True):
+    """A disk image by descriptor; `format` is QEMU's name and never guessed by QEMU. Writes go to
+    an overlay that has no name and is gone with QEMU."""
+
+    handle: int
+    format: str
+    cd: bool = False
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """One virtual machine. Descriptors are numbers that QEMU inherits: `memory_handle`, `monitor`
+    and `console` (connected sockets), `kernel`, `initrd` (copies in memory). `ports`: the guest's,
+    each published on a free one of loopback. `efi`: firmware file. `fat`: a folder that an EFI
+    program is started from. `trace`: report each access to an emulated device on standard error."""
+
+    kind: Kind
+    accel: str
+    cpu: str
+    memory: int
+    memory_handle: int
+    monitor: int
+    console: int
+    kernel: int | None = None
+    initrd: int | None = None
+    append: str = ""
+    disks: tuple[Disk, ...] = ()
+    ports: tuple[int, ...] = ()
+    efi: Path | None = None
+    fat: Path | None = None
+    trace: bool = False
+
+    @property
+    def handles(self) -> tuple[int, ...]:
+        """The descriptors that QEMU inherits."""
+        optional = [one for one in (self.kernel, self.initrd) if one is not None]
+        disks = [disk.handle for disk in self.disks]
+        return (self.memory_handle, self.monitor, self.console, *optional, *disks)
+
+
+def words(machine: Machine) -> list[str]:
+    """The whole command. A guest that resets, shuts down or panics is left to be looked at."""
+    trace = [word for event in EVENTS for word in ("-trace", f"enable={event}")]
+    return [
+        PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
+        "-name", "ringfence-guest", "-action", "reboot=shutdown,shutdown=pause,panic=pause",
+        "-machine", "pc,hpet=off,vmport=off,usb=off,memory-backend=ram",
+        "-accel", machine.accel, "-cpu", machine.cpu, "-smp", "1",
+        "-m", f"size={machine.memory >> 20}M",
+        "-object", f"memory-backend-file,id=ram,share=on,size={machine.memory},"
+        f"mem-path=/proc/self/fd/{machine.memory_handle}",
+        "-chardev", f"socket,id=monitor,fd={machine.monitor}",
+        "-mon", "chardev=monitor,mode=control",
+        "-chardev", f"socket,id=console,fd={machine.console}", "-serial", "chardev:console",
+        "-d", "cpu_reset", *(trace if machine.trace else []), *CONFINED,
+        *_start(machine), *_disks(machine), *_network(machine),
+    ]  # fmt: skip
+
+
+def _start(machine: Machine) -> list[str]:
+    found = []
+    if machine.kernel is not None:
+        found += ["-kernel", f"/proc/self/fd/{machine.kernel}"]
+        if machine.initrd is not None:
+            found += ["-initrd", f"/proc/self/fd/{machine.initrd}"]
+        if machine.append:
+            found += ["-append", machine.append]
+    if machine.efi is not None:
+        found += ["-bios", str(machine.efi)]
+    if machine.fat is not None:
+        found += ["-drive", f"file=fat:{_escaped(machine.fat)},format=vvfat,read-only=on,if=virtio"]
+    return found
+
+
+def _disks(machine: Machine) -> list[str]:
+    found = []
+    for number, disk in enumerate(machine.disks):
+        found += ["-add-fd", f"fd={disk.handle},set={number}"]
+        place = f"file=/dev/fdset/{number},format={disk.format},cache=unsafe"
+        device = "if=ide,media=cdrom,read-only=on" if disk.cd else "if=virtio,snapshot=on"
+        found += ["-drive", f"{place},{device}"]
+    return found
+
+
+def _network(machine: Machine) -> list[str]:
+    """No network, or one in which the guest reaches nothing: it only answers on its ports."""
+    if not machine.ports:
+        return ["-nic", "none"]
+    forwards = "".join(f",hostfwd=tcp:127.0.0.1:0-:{port}" for port in machine.ports)
+    return [
+        "-netdev", f"user,id=net,restrict=on,ipv6=off{forwards}",
+        "-device", "virtio-net-pci,netdev=net,romfile=",
+    ]  # fmt: skip
+
+
+def published(text: str) -> dict[int, int]:
+    """This host's port on loopback for each of the guest's, from QEMU's `info usernet`."""
+    found = _FORWARD.findall(text)
+    return {int(inside): int(outside) for outside, inside in found}
+
+
+def _escaped(path: Path) -> str:
+    """A comma ends an option's value; two stand for one."""
+    return str(path).replace(",", ",,")

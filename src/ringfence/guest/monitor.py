@@ -1,0 +1,96 @@
+"""QEMU's monitor over QMP: registers, texts for people, and whether the machine still runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from qemu.qmp import QMPClient, QMPError
+
+from ringfence.guest.registers import Registers, parse
+
+PATIENCE = 10.0
+"""Seconds until an answer of QEMU is given up: it answers in milliseconds."""
+# The library tells of every broken connection; that QEMU has ended we report ourselves.
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+class Ended(Exception):
+    """The machine does not run any more; the message says why, for the report."""
+
+
+class Monitor:
+    """A connected monitor. Every method raises Ended when QEMU, or the guest, has ended."""
+
+    def __init__(self, client: QMPClient) -> None:
+        self._client = client
+        self.ending = ""
+        """Why the guest stopped by itself, in QEMU's word; empty while it runs."""
+
+    async def ask(self, command: str, **arguments: Any) -> Any:
+        """One QMP command and its answer."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._client.execute(command, arguments or None)
+        except TimeoutError:
+            raise Ended(f"QEMU did not answer for {PATIENCE:.0f} s") from None
+        except (QMPError, OSError) as error:
+            raise Ended(self.ending or str(error).splitlines()[0]) from None
+
+    async def text(self, command: str) -> str:
+        """What the monitor for people answers."""
+        answer = await self.ask("human-monitor-command", **{"command-line": command})
+        return str(answer)
+
+    async def look(self, inspect: Callable[[Registers], None]) -> Registers:
+        """The processor's state, consistent because the machine stands still meanwhile.
+
+        `inspect` is called before it goes on: memory belongs to the registers then.
+        """
+        if self.ending:
+            raise Ended(self.ending)
+        await self.ask("stop")
+        registers = await self.standing()
+        inspect(registers)
+        await self.ask("cont")
+        return registers
+
+    async def standing(self) -> Registers:
+        """The processor's state of a machine that stands still, as after a triple fault."""
+        registers = parse(await self.text("info registers"))
+        if registers is None:
+            raise Ended("QEMU showed no registers")
+        return registers
+
+    async def watch(self) -> None:
+        """Remember why the guest stops by itself. Runs until cancelled."""
+        async for event in self._client.events:
+            name = event["event"]
+            if name == "SHUTDOWN":
+                data = event.get("data", {})
+                self.ending = str(data.get("reason", "shutdown"))[:64]  # type: ignore[attr-defined]
+            elif name == "GUEST_PANICKED":
+                self.ending = "guest-panic"
+
+
+@contextlib.asynccontextmanager
+async def monitor(connection: socket.socket) -> AsyncIterator[Monitor]:
+    """A monitor on our end of the socket. Raises Ended when QEMU does not greet."""
+    client = QMPClient("guest")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await client.connect(connection)
+    except (QMPError, OSError, TimeoutError):
+        raise Ended("QEMU did not start") from None
+    found = Monitor(client)
+    watching = asyncio.create_task(found.watch())
+    try:
+        yield found
+    finally:
+        watching.cancel()
+        with contextlib.suppress(QMPError, OSError, EOFError, asyncio.CancelledError):
+            await client.disconnect()

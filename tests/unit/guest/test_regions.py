@@ -1,0 +1,139 @@
+"""Stack, code, heap and what lies below the stack, in tables laid out for each case."""
+
+from __future__ import annotations
+
+from ringfence.guest.paging import NO_EXECUTE, USER, WRITE
+from ringfence.guest.regions import Run, aliases, around, place, room, runs, space, tables
+from ringfence.guest.registers import Registers
+from tests.unit.guest.tables import ALL, NX, PRESENT, WRITABLE, Physical, registers
+from tests.unit.guest.tables import USER as USER_BIT
+
+CODE, STACK, HEAP = 0x400000, 0x7FF000000000, 0x10000000
+
+
+def laid_out(user: bool = False) -> Physical:
+    """Two pages of code, four of stack with nothing below, sixteen of heap, one of other data."""
+    bit = USER_BIT if user else 0
+    memory = Physical()
+    for page in range(2):
+        memory.map(CODE + page * 4096, 0x100000 + page * 4096, PRESENT | bit)
+    for page in range(4):
+        memory.map(STACK + page * 4096, 0x200000 + page * 4096, PRESENT | WRITABLE | NX | bit)
+    for page in range(16):
+        memory.map(HEAP + page * 4096, 0x300000 + page * 4096, PRESENT | WRITABLE | NX | bit)
+    memory.map(0x20000000, 0x400000, PRESENT | WRITABLE | NX | bit)
+    return memory
+
+
+def at_work(**more: bool | int) -> Registers:
+    return registers(CODE + 0x123, STACK + 0x2FF8, **more)  # type: ignore[arg-type]
+
+
+def test_where_a_program_lies() -> None:
+    found = place(laid_out().walked(), at_work())
+    assert found.code == Run(CODE, CODE + 0x2000, 0)
+    assert found.stack == Run(STACK, STACK + 0x4000, WRITE | NO_EXECUTE)
+    assert found.heap == Run(HEAP, HEAP + 0x10000, WRITE | NO_EXECUTE)
+    assert found.room == 2 * 4096
+
+
+def test_the_heap_is_of_the_same_kind_as_the_code() -> None:
+    memory = laid_out(user=True)
+    for page in range(64):
+        memory.map((0xFFFF << 48) | (1 << 47) | page * 4096, 0, PRESENT | WRITABLE | NX)
+    found = place(memory.walked(), at_work(cpl=3))
+    assert found.heap is not None and found.heap.start == HEAP
+
+
+def test_one_region_for_everything_has_no_heap() -> None:
+    memory = Physical()
+    for number in range(4):
+        memory.map(number << 21, number << 21, PRESENT | WRITABLE, at=21)
+    found = place(memory.walked(), registers(0x1000, 0x400000))
+    assert found.code == found.stack == Run(0, 4 << 21, WRITE)
+    assert found.heap is None
+
+
+def test_room_below_runs_through_neighbours() -> None:
+    """A region with other rights below is no guard: an overflow writes it, or reads its bytes."""
+    memory = laid_out()
+    memory.map(STACK - 4096, 0x500000, PRESENT)
+    assert room(memory.walked(), at_work()) == 3 * 4096
+
+
+def test_a_stack_down_to_address_zero_has_all_of_it_as_room() -> None:
+    memory = Physical()
+    memory.map(0, 0, PRESENT | WRITABLE, at=21)
+    assert room(memory.walked(), registers(0, 0x5010)) == 0x5000
+
+
+def test_a_region_ends_where_the_addresses_do() -> None:
+    memory = Physical()
+    memory.map(0xFFFFFFFFFFFFF000, 0x9000, PRESENT | WRITABLE)
+    memory.map(0x7FFFFFFFF000, 0x9000, PRESENT | WRITABLE)
+    memory.map(0xFFFF800000000000, 0x9000, PRESENT | WRITABLE)
+    memory.map(0, 0x9000, PRESENT | WRITABLE)
+    walked = memory.walked()
+    assert around(walked, 0xFFFFFFFFFFFFFFFF) == Run(0xFFFFFFFFFFFFF000, 1 << 64, WRITE)
+    assert around(walked, 0x7FFFFFFFFFFF) == Run(0x7FFFFFFFF000, 0x800000000000, WRITE)
+    assert around(walked, 0xFFFF800000000000) == Run(0xFFFF800000000000, 0xFFFF800000001000, WRITE)
+    assert around(walked, 0x5000) is None
+
+
+def test_what_an_address_space_allows() -> None:
+    memory = laid_out(user=True)
+    memory.map(CODE + 0x5000, 0x700000, ALL)
+    memory.map(CODE + 0x6000, 0x701000, PRESENT | WRITABLE)
+    found = space(memory.walked(), at_work())
+    assert (found.mapped, found.user, found.code) == (25, 24, 4)
+    assert (found.both, found.user_both) == (2, 1)
+    assert found.shown == (
+        Run(CODE + 0x5000, CODE + 0x6000, WRITE | USER),
+        Run(CODE + 0x6000, CODE + 0x7000, WRITE),
+    )
+    assert not found.zero and found.complete
+
+
+def test_without_nxe_every_page_is_executable() -> None:
+    walked = laid_out().walked()
+    assert space(walked, at_work()).both == 0
+    assert space(walked, at_work(nx=False)).both == 21
+
+
+def test_page_zero() -> None:
+    memory = laid_out()
+    memory.map(0, 0x9000, PRESENT)
+    assert space(memory.walked(), at_work()).zero
+
+
+def test_writable_names_of_code() -> None:
+    memory = laid_out()
+    assert aliases(memory.walked(), at_work()) == 0
+    memory.map(0x800000000, 0x101000, PRESENT | WRITABLE | NX)
+    assert aliases(memory.walked(), at_work()) == 1
+    memory.map(0x840000000, 0, PRESENT | WRITABLE | NX, at=21)
+    assert aliases(memory.walked(), at_work()) == 0 + 2
+
+
+def test_a_kernel_may_write_the_code_of_its_programs() -> None:
+    memory = laid_out(user=True)
+    memory.map(0x800000000, 0x101000, PRESENT | WRITABLE | NX)
+    assert aliases(memory.walked(), at_work()) == 0
+    memory.map(0x800001000, 0x101000, ALL | NX)
+    assert aliases(memory.walked(), at_work()) == 1
+
+
+def test_runs_join_equal_neighbours_only() -> None:
+    memory = Physical()
+    memory.map(0x1000, 0x9000, PRESENT)
+    memory.map(0x2000, 0x5000, PRESENT)
+    memory.map(0x3000, 0x6000, PRESENT | WRITABLE)
+    memory.map(0x5000, 0x7000, PRESENT | WRITABLE)
+    assert list(runs(memory.walked().leaves(frozenset(range(8))))) == [
+        Run(0x1000, 0x3000, 0), Run(0x3000, 0x4000, WRITE), Run(0x5000, 0x6000, WRITE),
+    ]  # fmt: skip
+
+
+def test_no_tables_without_paging() -> None:
+    assert tables(laid_out().read, registers(paged=False)) is None
+    assert tables(laid_out().read, registers()) is not None

@@ -1,0 +1,65 @@
+"""The processor's state as QEMU 7.2 prints it, in long mode and in real mode."""
+
+from __future__ import annotations
+
+from ringfence.guest.registers import Registers, parse
+
+LONG = """
+CPU#0
+RAX=000000000001ad40 RBX=0000000000000000 RCX=0000000000000000 RDX=4000000000000000
+RSI=0000000000000083 RDI=00000000000000b4 RBP=ffffffffbb61aa40 RSP=ffffffffbb603e98
+RIP=ffffffffba617a0b RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1
+CS =0010 0000000000000000 ffffffff 00af9b00 DPL=0 CS64 [-RA]
+TR =0040 fffffe0000003000 00004087 00008900 DPL=0 TSS64-avl
+GDT=     fffffe0000001000 0000007f
+IDT=     fffffe0000000000 00000fff
+CR0=80050033 CR2=00000000005eaeb0 CR3=000000000295e001 CR4=00751eb0
+DR6=00000000ffff0ff0 DR7=0000000000000400
+EFER=0000000000000d01
+FCW=037f FSW=0000 [ST=0] FTW=00 MXCSR=00001f80
+"""
+REAL = """
+CPU#0
+EAX=00000000 EBX=00000000 ECX=00000000 EDX=00060fb1
+ESI=00000000 EDI=00000000 EBP=00000000 ESP=00007000
+EIP=0000fff0 EFL=00000002 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0
+CS =f000 ffff0000 0000ffff 00009b00
+GDT=     00000000 0000ffff
+IDT=     00000000 000003ff
+CR0=60000010 CR2=00000000 CR3=00000000 CR4=00000000
+EFER=0000000000000000
+"""
+
+
+def test_long_mode_while_halted() -> None:
+    state = parse(LONG)
+    assert state == Registers(
+        cpl=0, halted=True, ip=0xFFFFFFFFBA617A0B, sp=0xFFFFFFFFBB603E98, cr0=0x80050033,
+        cr3=0x295E001, cr4=0x751EB0, efer=0xD01, gdt=0xFFFFFE0000001000, idt=0xFFFFFE0000000000,
+    )  # fmt: skip
+    assert state.paged and state.write_protect and state.no_execute
+    assert state.root == 0x295E000
+
+
+def test_real_mode_while_running() -> None:
+    state = parse(REAL)
+    assert state is not None
+    assert (state.ip, state.sp, state.halted) == (0xFFF0, 0x7000, False)
+    assert not state.paged and not state.write_protect and not state.no_execute
+
+
+def test_pae_root_is_aligned_to_32_bytes() -> None:
+    state = parse(REAL.replace("CR3=00000000 CR4=00000000", "CR3=12345678 CR4=00000020"))
+    assert state is not None
+    assert state.root == 0x12345660
+
+
+def test_the_first_processor_counts() -> None:
+    state = parse(LONG + LONG.replace("CPL=0", "CPL=3").replace("CPU#0", "CPU#1"))
+    assert state is not None
+    assert state.cpl == 0
+
+
+def test_other_text_is_no_state() -> None:
+    assert parse("") is None
+    assert parse(LONG.replace("EFER", "NEVER")) is None
