@@ -11,20 +11,22 @@
 
 #define LINE_SIZE 128
 #define NAME_SIZE 32
+#define WORK_WAITING 6 /* rounds of 8191 steps: most of the time is the application's */
+#define WORK_REQUEST 128
 #define NEST_DEPTH 24 /* frames of 1 KiB: beyond the stack and the gap, not through the journal */
 
 struct layout app_layout;
 struct thread app_thread;
 static u64 journal_used;
 
-/* From ring 3 through the gate; in ring 0 a call is a function's, as in most unikernels. */
+/* From ring 3 by SYSCALL; in ring 0 a call is a function's, as in most unikernels. */
 static u64 call(u64 number, u64 argument) {
 #if RING3
     u64 result;
-    __asm__ volatile("int %1"
-                     : "=a"(result)
-                     : "i"(VECTOR_CALL), "D"(number), "S"(argument)
-                     : "memory");
+    __asm__ volatile("syscall"
+                     : "=a"(result), "+D"(number), "+S"(argument)
+                     :
+                     : "rcx", "rdx", "r8", "r9", "r10", "r11", "cc", "memory");
     return result;
 #else
     return kernel_call(number, argument);
@@ -52,11 +54,11 @@ static void say_address(const char *name, u64 address) {
         call(CALL_WRITE, "0123456789abcdef"[address >> shift & 15]);
 }
 
-/* What keeps the application busy: a checksum over its heap. */
-static void work(void) {
+/* What keeps the application busy: checksums over its heap. */
+static void work(int rounds) {
     volatile u64 *heap = (volatile u64 *)app_layout.heap;
     u64 sum = 0;
-    for (int round = 0; round < 8; round++)
+    for (int round = 0; round < rounds; round++)
         for (u64 i = 1; i < HEAP_SIZE / sizeof *heap; i++)
             sum = (sum ^ heap[i]) * 0x100000001b3UL;
     heap[0] = sum;
@@ -74,7 +76,7 @@ static void read_line(char *line) {
         if (byte < 0 && SLEEP)
             call(CALL_SLEEP, 0);
         else if (byte < 0)
-            work();
+            work(WORK_WAITING);
     }
     line[length] = 0;
 }
@@ -101,7 +103,7 @@ __attribute__((noinline)) static void greet(const char *name) {
         ;
     u16 cs;
     __asm__("mov %%cs, %0" : "=r"(cs));
-    work();
+    work(WORK_REQUEST);
     say("200 hello from ring ");
     call(CALL_WRITE, '0' + (cs & 3));
     say("\n");

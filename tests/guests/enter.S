@@ -60,6 +60,25 @@ enter_app:
         pushq %rax
         iretq
 
+/* SYSCALL from ring 3: RCX is where it came from, R11 its flags; the stack is still its own. Back
+ * by IRETQ, which unlike SYSRET is safe for any RCX. What the kernel left in registers is wiped. */
+        .globl call_entry
+call_entry:
+        movq %rsp, app_rsp(%rip)
+        leaq kernel_stack_top(%rip), %rsp
+        pushq $(USER_DATA | 3)
+        pushq app_rsp(%rip)
+        pushq %r11
+        pushq $(USER_CODE | 3)
+        pushq %rcx
+        subq $8, %rsp
+        call kernel_call
+        addq $8, %rsp
+        .irp register, ecx, edx, esi, edi, r8d, r9d, r10d, r11d
+        xorl %\register, %\register
+        .endr
+        iretq
+
 /* One stub of 16 bytes for each vector; those for which the processor pushes no error code push
  * a zero, so that all frames are alike. */
         .balign 16
@@ -102,6 +121,7 @@ gdt:    .quad 0
 gdt_end:
 
         .bss
+app_rsp: .skip 8
         .balign 16
         .skip 2 * PAGE
         .globl kernel_stack_top

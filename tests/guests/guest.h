@@ -17,12 +17,11 @@
 #define USER_CODE 0x20
 #define TASK 0x28
 
-/* Vectors: the serial line's interrupt (IRQ 4), and the gate by which ring 3 calls. */
+/* The vector of the serial line's interrupt (IRQ 4), the last that is used. */
 #define VECTOR_SERIAL 0x24
-#define VECTOR_CALL 0x80
-#define VECTORS (VECTOR_CALL + 1)
+#define VECTORS (VECTOR_SERIAL + 1)
 
-/* What the application may ask of the kernel: kernel_call(number, argument), or by the gate the
+/* What the application may ask of the kernel: kernel_call(number, argument), or by SYSCALL the
  * same in RDI and RSI, with the result in RAX. */
 #define CALL_READ 0    /* the next byte of the serial line, or -1 */
 #define CALL_WRITE 1   /* one byte to the serial line */

@@ -2,6 +2,9 @@
 #include "guest.h"
 #include "serial.h"
 
+#define MSR_STAR 0xc0000081
+#define MSR_LSTAR 0xc0000082
+#define MSR_SFMASK 0xc0000084
 #define CR4_UMIP (1UL << 11)
 #define CR4_SMEP (1UL << 20)
 #define CR4_SMAP (1UL << 21)
@@ -34,7 +37,7 @@ struct layout layout;
 struct thread kernel_thread;
 
 extern u64 gdt[];
-extern u8 vectors[], kernel_stack_top[], fault_stack_top[];
+extern u8 vectors[], call_entry[], kernel_stack_top[], fault_stack_top[];
 __attribute__((noreturn)) void enter_app(u64 rsp);
 
 __attribute__((noreturn)) static void halt(void) {
@@ -75,10 +78,8 @@ u64 kernel_call(u64 number, u64 argument) {
     return -1;
 }
 
-void trap(struct frame *frame) {
-    if (frame->vector == VECTOR_CALL)
-        frame->rax = kernel_call(frame->rdi, frame->rsi);
-    else if (frame->vector == VECTOR_SERIAL)
+void trap(const struct frame *frame) {
+    if (frame->vector == VECTOR_SERIAL)
         serial_acknowledge();
     else
         stop("trap ", frame->vector, frame->cs);
@@ -96,6 +97,18 @@ static void load_task(void) {
     __asm__ volatile("ltr %w0" : : "r"(TASK));
 }
 
+static void write_msr(u32 number, u64 value) {
+    __asm__ volatile("wrmsr" : : "c"(number), "a"((u32)value), "d"((u32)(value >> 32)));
+}
+
+/* SYSCALL enters at call_entry with all flags that matter off: interrupts, single step, direction,
+ * and AC, by which ring 3 could otherwise switch SMAP off (SDM volume 3, 5.8.8). */
+static void open_calls(void) {
+    write_msr(MSR_STAR, (u64)KERNEL_CODE << 32);
+    write_msr(MSR_LSTAR, (u64)call_entry);
+    write_msr(MSR_SFMASK, 0x47700);
+}
+
 static void load_idt(void) {
     struct __attribute__((packed)) {
         u16 limit;
@@ -103,10 +116,9 @@ static void load_idt(void) {
     } pointer = {sizeof idt - 1, (u64)idt};
     for (u64 vector = 0; vector < VECTORS; vector++) {
         u64 at = (u64)vectors + 16 * vector;
-        /* Faults get a stack of their own, for the application's may be what is broken. Only the
-         * gate for calls may be used from ring 3 (0xee: DPL 3). */
-        u8 type = vector == VECTOR_CALL ? 0xee : 0x8e;
-        idt[vector] = (struct gate){at, KERNEL_CODE, vector < 32, type, at >> 16, at >> 32, 0};
+        /* Faults get a stack of their own, for the application's may be what is broken. No gate
+         * may be used by an instruction of ring 3 (0x8e: an interrupt gate, DPL 0). */
+        idt[vector] = (struct gate){at, KERNEL_CODE, vector < 32, 0x8e, at >> 16, at >> 32, 0};
     }
     __asm__ volatile("lidt %0" : : "m"(pointer));
 }
@@ -128,6 +140,8 @@ static void protect(void) {
 __attribute__((noreturn)) void kernel_main(void) {
     load_task();
     load_idt();
+    if (RING3)
+        open_calls();
     protect();
     serial_start();
     serial_text("ready\n");

@@ -10,6 +10,7 @@
 #define CR0_PG (1 << 31)
 #define CR4_PAE (1 << 5)
 #define MSR_EFER 0xc0000080
+#define EFER_SCE 1
 #define EFER_LME (1 << 8)
 #define EFER_NXE (1 << 11)
 
@@ -56,7 +57,7 @@ start:  cli
         movl $MSR_EFER, %ecx
         rdmsr
         andl $~EFER_NXE, %eax
-        orl $(EFER_LME | NX * EFER_NXE), %eax
+        orl $(RING3 * EFER_SCE | EFER_LME | NX * EFER_NXE), %eax
         wrmsr
         movl $(CR0_PE | CR0_ET | CR0_NE | WP * CR0_WP | CR0_PG), %eax
         movl %eax, %cr0
