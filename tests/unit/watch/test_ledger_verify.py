@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -132,8 +133,9 @@ def test_cut_anywhere_is_found_with_a_kept_head(tiny: tuple[Lines, Checkpoint]) 
     assert behind_heads >= TINY
 
 
-def rewritten(lines: Lines, index: int) -> Lines:
-    """What somebody without the key can do: change a record, and make every hash fit again."""
+def rewritten(lines: Lines, index: int, *, keep_roots: bool = False) -> Lines:
+    """What somebody without the key can do: change a record, and make every hash fit again; or
+    keep the signed roots, so that the signatures stay good."""
     chain = Chain(KEY.public_key())
     done: Lines = []
     for segment in lines:
@@ -144,13 +146,15 @@ def rewritten(lines: Lines, index: int) -> Lines:
                 subject = "/etc/innocent" if line.index == index else line.subject
                 line = msgspec.structs.replace(line, prev=chain.prev, subject=subject)
             elif isinstance(line, Head):
-                root = chain.tree.root().hex()
+                root = line.root if keep_roots else chain.tree.root().hex()
                 line = msgspec.structs.replace(line, prev=chain.prev, root=root)
             elif chain.head:
                 peaks = [peak.hex() for peak in chain.tree.peaks]
                 line = msgspec.structs.replace(line, prev=chain.prev, head=chain.head, peaks=peaks)
-            chain.follow(encode(line))
             done[-1].append(encode(line) + b"\n")
+            if keep_roots and isinstance(line, Head) and line.root != chain.tree.root().hex():
+                return done
+            chain.follow(encode(line))
     return done
 
 
@@ -161,6 +165,41 @@ def test_hashes_made_to_fit_lack_the_signature(whole: tuple[Lines, Checkpoint]) 
         # Record 0 and 1 share the first head; each later one has its own.
         assert broken == f"signature of the head over {max(index, 1) + 1} records wrong"
     assert rewritten(lines, COUNT + 5) == lines
+
+
+def test_good_signatures_do_not_vouch_for_other_records(whole: tuple[Lines, Checkpoint]) -> None:
+    """`prev` is not signed, the root is: the genuine head behind a changed record."""
+    lines, _ = whole
+    for index in range(COUNT):
+        broken = judged(rewritten(lines, index, keep_roots=True)).broken
+        assert broken == f"head over {max(index, 1) + 1} records altered: another root"
+
+
+def test_another_spelling_of_the_last_line_is_found(whole: tuple[Lines, Checkpoint]) -> None:
+    """No line comes after it that would have its hash."""
+    lines, head = whole
+    for before, after in ((b'"size":', b'"size": '), (b'"head"', b'"h\\u0065ad"'), (b"{", b" {")):
+        changed = copied(lines)
+        changed[-1][-1] = lines[-1][-1].replace(before, after, 1)
+        assert changed != lines
+        assert judged(changed, [head]).broken, after
+
+
+def test_an_opening_at_the_end_is_held_to_what_came_before(
+    whole: tuple[Lines, Checkpoint],
+) -> None:
+    lines, _ = whole
+    cut = [lines[0], [lines[1][0]]]
+    assert judged(cut).broken is None
+    opening = decode(lines[1][0][:-1])
+    assert isinstance(opening, Opening)
+    changes: list[dict[str, Any]] = [
+        {"prev": "0" * 64}, {"number": 2}, {"first": opening.first + 1}, {"ledger": "0" * 32},
+        {"peaks": ["0" * 64, *opening.peaks[1:]]}, {"v": 2},
+    ]  # fmt: skip
+    for change in changes:
+        altered = encode(msgspec.structs.replace(opening, **change)) + b"\n"
+        assert judged([lines[0], [altered]]).broken, change
 
 
 def test_another_key_is_another_ledger(tmp_path: Path, whole: tuple[Lines, Checkpoint]) -> None:
