@@ -24,6 +24,7 @@ WIDTH = 170
     metavar="DEPLOYMENT",
     help="Place it only there (repeat). Default: every deployment of the knowledge base.",
 )
+@click.option("--probe", is_flag=True, help="Try what an attacker inside each target could do.")
 @click.option("--targets-only", is_flag=True, help="Compare the targets; place nothing.")
 @measuring
 @click.option(
@@ -32,6 +33,7 @@ WIDTH = 170
 def command(
     targets: tuple[str, ...],
     places: tuple[str, ...],
+    probe: bool,
     targets_only: bool,
     form: str,
     output: Path | None,
@@ -62,7 +64,7 @@ def command(
         wanted = () if targets_only else places or tuple(knowledge.templates)
         placed = [
             (target, with_known(item, known, knowledge))
-            for target, item in placements(targets, wanted, kind or "", knowledge)
+            for target, item in placements(targets, wanted, kind or "", knowledge, probe=probe)
         ]
     with progress("comparing"):
         result = compare(placed, knowledge, asked)

@@ -27,6 +27,9 @@ WIDTH = 120
     "--facts", type=click.Path(path_type=Path), help="Write all that was read to a JSON file."
 )
 @click.option(
+    "--probe", is_flag=True, help="Try what an attacker inside could do, and measure by that."
+)
+@click.option(
     "--fail-on", multiple=True, metavar="LIMIT", help="Exit 1 if passed: surface>50, system<2 ..."
 )
 def command(
@@ -40,6 +43,7 @@ def command(
     no_plan: bool,
     as_file: bool,
     facts: Path | None,
+    probe: bool,
     fail_on: tuple[str, ...],
 ) -> None:
     """The attack surface of each TARGET now, with the evidence of every number.
@@ -49,6 +53,7 @@ def command(
     """
     from ringfence.cli.fail_on import passed
     from ringfence.cli.known import with_known
+    from ringfence.cli.probed import tried
     from ringfence.cli.scales import checked_start, chosen_scale
     from ringfence.collect.targets import collect
     from ringfence.knowledge.loader import load
@@ -60,8 +65,14 @@ def command(
     passed(fail_on, ())
     with progress("reading"):
         read = [collect(target, knowledge, kind or "") for target in targets]
+    deployments = [deployment_of(item, knowledge) for item in read]
+    if probe:
+        with progress("probing"):
+            deployments = [tried(item, one, knowledge)
+                           for item, one in zip(read, deployments, strict=True)]  # fmt: skip
     placed = [
-        (item.target, with_known(deployment_of(item, knowledge), known, knowledge)) for item in read
+        (item.target, with_known(one, known, knowledge))
+        for item, one in zip(read, deployments, strict=True)
     ]
     if facts is not None:
         _write_facts(read, facts)

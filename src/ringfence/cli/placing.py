@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ringfence.cli.probed import tried
 from ringfence.collect.targets import collect
 from ringfence.errors import UsageError
 from ringfence.knowledge.records import Knowledge
@@ -15,15 +16,23 @@ from ringfence.model.facts import Target
 
 
 def placements(
-    targets: tuple[str, ...], places: tuple[str, ...], kind: str, knowledge: Knowledge
+    targets: tuple[str, ...],
+    places: tuple[str, ...],
+    kind: str,
+    knowledge: Knowledge,
+    *,
+    probe: bool = False,
 ) -> list[tuple[Target, Deployment]]:
-    """Every deployment to compare, each under a name of its own."""
+    """Every deployment to compare, each under a name of its own; `probe`: targets are tried."""
     unknown = [name for name in places if name not in knowledge.templates]
     if unknown:
         known = ", ".join(knowledge.templates)
         raise UsageError(f"no deployment {unknown[0]!r}", remedy=f"use one of {known}")
     read = [collect(target, knowledge, kind) for target in targets]
     found = [(facts.target, deployment_of(facts, knowledge)) for facts in read]
+    if probe:
+        found = [(facts.target, tried(facts, deployment, knowledge))
+                 for facts, (_, deployment) in zip(read, found, strict=True)]  # fmt: skip
     service = deduce(read[0], knowledge)
     found += [
         (read[0].target, place(service, knowledge.templates[name], knowledge)) for name in places

@@ -220,6 +220,12 @@ O = TypeVar("O", Family, VectorEntry)  # noqa: E741 - one letter is the custom f
 
 def _expanded(entry: O, formulas: dict[str, Formula]) -> O:
     """`entry` with each bare formula id in its needs replaced by that formula."""
+    return msgspec.structs.replace(entry, needs=expanded_need(entry.needs, formulas, entry.id))
+
+
+def expanded_need(need: Need, formulas: dict[str, Formula], where: str) -> Need:
+    """`need` with each bare formula id replaced by that formula. Raises KnowledgeError, which
+    names `where`, for an id that there is not."""
 
     def expand(need: Need, inside: tuple[str, ...] = ()) -> Need:
         if isinstance(need, Leaf):
@@ -227,12 +233,12 @@ def _expanded(entry: O, formulas: dict[str, Formula]) -> O:
                 return need
             formula = formulas.get(need.condition)
             if formula is None or need.condition in inside:
-                raise KnowledgeError(f"no formula {need.condition!r}", where=entry.id)
+                raise KnowledgeError(f"no formula {need.condition!r}", where=where)
             return expand(formula.needs, (*inside, need.condition))
         parts = tuple(expand(part, inside) for part in need.parts)
         return All(parts) if isinstance(need, All) else AnyOf(parts)
 
-    return msgspec.structs.replace(entry, needs=expand(entry.needs))
+    return expand(need)
 
 
 def _check_references(knowledge: Knowledge) -> None:

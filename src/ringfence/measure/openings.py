@@ -9,7 +9,7 @@ from ringfence.measure.graph import Edge
 from ringfence.measure.needs import Verdict, decide
 from ringfence.model.deployment import Deployment, EntryPoint, Means, Reach
 from ringfence.model.evidence import Evidence
-from ringfence.model.need import Any, Leaf, Need
+from ringfence.model.need import Any, Leaf, Need, State
 from ringfence.model.position import OUTSIDE, Level, Position
 
 LANDING_ADMIN = "process:effective-capabilities"
@@ -129,12 +129,32 @@ def _decide_opening(opening: Opening, deployment: Deployment) -> OpenVector | Sh
         if not gains(source, gives, deployment):
             continue
         level = Level.ADMIN if source.level is Level.ADMIN else Level.USER
-        verdict = decide(opening.needs, deployment, level)
+        verdict = _with_probe(opening, decide(opening.needs, deployment, level), deployment, level)
         if verdict.open:
             return _opened(opening, source, gives, level, verdict)
     if verdict is None:
         return None
     return ShutVector(opening.id, opening.title, verdict.conditions, verdict.evidence)
+
+
+PROBED = "probe:"
+"""A condition of this name and an opening's id: the opening as a whole was tried."""
+
+
+def _with_probe(
+    opening: Opening, verdict: Verdict, deployment: Deployment, level: Level
+) -> Verdict:
+    """What was tried closes an opening that seems open, and is better evidence for one that is.
+    It never opens one: what it found open against the configuration stands in its conditions."""
+    name = f"{PROBED}{opening.id}"
+    if name not in deployment.conditions or not verdict.open:
+        return verdict
+    tried = deployment.condition(name, level)
+    if tried.state is State.CLOSED:
+        return Verdict(False, (name,), tried.evidence)
+    if not tried.evidence:
+        return verdict
+    return Verdict(True, verdict.conditions, tried.evidence)
 
 
 def _opened(

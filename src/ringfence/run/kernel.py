@@ -7,7 +7,8 @@ import os
 
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 MS_REC, MS_PRIVATE, MNT_DETACH = 0x4000, 1 << 18, 2
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+SIGKILL = 9
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -43,3 +44,8 @@ def unmount(target: str) -> None:
 def adopt_orphans() -> None:
     """What an engine leaves behind becomes our child, so that its end can be waited for."""
     _checked(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
+
+
+def die_with_parent() -> None:
+    """This process is killed when the thread that made it ends."""
+    _checked(_libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), "prctl")

@@ -12,13 +12,14 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ringfence.errors import MissingError
 
 KILL, DETACH, SINGLESTEP, CONTINUE = 8, 17, 9, 7
 SETOPTIONS, GETEVENTMSG, GETREGSET, SETREGSET = 0x4200, 0x4201, 0x4204, 0x4205
-SEIZE, INTERRUPT = 0x4206, 0x4207
+SEIZE, INTERRUPT, GET_RSEQ = 0x4206, 0x4207, 0x420F
 NT_PRSTATUS, NT_ARM_SYSTEM_CALL = 1, 0x404
 
 TRACE_FORK, TRACE_VFORK, TRACE_CLONE, TRACE_EXEC, TRACE_SECCOMP = 2, 4, 8, 16, 128
@@ -100,8 +101,10 @@ class Machine:
 
 ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK = 512, 513, 514, 516
 RESTART_SYSCALL = 219
-USER_CODE = 0x33
-"""Selector of 64-bit user code (__USER_CS); 0x23 is 32-bit code."""
+NEVER_RESTARTED = frozenset({65, 128, 220, 232, 281, 441})
+"""semop, rt_sigtimedwait, semtimedop, epoll_wait, epoll_pwait, epoll_pwait2: they answer EINTR
+even to a stop (signal(7)), which a program that knows of no signal does not expect."""
+EINTR = 4
 
 
 def _restarted_x86(regs: Any) -> None:
@@ -112,6 +115,8 @@ def _restarted_x86(regs: Any) -> None:
         regs.rax, regs.rip = regs.orig_rax, regs.rip - 2
     elif interrupted and error == ERESTART_RESTARTBLOCK:
         regs.rax, regs.rip = RESTART_SYSCALL, regs.rip - 2
+    elif error == EINTR and regs.orig_rax in NEVER_RESTARTED:
+        regs.rax, regs.rip = regs.orig_rax, regs.rip - 2
     regs.orig_rax = U64
 
 
@@ -188,6 +193,26 @@ def set_registers(thread: int, values: Any) -> None:
     """Raises InjectionFailed."""
     vector = _Vector(ctypes.addressof(values), ctypes.sizeof(values))
     request(SETREGSET, thread, NT_PRSTATUS, ctypes.addressof(vector))
+
+
+class Rseq(ctypes.Structure):
+    """struct ptrace_rseq_configuration."""
+
+    _fields_ = (
+        ("pointer", ctypes.c_uint64),
+        ("size", ctypes.c_uint32),
+        ("signature", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("padding", ctypes.c_uint32),
+    )
+
+
+def rseq(thread: int) -> Rseq:
+    """The area that it registered with rseq(2); its pointer is 0 where there is none."""
+    found = Rseq()
+    with suppress(InjectionFailed):  # a kernel without it
+        request(GET_RSEQ, thread, ctypes.sizeof(found), ctypes.addressof(found))
+    return found
 
 
 def skip_call(thread: int) -> None:

@@ -1,0 +1,93 @@
+"""`ringfence probe TARGET`, `ringfence probe -- COMMAND...`"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ringfence.cli.options import colour, deliver, width
+from ringfence.errors import UsageError
+
+if TYPE_CHECKING:
+    from ringfence.probe.record import ProbeReport
+
+WIDTH = 160
+
+
+class WithCommand(click.Command):
+    """A command whose words after `--` are another command's, and kept apart."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Cut at the first `--`."""
+        place = args.index("--") if "--" in args else len(args)
+        ctx.obj = tuple(args[place + 1 :])
+        return super().parse_args(ctx, args[:place])
+
+
+@click.command("probe", cls=WithCommand)
+@click.argument("target", required=False)
+@click.option(
+    "--inject", is_flag=True,
+    help="Stand inside a clone of the live process itself, which stops for milliseconds.",
+)  # fmt: skip
+@click.option(
+    "--baseline", type=click.Path(path_type=Path), metavar="FILE",
+    help="A saved JSON result: exit 1 when something is open that it had closed.",
+)  # fmt: skip
+@click.option(
+    "--format", "form", type=click.Choice(["terminal", "json", "markdown"]), default="terminal",
+    show_default=True,
+)  # fmt: skip
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to a file instead.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    target: str | None,
+    inject: bool,
+    baseline: Path | None,
+    form: str,
+    output: Path | None,
+) -> None:
+    """Assume breach: what code of an attacker's could do next in a live workload.
+
+    TARGET is a PID, a running container, a result of `ringfence harden` or an image archive (both
+    started for the purpose); or a command after --. Everything is tried, and nothing is done: each
+    attempt stops before its effect or undoes it at once.
+    """
+    from ringfence.cli.progress import progress
+    from ringfence.knowledge.loader import load
+    from ringfence.probe.baseline import opened_since, read_report
+    from ringfence.probe.probing import INJECT, JOIN, probe_process
+    from ringfence.probe.targets import live
+
+    if not target and not ctx.obj:
+        raise UsageError("nothing to probe", remedy="give a target, or a command after --")
+    before = read_report(baseline) if baseline is not None else None
+    knowledge = load()
+    with progress("probing"), live(target or "", ctx.obj, knowledge) as found:
+        probed = probe_process(
+            found.pid, knowledge, stance=INJECT if inject else JOIN, kind=found.kind,
+            name=found.name, facts=found.facts,
+        )  # fmt: skip
+    deliver(_written(probed.report, form, output), output)
+    lines = opened_since(before, probed.report) if before is not None else ()
+    for line in lines:
+        click.echo(f"ringfence: {line}", err=True)
+    if lines:
+        sys.exit(1)
+
+
+def _written(report: ProbeReport, form: str, output: Path | None) -> str:
+    import msgspec
+
+    from ringfence.report import probe
+    from ringfence.report.look import Look
+
+    if form == "json":
+        return msgspec.json.format(msgspec.json.encode(report), indent=1).decode() + "\n"
+    if form == "markdown":
+        return probe.markdown(report)
+    return probe.terminal(report, Look(colour=colour() and output is None, width=width(WIDTH)))

@@ -1,0 +1,67 @@
+"""All probes, one after the other, each in a child of its own; and the same where nothing forbids
+it, so that "closed" never means "tried wrongly"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from ringfence.probe.definition import Inside, Outcome, Probe, Seen
+from ringfence.probe.driven import Blocked, Driven, Killed
+from ringfence.probe.layers import layer_of
+from ringfence.probe.oracle import Oracle
+from ringfence.probe.view import View
+from ringfence.run.tracee import Ended, InjectionFailed
+
+SIGSYS = 31
+PURE_GROUP = "system calls"
+"""Probes of this group ask the oracle alone: they need no child of their own."""
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What came of a probe: the outcome, and the layer that stopped it ('' where none did)."""
+
+    outcome: Outcome
+    layer: str = ""
+
+
+def attempted(zygote: Driven, view: View, probes: Iterable[Probe]) -> dict[str, Result]:
+    """The result of each probe by its id. Raises Ended when the zygote itself is gone."""
+    oracle = Oracle(zygote)
+    try:
+        return {probe.id: _one(zygote, oracle, view, probe) for probe in probes}
+    finally:
+        oracle.close()
+
+
+def _one(zygote: Driven, oracle: Oracle, view: View, probe: Probe) -> Result:
+    if probe.group == PURE_GROUP:
+        return _judged(probe, Inside(zygote, oracle, view))
+    child = zygote.fork()
+    try:
+        return _judged(probe, Inside(child, oracle, view))
+    finally:
+        child.close()
+
+
+def _judged(probe: Probe, inside: Inside) -> Result:
+    try:
+        outcome = probe.attempt(inside)
+    except Killed as killed:
+        outcome = _ended(inside, killed)
+    except Blocked as blocked:
+        outcome = Outcome(Seen.UNSUPPORTED, str(blocked))
+    except Ended:
+        raise
+    except (InjectionFailed, OSError) as failure:
+        outcome = Outcome(Seen.UNSUPPORTED, f"could not be tried: {failure}")
+    layer = layer_of(outcome, inside) if outcome.seen is Seen.CLOSED else outcome.layer
+    return Result(outcome, layer)
+
+
+def _ended(inside: Inside, killed: Killed) -> Outcome:
+    """The call was the end of the child: by a filter's doing, or something is wrong."""
+    if killed.signal == SIGSYS:
+        return Outcome(Seen.CLOSED, str(killed), layer="seccomp (kill)")
+    return Outcome(Seen.UNSUPPORTED, f"{killed} (signal {killed.signal})")

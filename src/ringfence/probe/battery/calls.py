@@ -1,0 +1,82 @@
+"""Every system call of the running kernel: whether the filters let it through.
+
+Nothing is called: the oracle asks the kernel's filters and calls each off (`oracle`). Whether the
+kernel has the call at all is known from a child of ours outside (`table`).
+"""
+
+from __future__ import annotations
+
+from ringfence.collect.seccomp.question import SIGCHLD, parse
+from ringfence.collect.seccomp.tables import native_calls
+from ringfence.knowledge.loader import load
+from ringfence.knowledge.questions import call_questions
+from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, opened, unsupported
+from ringfence.probe.oracle import Verdict
+
+GROUP = "system calls"
+TECHNIQUE = "T1106"
+USUAL = (-1,) * 6
+PLAUSIBLE: dict[str, tuple[tuple[int, ...], ...]] = {
+    "clone": ((SIGCHLD, 0, 0, 0, 0, 0), (0x3D0F00, 0, 0, 0, 0, 0)),
+    "socket": tuple((family, kind, 0, 0, 0, 0) for family in (1, 2, 10, 16) for kind in (1, 2, 3)),
+    "socketpair": ((1, 1, 0, 0, 0, 0), (1, 2, 0, 0, 0, 0)),
+    "personality": ((0,) * 6, (0xFFFFFFFF, 0, 0, 0, 0, 0), (8, 0, 0, 0, 0, 0)),
+    "ioctl": tuple((0, command, 0, 0, 0, 0) for command in
+                   (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x5452)),
+    "prctl": tuple((option, 0, 0, 0, 0, 0) for option in (*range(64), 0x53564D41)),
+}  # fmt: skip
+"""Arguments of ordinary programs, for filters that look at them."""
+
+
+def answers(inside: Inside, name: str) -> Verdict:
+    """What the filters say to a call: passes if some ordinary arguments do."""
+    number: str | int = name if name in native_calls() else int(name.removeprefix("call-"))
+    first = inside.passes(number, *USUAL)
+    for values in ((0,) * 6, *PLAUSIBLE.get(name, ())):
+        if first.passes:
+            break
+        other = inside.passes(number, *values)
+        first = other if other.passes else first
+    return first
+
+
+def probe(name: str) -> Probe:
+    """The probe of one call."""
+
+    def attempt(inside: Inside) -> Outcome:
+        """Only what the filters say is asked; the call is not made."""
+        verdict = answers(inside, name)
+        return opened() if verdict.passes else closed(verdict.words)
+
+    condition = (f"syscall:{name}",)
+    return Probe(f"call.{name}", GROUP, f"{name} passes the filters", TECHNIQUE, attempt,
+                 condition, condition)  # fmt: skip
+
+
+def _question(text: str) -> Probe:
+    question = parse(text)
+
+    def attempt(inside: Inside) -> Outcome:
+        """Only what the filters say is asked; the call is not made."""
+        if question.call not in native_calls():
+            return unsupported("this architecture has no such call")
+        refused: Verdict | None = None
+        for limits in question.tries:
+            fixed = dict(limits)
+            for fill in (-1 & 0xFFFFFFFF, 0, 1, 2):
+                values = [fixed.get(index, fill) for index in range(6)]
+                verdict = inside.passes(question.call, *values)
+                if verdict.passes:
+                    return opened()
+                refused = refused or verdict
+        return Outcome(Seen.CLOSED, layer=refused.words if refused else "")
+
+    condition = (f"syscall:{text}",)
+    return Probe(f"call.{text}", GROUP, f"{text} passes the filters", TECHNIQUE, attempt,
+                 condition, condition)  # fmt: skip
+
+
+PROBES = (
+    *(probe(name) for name in native_calls()),
+    *(_question(text) for text in call_questions(load()) if "[" in text),
+)

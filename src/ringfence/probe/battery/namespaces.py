@@ -1,0 +1,186 @@
+"""Namespaces and mounts: making new ones, entering others, mounting.
+
+All of it is done by a child of ours that is ended at once: its namespaces end with it, and mounts
+are made nowhere but in file system contexts that nothing is attached to.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+from ringfence.probe.definition import AT_FDCWD, Inside, Outcome, Probe, closed, opened
+
+GROUP = "namespaces"
+ESCAPE = "T1611"
+SPACES = {
+    "user": (0x10000000, ""), "mnt": (0x00020000, "CAP_SYS_ADMIN"),
+    "uts": (0x04000000, "CAP_SYS_ADMIN"), "ipc": (0x08000000, "CAP_SYS_ADMIN"),
+    "pid": (0x20000000, "CAP_SYS_ADMIN"), "net": (0x40000000, "CAP_SYS_ADMIN"),
+    "cgroup": (0x02000000, "CAP_SYS_ADMIN"), "time": (0x00000080, "CAP_SYS_ADMIN"),
+}  # fmt: skip
+NAMES = {"mnt": "NEWNS"}
+NEWUSER, NEWNS = 0x10000000, 0x00020000
+AT_RECURSIVE, OPEN_TREE_CLONE = 0x8000, 1
+O_RDONLY = 0
+
+
+def _flag(kind: str) -> str:
+    return f"CLONE_{NAMES.get(kind, 'NEW' + kind.upper())}"
+
+
+def _unshare(kind: str) -> Probe:
+    flag, capability = SPACES[kind]
+
+    def attempt(inside: Inside) -> Outcome:
+        """A child of ours leaves a namespace for a new one, and is ended, and the new one too."""
+        return inside.judged(inside.call("unshare", flag), capability=capability)
+
+    own = "userns" if kind == "user" else "nscap:CAP_SYS_ADMIN"
+    needs = ("syscall:unshare[CLONE_NEWUSER]", own) if kind == "user" else (
+        f"syscall:unshare[{_flag(kind)}]", own)  # fmt: skip
+    decides = ("probe:user-namespaces",) if kind == "user" else ()
+    return Probe(f"namespace.unshare-{kind}", GROUP, f"Make a new namespace: {kind}", ESCAPE,
+                 attempt, needs, decides)  # fmt: skip
+
+
+def _in_user_namespace(kind: str) -> Probe:
+    flag = SPACES[kind][0]
+
+    def attempt(inside: Inside) -> Outcome:
+        """A child of ours makes a user namespace with another in it, and is ended with both."""
+        return inside.judged(inside.call("unshare", NEWUSER | flag))
+
+    needs = ("userns", "syscall:unshare[CLONE_NEWUSER]", f"syscall:unshare[{_flag(kind)}]")
+    title = f"Make a user namespace with one of: {kind}"
+    return Probe(f"namespace.user-and-{kind}", GROUP, title, ESCAPE, attempt, needs)
+
+
+def _clone(kind: str) -> Probe:
+    flag = SPACES[kind][0]
+
+    def attempt(inside: Inside) -> Outcome:
+        """Only what the filter says is asked; no child is made by this call."""
+        verdict = inside.passes("clone", flag | 17, 0, 0, 0, 0)
+        return opened() if verdict.passes else closed(verdict.words)
+
+    return Probe(f"namespace.clone-{kind}", GROUP, f"clone(2) with {_flag(kind)} passes the filter",
+                 ESCAPE, attempt, (f"syscall:clone[{_flag(kind)}]",),
+                 (f"syscall:clone[{_flag(kind)}]",))  # fmt: skip
+
+
+def clone3(inside: Inside) -> Outcome:
+    """Asks clone3(2) for flags that exclude each other: EINVAL comes from the kernel, and there
+    is no child."""
+    request = struct.pack("=8Q", 0x10000000 | 0x200, 0, 0, 0, 0, 0, 0, 0)
+    return inside.judged(inside.call("clone3", request, 64), (errno.EINVAL,),
+                         absent=frozenset({errno.ENOSYS}))  # fmt: skip
+
+
+def _enter(kind: str) -> Probe:
+    flag = SPACES[kind][0]
+
+    def attempt(inside: Inside) -> Outcome:
+        """A child of ours enters the namespace of process 1 as it sees it, and is ended there
+        without another step."""
+        if not inside.view.private(kind):
+            return closed("same namespace", f"it is in the host's {kind} namespace already")
+        path = f"/proc/1/ns/{kind}"
+        handle = inside.call("openat", AT_FDCWD, path, O_RDONLY, 0, path=path)
+        if handle < 0:
+            return inside.judged(handle, detail=path)
+        own = inside.call("openat", AT_FDCWD, f"/proc/self/ns/{kind}", O_RDONLY, 0)
+        if _identity(inside, handle) == _identity(inside, own):
+            return closed("namespace (pid)", "process 1 of its view is in the same one")
+        return inside.judged(inside.call("setns", handle, flag), capability="CAP_SYS_ADMIN")
+
+    return Probe(f"namespace.enter-{kind}", GROUP, f"Enter the namespace of process 1: {kind}",
+                 ESCAPE, attempt)  # fmt: skip
+
+
+def _identity(inside: Inside, handle: int) -> bytes:
+    found = bytearray(144)
+    inside.call("fstat", handle, found)
+    return bytes(found[:16])
+
+
+def mount(inside: Inside) -> Outcome:
+    """Asks to mount a file system that does not exist: ENODEV comes after the check
+    (fs/namespace.c, path_mount)."""
+    result = inside.call("mount", "none", "/", "ringfence-no-such-file-system", 0, 0)
+    return inside.judged(result, (errno.ENODEV,), capability="CAP_SYS_ADMIN",
+                         absent=frozenset({errno.ENOSYS}))  # fmt: skip
+
+
+def pivot_root(inside: Inside) -> Outcome:
+    """Asks to make the root the root: EBUSY or EINVAL come after the check (fs/namespace.c)."""
+    result = inside.call("pivot_root", "/", "/")
+    return inside.judged(result, (errno.EBUSY, errno.EINVAL), capability="CAP_SYS_ADMIN")
+
+
+def new_mount_api(inside: Inside) -> Outcome:
+    """Opens a context for tmpfs and configures nothing; it ends with the child."""
+    return inside.judged(inside.call("fsopen", "tmpfs", 1), capability="CAP_SYS_ADMIN")
+
+
+def clone_tree(inside: Inside) -> Outcome:
+    """Copies the mount at the root to a detached one, attached nowhere; it ends with the child."""
+    flags = OPEN_TREE_CLONE | 0o2000000
+    return inside.judged(inside.call("open_tree", AT_FDCWD, "/", flags), capability="CAP_SYS_ADMIN")
+
+
+def overlay_in_user_namespace(inside: Inside) -> Outcome:
+    """In a user and a mount namespace of its own, opens a context for overlayfs; all of it ends
+    with the child, and nothing is mounted."""
+    made = inside.call("unshare", NEWUSER | NEWNS)
+    if made < 0:
+        return inside.judged(made)
+    return inside.judged(inside.call("fsopen", "overlay", 1), absent=frozenset({errno.ENODEV}))
+
+
+def mount_in_user_namespace(inside: Inside) -> Outcome:
+    """In a user and a mount namespace of its own, asks to mount what does not exist: ENODEV comes
+    after the check."""
+    made = inside.call("unshare", NEWUSER | NEWNS)
+    if made < 0:
+        return inside.judged(made)
+    return mount(inside)
+
+
+def netfilter_in_user_namespace(inside: Inside) -> Outcome:
+    """In a user and a network namespace of its own, asks nf_tables for its generation number."""
+    made = inside.call("unshare", NEWUSER | SPACES["net"][0])
+    if made < 0:
+        return inside.judged(made)
+    from ringfence.probe.battery.kernel import netfilter
+
+    return netfilter(inside)
+
+
+PROBES = (
+    *(_unshare(kind) for kind in SPACES),
+    *(_in_user_namespace(kind) for kind in SPACES if kind != "user"),
+    # In clone(2) the flag of time namespaces is part of the exit signal.
+    *(_clone(kind) for kind in SPACES if kind != "time"),
+    Probe("namespace.clone3", GROUP, "clone3(2), whose flags no filter sees", ESCAPE, clone3,
+          ("syscall:clone3",), ("syscall:clone3",)),
+    *(_enter(kind) for kind in SPACES if kind != "user"),
+    Probe("namespace.mount", GROUP, "Mount", ESCAPE, mount,
+          ("nscap:CAP_SYS_ADMIN", "syscall:mount"), ("syscall:mount",)),
+    Probe("namespace.pivot-root", GROUP, "Change the root mount", ESCAPE, pivot_root,
+          ("nscap:CAP_SYS_ADMIN", "syscall:pivot_root")),
+    Probe("namespace.new-mount-api", GROUP, "Use the new mount interface", ESCAPE, new_mount_api,
+          ("nscap:CAP_SYS_ADMIN", "syscall:fsopen")),
+    Probe("namespace.clone-tree", GROUP, "Copy the mount tree", ESCAPE, clone_tree,
+          ("nscap:CAP_SYS_ADMIN", "syscall:open_tree")),
+    Probe("namespace.overlay-in-user", GROUP, "overlayfs in a user namespace", "T1068",
+          overlay_in_user_namespace,
+          ("userns", "feature:overlayfs", "syscall:fsopen", "syscall:unshare[CLONE_NEWUSER]")),
+    Probe("namespace.mount-in-user", GROUP, "Mount in a user namespace", "T1068",
+          mount_in_user_namespace,
+          ("userns", "syscall:mount", "syscall:unshare[CLONE_NEWUSER]")),
+    Probe("namespace.netfilter-in-user", GROUP, "nf_tables in a user namespace", "T1068",
+          netfilter_in_user_namespace,
+          ("userns", "feature:nf-tables", "syscall:socket[AF_NETLINK,*,NETLINK_NETFILTER]",
+           "syscall:unshare[CLONE_NEWUSER]")),
+)  # fmt: skip

@@ -1,0 +1,158 @@
+"""The network as the workload has it: ports, loopback's services, ways out.
+
+Connections are made to loopback and to Unix sockets alone, and closed without a byte. Whether
+anything further away could be reached is asked of the routes (connect(2) on a datagram socket
+looks one up and sends nothing) and of the rules of its network namespace.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+
+from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, opened
+
+GROUP = "network"
+AF_INET, AF_INET6, STREAM, DGRAM = 2, 10, 1, 2
+LOOPBACK = "127.0.0.1"
+NONBLOCK = 0o4000
+SOMEWHERE = {
+    "internet": ("192.0.2.1", "T1041"), "internet-ipv6": ("2001:db8::1", "T1041"),
+    "private": ("10.0.0.1", "T1046"), "metadata": ("169.254.169.254", "T1552.005"),
+    "metadata-ipv6": ("fd00:ec2::254", "T1552.005"),
+}  # fmt: skip
+"""Addresses for documentation (RFC 5737, RFC 3849), a private one, and the clouds' metadata."""
+NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+def address(host: str, port: int) -> bytes:
+    """struct sockaddr_in or sockaddr_in6."""
+    if ":" in host:
+        return struct.pack("=H", AF_INET6) + struct.pack("!HI", port, 0) + socket.inet_pton(
+            socket.AF_INET6, host) + bytes(4)  # fmt: skip
+    return struct.pack("=H", AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
+
+
+def bind_port(inside: Inside) -> Outcome:
+    """Binds a free port of loopback to a socket that does not listen and ends with the child."""
+    handle = inside.call("socket", AF_INET, STREAM, 0)
+    if handle < 0:
+        return inside.judged(handle)
+    where = address(LOOPBACK, 0)
+    return inside.judged(inside.call("bind", handle, where, len(where)))
+
+
+def listen(inside: Inside) -> Outcome:
+    """Listens on a free port of loopback for the moment until the child ends."""
+    handle = inside.call("socket", AF_INET, STREAM, 0)
+    if handle < 0:
+        return inside.judged(handle)
+    where = address(LOOPBACK, 0)
+    inside.call("bind", handle, where, len(where))
+    return inside.judged(inside.call("listen", handle, 1))
+
+
+def loopback_services(inside: Inside) -> Outcome:
+    """Connects to ports of loopback that listen in its network namespace, and sends nothing."""
+    own = {item.port for item in inside.view.facts.listeners}
+    ports = [port for port in inside.view.ports if port not in own]
+    if not ports:
+        return closed("nobody listens", "no other service on its loopback")
+    found = None
+    for port in ports[:8]:
+        handle = inside.call("socket", AF_INET, STREAM | NONBLOCK, 0)
+        if handle < 0:
+            return inside.judged(handle)
+        where = address(LOOPBACK, port)
+        result = inside.call("connect", handle, where, len(where))
+        found = inside.judged(result, (errno.EINPROGRESS,), detail=f"port {port}")
+        if found.seen is Seen.OPEN:
+            return found
+    return found or closed("nobody listens")
+
+
+def _way_out(name: str) -> Probe:
+    host, technique = SOMEWHERE[name]
+
+    def attempt(inside: Inside) -> Outcome:
+        """Looks up the route that a datagram would take, and sends none."""
+        family = AF_INET6 if ":" in host else AF_INET
+        handle = inside.call("socket", family, DGRAM, 0)
+        if handle < 0:
+            return inside.judged(handle)
+        where = address(host, 53)
+        result = inside.call("connect", handle, where, len(where))
+        if -result in NO_ROUTE:
+            return closed("no route", host)
+        if result >= 0 and inside.view.output_closed:
+            return closed("network filter", f"a route to {host}, and rules that drop what goes out")
+        return inside.judged(result, detail=f"a route to {host}")
+
+    decides = ("net:metadata-reachable",) if name == "metadata" else ()
+    return Probe(f"network.{name}", GROUP, f"Send to: {name} ({host})", technique, attempt,
+                 decides, decides)  # fmt: skip
+
+
+def neighbours(inside: Inside) -> Outcome:
+    """Reads its table of neighbours, if there is an interface beside loopback."""
+    handle = inside.open("/proc/net/dev", 0)
+    if handle < 0:
+        return inside.judged(handle)
+    room = bytearray(8192)
+    inside.call("read", handle, room, len(room))
+    names = [line.split(b":")[0].strip() for line in bytes(room).splitlines() if b":" in line]
+    real = [name.decode("ascii", "replace") for name in names if name not in (b"lo", b"sit0",
+                                                                             b"tunl0")]  # fmt: skip
+    return opened(", ".join(real)) if real else closed("namespace (net)", "only loopback")
+
+
+def abstract_sockets(inside: Inside) -> Outcome:
+    """Connects to a containerd shim's abstract Unix socket if one is listed, without a byte."""
+    handle = inside.open("/proc/net/unix", 0)
+    if handle < 0:
+        return inside.judged(handle)
+    room = bytearray(1 << 16)
+    inside.call("read", handle, room, len(room))
+    for line in bytes(room).splitlines():
+        name = line.split()[-1] if line.split() else b""
+        if name.startswith(b"@/containerd-shim"):
+            made = inside.call("socket", 1, STREAM | NONBLOCK, 0)
+            where = struct.pack("=H", 1) + b"\0" + name[1:]
+            return inside.judged(inside.call("connect", made, where, len(where)), (errno.EAGAIN,))
+    return closed("namespace (net)", "no containerd shim is in its network namespace")
+
+
+def send_datagrams(inside: Inside) -> Outcome:
+    """Connects a datagram socket to a port of loopback and sends nothing."""
+    handle = inside.call("socket", AF_INET, DGRAM, 0)
+    if handle < 0:
+        return inside.judged(handle)
+    where = address(LOOPBACK, 9)
+    return inside.judged(inside.call("connect", handle, where, len(where)))
+
+
+def mark_packets(inside: Inside) -> Outcome:
+    """Marks what a socket would send, and sends nothing through it."""
+    handle = inside.call("socket", AF_INET, DGRAM, 0)
+    if handle < 0:
+        return inside.judged(handle)
+    value = struct.pack("=I", 1)
+    return inside.judged(inside.call("setsockopt", handle, 1, 36, value, 4),
+                         capability="CAP_NET_ADMIN")  # fmt: skip
+
+
+PROBES = (
+    Probe("network.bind", GROUP, "Bind a port", "T1571", bind_port, ("syscall:bind",)),
+    Probe("network.listen", GROUP, "Listen on a port", "T1571", listen,
+          ("syscall:bind", "syscall:listen")),
+    Probe("network.loopback-services", GROUP, "Connect to other services on its loopback", "T1046",
+          loopback_services),
+    *(_way_out(name) for name in SOMEWHERE),
+    Probe("network.interfaces", GROUP, "Have an interface beside loopback", "T1016", neighbours),
+    Probe("network.containerd-shim", GROUP, "Connect to a containerd shim", "T1611",
+          abstract_sockets),
+    Probe("network.datagrams", GROUP, "Use UDP", "T1095", send_datagrams),
+    Probe("network.mark", GROUP, "Mark packets", "T1562.004", mark_packets,
+          ({"any": ["nscap:CAP_NET_ADMIN", "nscap:CAP_NET_RAW"]},)),
+)  # fmt: skip

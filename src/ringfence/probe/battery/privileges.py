@@ -1,0 +1,514 @@
+"""Identity and privilege: becoming root, set-user-ID programs, and each capability by its use.
+
+Whether a capability works is asked of the call that checks it, with arguments that fail right
+after the check or change nothing (capabilities(7); the kernel's functions are named).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Callable, Iterable
+
+from ringfence.probe.definition import (
+    AT_FDCWD,
+    Inside,
+    Outcome,
+    Probe,
+    Seen,
+    closed,
+    opened,
+    unsupported,
+)
+
+GROUP = "privileges"
+TECHNIQUE = "T1068"
+O_RDONLY, O_WRONLY, O_RDWR, O_NOATIME, O_PATH = 0, 1, 2, 0o1000000, 0o10000000
+STRANGER = 54321
+"""A user number that is nobody's."""
+SOL_SOCKET, AF_UNIX, AF_INET, AF_NETLINK = 1, 1, 2, 16
+SOCK_STREAM, SOCK_DGRAM, SOCK_RAW = 1, 2, 3
+FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IMMUTABLE_FL = 0x80086601, 0x40086602, 0x10
+
+
+# --- identity ------------------------------------------------------------------------------------
+
+
+def root_user(inside: Inside) -> Outcome:
+    """Sets the ids of a child of ours to 0; the child does nothing else and is ended."""
+    if inside.call("geteuid") == 0:
+        return opened("it is user 0 here already")
+    return inside.judged(inside.call("setresuid", 0, 0, 0), capability="CAP_SETUID")
+
+
+def other_user(inside: Inside) -> Outcome:
+    """Sets the ids of a child of ours to a user that does not exist; the child is then ended."""
+    result = inside.call("setresuid", STRANGER, STRANGER, STRANGER)
+    return inside.judged(result, (errno.EINVAL,), capability="CAP_SETUID")
+
+
+def root_group(inside: Inside) -> Outcome:
+    """Sets the group of a child of ours to 0; the child is then ended."""
+    if inside.call("getegid") == 0:
+        return opened("it is in group 0 here already")
+    return inside.judged(inside.call("setresgid", 0, 0, 0), capability="CAP_SETGID")
+
+
+def setuid_program(inside: Inside) -> Outcome:
+    """Executes a set-user-ID program up to its first instruction, which is never run: the child
+    stands still at the exec event, its user is read from outside, and it is killed."""
+    if not inside.view.setuid:
+        return closed("no such program", "no set-user-ID program of root's in view")
+    if inside.call("geteuid") == 0:
+        return unsupported("it is user 0 here already: no program can raise that")
+    path = inside.view.setuid[0]
+    result = inside.execute("execve", path, 0, 0, path=path)
+    if result < 0:
+        return inside.judged(result, detail=path)
+    with open(f"/proc/{inside.child.pid}/status") as status:
+        user = next(line.split()[2] for line in status if line.startswith("Uid:"))
+    if int(user) != inside.view.uid:
+        return opened(f"{path} ran as another user")
+    layer = "no_new_privs" if inside.view.process.no_new_privileges.value else "mount (nosuid)"
+    return closed(layer, f"{path} ran without its privilege")
+
+
+def new_privileges(inside: Inside) -> Outcome:
+    """Reads one flag of its own (PR_GET_NO_NEW_PRIVS), from outside where a filter refuses that."""
+    result = inside.call("prctl", 39, 0, 0, 0, 0)
+    if result < 0:
+        seen = inside.view.process.no_new_privileges.value
+        if seen is None:
+            return inside.judged(result)
+        result = int(seen)
+    return closed("no_new_privs", "set") if result else opened("not set")
+
+
+# --- capabilities --------------------------------------------------------------------------------
+
+
+def _memfd(inside: Inside) -> int:
+    return inside.call("memfd_create", "ringfence", 0)
+
+
+def chown(inside: Inside) -> Outcome:
+    """Gives away a file in memory that has no name and ends with the child."""
+    fd = _memfd(inside)
+    if fd < 0:
+        return _no_file(inside)
+    result = inside.call("fchown", fd, STRANGER, -1 & 0xFFFFFFFF)
+    return inside.judged(result, (errno.EINVAL,), capability="CAP_CHOWN")
+
+
+def _no_file(inside: Inside) -> Outcome:
+    return unsupported("no file in memory to try it on: memfd_create is refused")
+
+
+def _closed_file(inside: Inside, flags: int, capability: str) -> Outcome:
+    fd = _memfd(inside)
+    if fd < 0:
+        return _no_file(inside)
+    inside.call("fchmod", fd, 0)
+    result = inside.open(f"/proc/self/fd/{fd}", flags)
+    if result == -errno.ENOENT:
+        return unsupported("no /proc in view to open it again by")
+    return inside.judged(result, capability=capability)
+
+
+def dac_override(inside: Inside) -> Outcome:
+    """Opens for writing a nameless file in memory of its own, of which it took away all its bits;
+    the file ends with the child."""
+    return _closed_file(inside, O_RDWR, "CAP_DAC_OVERRIDE")
+
+
+def dac_read_search(inside: Inside) -> Outcome:
+    """Asks to open a file by a handle that names none: ESTALE or EINVAL come after the check
+    (fs/fhandle.c, may_decode_fh)."""
+    root = inside.call("openat", AT_FDCWD, "/", O_RDONLY, 0)
+    if root < 0:
+        return unsupported("the root folder cannot be opened")
+    handle = struct.pack("=Ii", 8, 0x7F) + bytes(8)
+    result = inside.call("open_by_handle_at", root, handle, O_RDONLY)
+    reached = (errno.ESTALE, errno.EINVAL, errno.EOPNOTSUPP)
+    return inside.judged(result, reached, capability="CAP_DAC_READ_SEARCH",
+                         absent=frozenset({errno.ENOSYS}))  # fmt: skip
+
+
+def fowner(inside: Inside) -> Outcome:
+    """Opens the root folder for reading with O_NOATIME, which only its owner may; reads nothing."""
+    if inside.view.uid == 0 and not inside.view.private("user"):
+        with_it = inside.view.holds("CAP_FOWNER")
+        return opened("held") if with_it else unsupported("it owns what could be tried")
+    result = inside.call("openat", AT_FDCWD, "/", O_RDONLY | O_NOATIME, 0)
+    return inside.judged(result, capability="CAP_FOWNER")
+
+
+def kill(inside: Inside) -> Outcome:
+    """Signal 0, which is never sent: the kernel only checks (kill(2))."""
+    for other in inside.view.others:
+        if other.uid != inside.view.uid:
+            result = inside.call("kill", other.pid, 0)
+            return inside.judged(result, detail=f"process {other.pid}", capability="CAP_KILL")
+    return unsupported("no process of another user is in view")
+
+
+def setpcap(inside: Inside) -> Outcome:
+    """Drops a capability from the bounding set of a child of ours, which is then ended."""
+    return inside.judged(inside.call("prctl", 24, 40, 0, 0, 0), capability="CAP_SETPCAP")
+
+
+def immutable(inside: Inside) -> Outcome:
+    """Sets a flag of a nameless file in memory that ends with the child."""
+    fd = _memfd(inside)
+    flags = bytearray(8)
+    if fd < 0:
+        return _no_file(inside)
+    if inside.call("ioctl", fd, FS_IOC_GETFLAGS, flags) < 0:
+        return unsupported("files in memory have no such flags here")
+    wanted = struct.pack("=Q", struct.unpack("=Q", bytes(flags))[0] | FS_IMMUTABLE_FL)
+    result = inside.call("ioctl", fd, FS_IOC_SETFLAGS, wanted)
+    return inside.judged(result, capability="CAP_LINUX_IMMUTABLE")
+
+
+def net_admin(inside: Inside) -> Outcome:
+    """Asks to set the queue length of an interface that does not exist: ENODEV comes after the
+    check (net/core/dev_ioctl.c)."""
+    fd = inside.call("socket", AF_INET, SOCK_DGRAM, 0)
+    if fd < 0:
+        return inside.judged(fd)
+    request = b"ringfence-none\0".ljust(40, b"\0")
+    result = inside.call("ioctl", fd, 0x8943, request)
+    return inside.judged(result, (errno.ENODEV,), capability="CAP_NET_ADMIN")
+
+
+def net_raw(inside: Inside) -> Outcome:
+    """Makes a raw socket and sends nothing through it; it ends with the child."""
+    result = inside.call("socket", AF_INET, SOCK_RAW, 255)
+    return inside.judged(result, capability="CAP_NET_RAW")
+
+
+def ipc_lock(inside: Inside) -> Outcome:
+    """Locks one page of a child of ours whose limit was set to nothing; both end with it."""
+    inside.call("prlimit64", 0, 8, struct.pack("=QQ", 0, 0), 0)
+    result = inside.call("mlock", inside.child.scratch, 4096)
+    return inside.judged(result, (errno.EAGAIN,), capability="CAP_IPC_LOCK")
+
+
+def ipc_owner(inside: Inside) -> Outcome:
+    """Makes a message queue that nobody may use, asks to read its state, and removes it at once."""
+    queue = inside.call("msgget", 0, 0o1000)
+    if queue < 0:
+        return inside.judged(queue)
+    try:
+        result = inside.call("msgctl", queue, 2, bytearray(120))
+        tried = inside.last
+    finally:
+        inside.call("msgctl", queue, 0, 0)
+    if result >= 0:
+        return opened()
+    return Outcome(Seen.CLOSED, "", tried, "CAP_IPC_OWNER")
+
+
+def sys_module(inside: Inside) -> Outcome:
+    """Asks to load a module of no bytes: ENOEXEC comes after the check (kernel/module/main.c)."""
+    result = inside.call("init_module", 0, 0, "")
+    return inside.judged(result, (errno.ENOEXEC, errno.EFAULT, errno.EINVAL),
+                         capability="CAP_SYS_MODULE")  # fmt: skip
+
+
+def sys_rawio(inside: Inside) -> Outcome:
+    """Asks for one port of the machine for a child of ours, which uses none and is ended."""
+    result = inside.call("ioperm", 0x80, 1, 1)
+    return inside.judged(result, capability="CAP_SYS_RAWIO")
+
+
+def sys_chroot(inside: Inside) -> Outcome:
+    """Changes the root of a child of ours to the root it has."""
+    return inside.judged(inside.call("chroot", "/"), capability="CAP_SYS_CHROOT")
+
+
+def sys_ptrace(inside: Inside) -> Outcome:
+    """Compares itself with another user's process (kcmp(2)): it is only asked whether it may."""
+    own = inside.call("getpid")
+    for other in inside.view.others:
+        if other.uid != inside.view.uid:
+            result = inside.call("kcmp", own, other.pid, 1, 0, 0)
+            return inside.judged(result, capability="CAP_SYS_PTRACE")
+    return unsupported("no process of another user is in view")
+
+
+def sys_pacct(inside: Inside) -> Outcome:
+    """Asks to write accounting records to a file that does not exist: ENOENT comes after the
+    check (kernel/acct.c)."""
+    result = inside.call("acct", "/ringfence-does-not-exist/file")
+    return inside.judged(result, (errno.ENOENT,), capability="CAP_SYS_PACCT")
+
+
+def sys_admin(inside: Inside) -> Outcome:
+    """Asks to end swapping to a file that does not exist: ENOENT comes after the check, which is
+    made over the first user namespace (mm/swapfile.c)."""
+    result = inside.call("swapoff", "/ringfence-does-not-exist/file")
+    return inside.judged(result, (errno.ENOENT, errno.EINVAL), capability="CAP_SYS_ADMIN")
+
+
+def sys_admin_here(inside: Inside) -> Outcome:
+    """Opens a file system context and mounts nothing; it ends with the child (fs/fsopen.c)."""
+    return inside.judged(inside.call("fsopen", "tmpfs", 1), capability="CAP_SYS_ADMIN")
+
+
+def sys_boot(inside: Inside) -> Outcome:
+    """Asks for a kernel to be loaded with flags that do not exist: EINVAL comes after the check
+    (kernel/kexec.c), and nothing is loaded."""
+    result = inside.call("kexec_load", 0, 0, 0, 0xFFFF)
+    return inside.judged(result, (errno.EINVAL,), capability="CAP_SYS_BOOT")
+
+
+def reboot(inside: Inside) -> Outcome:
+    """Calls reboot(2) without its magic numbers: EINVAL comes after the check, and nothing else
+    can come (kernel/reboot.c)."""
+    result = inside.call("reboot", 0, 0, 0, 0)
+    return inside.judged(result, (errno.EINVAL,), capability="CAP_SYS_BOOT")
+
+
+def sys_nice(inside: Inside) -> Outcome:
+    """Raises the priority of a child of ours, which does nothing and is ended."""
+    result = inside.call("setpriority", 0, 0, -1 & 0xFFFFFFFF)
+    return inside.judged(result, capability="CAP_SYS_NICE")
+
+
+def sys_resource(inside: Inside) -> Outcome:
+    """Raises a limit of a child of ours, which uses none of it and is ended."""
+    now = bytearray(16)
+    if inside.call("prlimit64", 0, 4, 0, now) < 0:
+        return unsupported("limits cannot be read")
+    soft, hard = struct.unpack("=QQ", bytes(now))
+    if hard == (1 << 64) - 1:
+        inside.call("prlimit64", 0, 4, struct.pack("=QQ", 0, 1 << 20), 0)
+        hard = 1 << 20
+    result = inside.call("prlimit64", 0, 4, struct.pack("=QQ", min(soft, hard), hard + 1), 0)
+    return inside.judged(result, capability="CAP_SYS_RESOURCE")
+
+
+def sys_time(inside: Inside) -> Outcome:
+    """Asks for a clock tick of 0, which no kernel takes: EINVAL comes after the check
+    (kernel/time/timekeeping.c, timekeeping_validate_timex)."""
+    request = bytearray(struct.pack("=I", 0x4000).ljust(256, b"\0"))
+    result = inside.call("adjtimex", request)
+    return inside.judged(result, (errno.EINVAL,), capability="CAP_SYS_TIME")
+
+
+def sys_tty_config(inside: Inside) -> Outcome:
+    """Hangs up the terminal of a child of ours that has just left its session and has none."""
+    inside.call("setsid")
+    return inside.judged(inside.call("vhangup"), capability="CAP_SYS_TTY_CONFIG")
+
+
+def mknod(inside: Inside) -> Outcome:
+    """Makes a node for the null device in a writable folder and removes it at once."""
+    for place in inside.view.places:
+        name = f"{place}/.ringfence-node-{os.getpid()}"
+        result = inside.call("mknodat", AT_FDCWD, name, 0o020600, os.makedev(1, 3), path=name)
+        tried = inside.last
+        if result >= 0:
+            inside.call("unlinkat", AT_FDCWD, name, 0)
+            return opened(place)
+        if tried is not None and tried.errno == errno.EPERM:
+            return Outcome(Seen.CLOSED, place, tried, "CAP_MKNOD")
+    return closed("read-only mount", "no folder can be written to")
+
+
+def lease(inside: Inside) -> Outcome:
+    """Takes a read lease on a file of another user's that nobody may be writing, and gives it
+    back in the next call (fs/locks.c, vfs_setlease)."""
+    fd = inside.open("/etc/passwd", O_RDONLY)
+    if fd < 0 or (inside.view.uid == 0 and not inside.view.private("user")):
+        return unsupported("no file of another user's to try it on")
+    result = inside.call("fcntl", fd, 1024, 0)
+    tried = inside.last
+    inside.call("fcntl", fd, 1024, 2)
+    if result >= 0 or result == -errno.EAGAIN:
+        return opened()
+    return Outcome(Seen.CLOSED, "", tried, "CAP_LEASE")
+
+
+def _audit(inside: Inside, capability: str, ask: Callable[[int], int]) -> Outcome:
+    fd = inside.call("socket", AF_NETLINK, SOCK_RAW, 9)
+    if fd < 0:
+        return inside.judged(fd)
+    return inside.judged(ask(fd), capability=capability)
+
+
+def audit_control(inside: Inside) -> Outcome:
+    """Asks the audit subsystem for its state (AUDIT_GET), which changes nothing."""
+
+    def ask(fd: int) -> int:
+        request = struct.pack("=IHHII", 16, 1000, 5, 1, 0)
+        sent = inside.call("sendto", fd, request, 16, 0, 0, 0)
+        answer = bytearray(64)
+        got = inside.call("recvfrom", fd, answer, 64, 0x40, 0, 0) if sent >= 0 else sent
+        kind, error = struct.unpack_from("=4xH10xi", bytes(answer)) if got >= 20 else (0, got)
+        return int(error) if kind == 2 else got
+
+    return _audit(inside, "CAP_AUDIT_CONTROL", ask)
+
+
+def audit_read(inside: Inside) -> Outcome:
+    """Joins the audit log's readers with a socket that reads nothing and ends with the child."""
+
+    def ask(fd: int) -> int:
+        return inside.call("bind", fd, struct.pack("=HHII", AF_NETLINK, 0, 0, 1), 12)
+
+    return _audit(inside, "CAP_AUDIT_READ", ask)
+
+
+def setfcap(inside: Inside) -> Outcome:
+    """Gives a capability to a nameless file in memory, which is no program and ends with the
+    child."""
+    fd = _memfd(inside)
+    if fd < 0:
+        return _no_file(inside)
+    value = struct.pack("=IIIII", 0x02000000, 1 << 10, 0, 0, 0)
+    result = inside.call("fsetxattr", fd, "security.capability", value, 20, 0)
+    return inside.judged(result, capability="CAP_SETFCAP")
+
+
+def syslog(inside: Inside) -> Outcome:
+    """Asks how much of the kernel's log is unread (action 9); reads none of it."""
+    return inside.judged(inside.call("syslog", 9, 0, 0), capability="CAP_SYSLOG")
+
+
+def wake_alarm(inside: Inside) -> Outcome:
+    """Makes a timer that is never set and ends with the child."""
+    result = inside.call("timer_create", 8, 0, bytearray(8))
+    return inside.judged(result, capability="CAP_WAKE_ALARM")
+
+
+def perfmon(inside: Inside) -> Outcome:
+    """Opens a counter of the kernel's own work in a child of ours that does none."""
+    attributes = struct.pack("=IIQQQQQ", 1, 128, 1, 0, 0, 0, 1).ljust(128, b"\0")
+    result = inside.call("perf_event_open", attributes, 0, -1, -1, 8)
+    return inside.judged(result, (errno.ENOENT,), capability="CAP_PERFMON")
+
+
+def bpf(inside: Inside) -> Outcome:
+    """Makes a map of one number, which ends with the child."""
+    attributes = struct.pack("=IIII", 2, 4, 4, 1).ljust(128, b"\0")
+    result = inside.call("bpf", 0, attributes, 128)
+    return inside.judged(result, capability="CAP_BPF")
+
+
+def checkpoint_restore(inside: Inside) -> Outcome:
+    """Asks for a child with a number that is taken: EEXIST comes after the check, and there is no
+    child either way (kernel/pid.c, alloc_pid)."""
+    numbers = inside.child.put(struct.pack("=i", max(inside.call("getpid"), 1)))
+    request = struct.pack("=11Q", 0, 0, 0, 0, 0, 0, 0, 0, numbers, 1, 0)
+    result = inside.call("clone3", request, 88)
+    return inside.judged(result, (errno.EEXIST,), capability="CAP_CHECKPOINT_RESTORE")
+
+
+def net_bind_service(inside: Inside) -> Outcome:
+    """Binds a low port of loopback to a socket that does not listen and ends with the child."""
+    fd = inside.call("socket", AF_INET, SOCK_STREAM, 0)
+    if fd < 0:
+        return inside.judged(fd)
+    address = struct.pack("!HH4s8x", 0, 1, bytes((127, 0, 0, 1)))
+    result = inside.call("bind", fd, struct.pack("=H", AF_INET) + address[2:], 16)
+    return inside.judged(result, (errno.EADDRINUSE,), capability="CAP_NET_BIND_SERVICE")
+
+
+def _capability(
+    name: str,
+    title: str,
+    attempt: Callable[[Inside], Outcome],
+    call: str,
+    *more: str | dict[str, list[object]],
+    first: bool = True,
+    name_as: str = "",
+    technique: str = TECHNIQUE,
+) -> Probe:
+    """`call` is what the attempt cannot do without, `more` what else it takes; `first`: checked
+    over the first user namespace, where one that is held over another is worth nothing."""
+    need = f"{'cap' if first else 'nscap'}:{name}"
+    word = name_as or name.removeprefix("CAP_").lower().replace("_", "-")
+    needs = (need, f"syscall:{call}", *more)
+    return Probe(f"capability.{word}", GROUP, title, technique, attempt, needs, (need,))
+
+
+def _or_setting(name: str, *settings: str) -> dict[str, list[object]]:
+    return {"any": [f"cap:{name}", "cap:CAP_SYS_ADMIN", *settings]}
+
+
+def _eased(
+    name: str, title: str, attempt: Callable[[Inside], Outcome], needs: Iterable[object]
+) -> Probe:
+    """A capability that a setting makes needless: the attempt settles nothing about holding it."""
+    word = name.removeprefix("CAP_").lower().replace("_", "-")
+    return Probe(f"capability.{word}", GROUP, title, TECHNIQUE, attempt, tuple(needs))  # type: ignore[arg-type]
+
+
+PROBES = (
+    Probe("identity.root-user", GROUP, "Become user 0", "T1548", root_user,
+          ("syscall:setresuid", {"any": ["nscap:CAP_SETUID", "process:root-id"]})),
+    Probe("identity.other-user", GROUP, "Become another user", "T1548", other_user,
+          ("nscap:CAP_SETUID", "syscall:setresuid"), ("nscap:CAP_SETUID",)),
+    Probe("identity.root-group", GROUP, "Become group 0", "T1548", root_group,
+          ("syscall:setresgid", {"any": ["nscap:CAP_SETGID", "process:root-id"]})),
+    Probe("identity.setuid-program", GROUP, "Gain privilege by a set-user-ID program", "T1548.001",
+          setuid_program, ("file:setuid", "process:new-privileges", "mount:suid"),
+          ("probe:setuid-program",)),
+    Probe("identity.new-privileges", GROUP, "Programs that it executes may gain privilege",
+          "T1548.001", new_privileges, ("process:new-privileges",), ("process:new-privileges",)),
+    _capability("CAP_CHOWN", "Give files to other users", chown, "fchown", first=False),
+    _capability("CAP_DAC_OVERRIDE", "Pass over file modes", dac_override, "openat", first=False),
+    _capability("CAP_DAC_READ_SEARCH", "Open files by handle", dac_read_search,
+                "open_by_handle_at", technique="T1611"),
+    _capability("CAP_FOWNER", "Act as the owner of others' files", fowner, "openat", first=False),
+    _capability("CAP_KILL", "Signal other users' processes", kill, "kill"),
+    _capability("CAP_SETPCAP", "Change the bounding set", setpcap, "prctl[24]", first=False),
+    _capability("CAP_LINUX_IMMUTABLE", "Make files immutable", immutable, "ioctl"),
+    _capability("CAP_NET_ADMIN", "Configure the network", net_admin, "ioctl", first=False),
+    _capability("CAP_NET_RAW", "Make raw sockets", net_raw, "socket[AF_INET,SOCK_RAW]",
+                first=False),
+    _eased("CAP_NET_BIND_SERVICE", "Bind ports below 1024", net_bind_service,
+           ("syscall:bind", {"any": ["nscap:CAP_NET_BIND_SERVICE",
+                                     "sysctl:net.ipv4.ip_unprivileged_port_start<=1"]})),
+    _capability("CAP_IPC_LOCK", "Lock memory without limit", ipc_lock, "mlock"),
+    _capability("CAP_IPC_OWNER", "Use other users' IPC objects", ipc_owner, "msgctl",
+                first=False),
+    _capability("CAP_SYS_MODULE", "Load kernel modules", sys_module, "init_module",
+                technique="T1547.006"),
+    _capability("CAP_SYS_RAWIO", "Use input and output ports", sys_rawio, "ioperm",
+                "kernel:lockdown-off"),
+    _capability("CAP_SYS_CHROOT", "Change the root folder", sys_chroot, "chroot", first=False),
+    _capability("CAP_SYS_PTRACE", "Inspect other users' processes", sys_ptrace, "kcmp",
+                technique="T1055.008"),
+    _capability("CAP_SYS_PACCT", "Configure process accounting", sys_pacct, "acct"),
+    _capability("CAP_SYS_ADMIN", "Administer the system", sys_admin, "swapoff"),
+    _capability("CAP_SYS_ADMIN", "Administer its own namespaces", sys_admin_here, "fsopen",
+                first=False, name_as="sys-admin-here"),
+    _capability("CAP_SYS_BOOT", "Load another kernel", sys_boot, "kexec_load",
+                "kernel:lockdown-off", "kernel:kexec-permitted"),
+    _capability("CAP_SYS_BOOT", "Restart its PID namespace or the machine", reboot, "reboot",
+                first=False, name_as="reboot", technique="T1529"),
+    _capability("CAP_SYS_NICE", "Raise priorities", sys_nice, "setpriority"),
+    _capability("CAP_SYS_RESOURCE", "Raise limits", sys_resource, "prlimit64"),
+    _capability("CAP_SYS_TIME", "Set the clock", sys_time, "adjtimex"),
+    _capability("CAP_SYS_TTY_CONFIG", "Hang up terminals", sys_tty_config, "vhangup"),
+    _capability("CAP_MKNOD", "Make device nodes", mknod, "mknodat", technique="T1611"),
+    _capability("CAP_LEASE", "Take leases on others' files", lease, "fcntl", first=False),
+    _capability("CAP_AUDIT_CONTROL", "Control auditing", audit_control,
+                "socket[AF_NETLINK,*,NETLINK_AUDIT]", technique="T1562.012"),
+    _capability("CAP_AUDIT_READ", "Read the audit log", audit_read,
+                "socket[AF_NETLINK,*,NETLINK_AUDIT]"),
+    _capability("CAP_SETFCAP", "Give capabilities to files", setfcap, "fsetxattr", first=False),
+    _capability("CAP_SYSLOG", "Use the kernel's log", syslog, "syslog", technique="T1082"),
+    _capability("CAP_WAKE_ALARM", "Wake the machine", wake_alarm, "timer_create"),
+    _eased("CAP_PERFMON", "Measure the kernel", perfmon,
+           ("syscall:perf_event_open",
+            _or_setting("CAP_PERFMON", "sysctl:kernel.perf_event_paranoid<=1"))),
+    _eased("CAP_BPF", "Make BPF maps", bpf,
+           ("syscall:bpf", _or_setting("CAP_BPF", "sysctl:kernel.unprivileged_bpf_disabled<=0"))),
+    _capability("CAP_CHECKPOINT_RESTORE", "Choose process numbers", checkpoint_restore,
+                "clone3", first=False),
+)  # fmt: skip

@@ -1,0 +1,190 @@
+"""Other processes: their memory, their files, their descriptors, their signals.
+
+Access is asked for and not used: nothing is read, written or sent (ptrace(2), *Ptrace access mode
+checking*).
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable
+
+from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, opened
+
+GROUP = "processes"
+O_RDONLY, O_RDWR, O_PATH, O_DIRECTORY = 0, 2, 0o10000000, 0o200000
+NOWHERE = 1 << 63
+"""An address that no process can have: what is asked for there ends in EFAULT."""
+SEIZE = 0x4206
+
+
+def _over_others(inside: Inside, ask: Callable[[int], Outcome]) -> Outcome:
+    """The first process on which it works; else the last refusal."""
+    if not inside.view.others:
+        return closed("namespace (pid)", "no other process is in view")
+    found = None
+    for other in inside.view.others:
+        found = ask(other.pid)
+        if found.seen is Seen.OPEN:
+            return opened(f"process {other.pid} ({other.name})")
+    return found or closed("namespace (pid)")
+
+
+def see(inside: Inside) -> Outcome:
+    """Looks whether other processes have folders in /proc; opens none of them."""
+
+    def ask(pid: int) -> Outcome:
+        path = f"/proc/{pid}"
+        result = inside.call("openat", -100, path, O_PATH, 0, path=path)
+        return inside.judged(result)
+
+    return _over_others(inside, ask)
+
+
+def attach(inside: Inside) -> Outcome:
+    """Attaches to another process without stopping it (PTRACE_SEIZE) and is gone in the next
+    moment; the kernel detaches it, and it never noticed."""
+
+    def ask(pid: int) -> Outcome:
+        return inside.judged(inside.call("ptrace", SEIZE, pid, 0, 0))
+
+    return _over_others(inside, ask)
+
+
+def _vector(inside: Inside) -> bytes:
+    return struct.pack("=QQ", inside.child.put(bytes(16)), 1)
+
+
+def read_memory(inside: Inside) -> Outcome:
+    """Asks to read a byte at an address that no process can have: EFAULT comes after the check."""
+
+    def ask(pid: int) -> Outcome:
+        there = struct.pack("=QQ", NOWHERE, 1)
+        result = inside.call("process_vm_readv", pid, _vector(inside), 1, there, 1, 0)
+        return inside.judged(result, (errno.EFAULT,))
+
+    return _over_others(inside, ask)
+
+
+def write_memory(inside: Inside) -> Outcome:
+    """Asks to write a byte to an address that no process can have: EFAULT comes after the check."""
+
+    def ask(pid: int) -> Outcome:
+        there = struct.pack("=QQ", NOWHERE, 1)
+        result = inside.call("process_vm_writev", pid, _vector(inside), 1, there, 1, 0)
+        return inside.judged(result, (errno.EFAULT,))
+
+    return _over_others(inside, ask)
+
+
+def _opening(name: str, flags: int) -> Callable[[Inside], Outcome]:
+    def attempt(inside: Inside) -> Outcome:
+        """Opens a file of another process's in /proc; reads and writes nothing, and closes it with
+        the child."""
+
+        def ask(pid: int) -> Outcome:
+            path = f"/proc/{pid}/{name}"
+            return inside.judged(inside.open(path, flags), detail=path)
+
+        return _over_others(inside, ask)
+
+    return attempt
+
+
+def other_root(inside: Inside) -> Outcome:
+    """Opens another process's root folder by /proc/PID/root as a mere place (O_PATH), and compares
+    its number with its own: a way out of a container if it is another one."""
+    own = _identity(inside, inside.call("openat", -100, "/", O_PATH | O_DIRECTORY, 0))
+
+    def ask(pid: int) -> Outcome:
+        path = f"/proc/{pid}/root/"
+        handle = inside.call("openat", -100, path, O_PATH | O_DIRECTORY, 0, path=path)
+        if handle < 0:
+            return inside.judged(handle)
+        if _identity(inside, handle) == own:
+            return closed("namespace (mnt)", "it is the same root")
+        return opened(path)
+
+    return _over_others(inside, ask)
+
+
+def _identity(inside: Inside, handle: int) -> bytes:
+    """Device and inode number, the first 16 bytes of struct stat."""
+    found = bytearray(144)
+    inside.call("fstat", handle, found)
+    return bytes(found[:16])
+
+
+def take_descriptor(inside: Inside) -> Outcome:
+    """Asks for a descriptor that no process has (pidfd_getfd(2)): EBADF comes after the check."""
+
+    def ask(pid: int) -> Outcome:
+        handle = inside.call("pidfd_open", pid, 0)
+        if handle < 0:
+            return inside.judged(handle)
+        result = inside.call("pidfd_getfd", handle, 0x7FFFFFFF, 0)
+        return inside.judged(result, (errno.EBADF,))
+
+    return _over_others(inside, ask)
+
+
+def signal(inside: Inside) -> Outcome:
+    """Signal 0, which is never sent: the kernel only checks (kill(2))."""
+
+    def ask(pid: int) -> Outcome:
+        return inside.judged(inside.call("kill", pid, 0), capability="CAP_KILL")
+
+    return _over_others(inside, ask)
+
+
+def advise_memory(inside: Inside) -> Outcome:
+    """Asks for advice that does not exist about another's memory: EINVAL or EPERM decide
+    (process_madvise(2)); nothing is advised."""
+
+    def ask(pid: int) -> Outcome:
+        handle = inside.call("pidfd_open", pid, 0)
+        if handle < 0:
+            return inside.judged(handle)
+        there = struct.pack("=QQ", NOWHERE, 4096)
+        result = inside.call("process_madvise", handle, there, 1, 21, 0)
+        return inside.judged(result, (errno.EINVAL, errno.ENOMEM, errno.EFAULT))
+
+    return _over_others(inside, ask)
+
+
+def change_limits(inside: Inside) -> Outcome:
+    """Reads a limit of another process by prlimit(2), which asks for the right to set it, too."""
+
+    def ask(pid: int) -> Outcome:
+        return inside.judged(inside.call("prlimit64", pid, 7, 0, bytearray(16)),
+                             capability="CAP_SYS_RESOURCE")  # fmt: skip
+
+    return _over_others(inside, ask)
+
+
+_MEM, _ENVIRON, _FD, _MAPS = (_opening(name, flags) for name, flags in (
+    ("mem", O_RDWR), ("environ", O_RDONLY), ("fd", O_RDONLY | O_DIRECTORY), ("maps", O_RDONLY),
+))  # fmt: skip
+
+PROBES = (
+    Probe("process.see-others", GROUP, "See other processes", "T1057", see),
+    Probe("process.attach", GROUP, "Trace another process", "T1055.008", attach),
+    Probe("process.read-memory", GROUP, "Read another process's memory (process_vm_readv)", "T1055",
+          read_memory),
+    Probe("process.write-memory", GROUP, "Write another process's memory (process_vm_writev)",
+          "T1055", write_memory),
+    Probe("process.open-memory", GROUP, "Open another process's /proc/PID/mem", "T1055.009", _MEM),
+    Probe("process.open-environment", GROUP, "Open another process's environment", "T1552.007",
+          _ENVIRON),
+    Probe("process.open-descriptors", GROUP, "List another process's descriptors", "T1057", _FD),
+    Probe("process.open-maps", GROUP, "Read another process's memory map", "T1057", _MAPS),
+    Probe("process.other-root", GROUP, "Leave by another process's root (/proc/PID/root)", "T1611",
+          other_root),
+    Probe("process.take-descriptor", GROUP, "Take another process's descriptor (pidfd_getfd)",
+          "T1055", take_descriptor),
+    Probe("process.signal", GROUP, "Send signals to other processes", "T1489", signal),
+    Probe("process.advise-memory", GROUP, "Advise the kernel on another's memory", "T1055",
+          advise_memory),
+    Probe("process.limits", GROUP, "Set another process's limits", "T1499", change_limits),
+)  # fmt: skip

@@ -1,0 +1,148 @@
+"""What a probe is: one attempt, harmless, whose result means something.
+
+A probe's `attempt` is a function of an `Inside`; its docstring is the safety argument.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from enum import StrEnum
+
+import msgspec
+
+from ringfence.probe.driven import Argument, Driven
+from ringfence.probe.oracle import Oracle, Verdict
+from ringfence.probe.view import View
+
+
+class Seen(StrEnum):
+    """What an attempt showed. `unsupported`: there is nothing here that could be open or closed."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    UNSUPPORTED = "unsupported"
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """A call that decided, as it was made, and its errno."""
+
+    name: str
+    arguments: tuple[Argument, ...]
+    errno: int
+    path: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """The result of an attempt. `capability` is what the call asks for, where it was refused."""
+
+    seen: Seen
+    detail: str = ""
+    tried: Tried | None = None
+    capability: str = ""
+    layer: str = ""
+    """Where the attempt itself knows what stopped it."""
+
+
+ABSENT = frozenset({errno.ENOSYS, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ENOPROTOOPT,
+                    errno.ESOCKTNOSUPPORT, errno.EOPNOTSUPP})  # fmt: skip
+"""The kernel does not have it, if no filter says so in its place."""
+
+
+class Inside:
+    """Where an attempt is made: a child of its own, and what is known of the workload."""
+
+    def __init__(self, child: Driven, oracle: Oracle, view: View) -> None:
+        self.child = child
+        self.oracle = oracle
+        self.view = view
+        self.last: Tried | None = None
+
+    def call(self, name: str, *arguments: Argument, path: str = "") -> int:
+        """Make a call: its result, negative for an errno."""
+        kept = tuple(bytes(value) if isinstance(value, bytearray) else value for value in arguments)
+        self.last = Tried(name, kept, 0, path)  # should it be the process's end
+        result = self.child.call(name, *arguments)
+        self.last = Tried(name, kept, -result if result < 0 else 0, path)
+        return result
+
+    def execute(self, name: str, *arguments: Argument, path: str = "") -> int:
+        """Make a call that executes a program: 0 once that stands before its first instruction."""
+        return self.call(name, *arguments, path=path)
+
+    def passes(self, name: str | int, *arguments: Argument) -> Verdict:
+        """What the filters say to a call, without making it."""
+        return self.oracle.verdict(name, *arguments)
+
+    def judged(
+        self,
+        result: int,
+        reached: tuple[int, ...] = (),
+        *,
+        detail: str = "",
+        capability: str = "",
+        absent: frozenset[int] = ABSENT,
+    ) -> Outcome:
+        """What the last call's result means: `reached` are errnos that only come after the check
+        in question, `absent` those of a kernel that does not have it."""
+        if result >= 0 or -result in reached:
+            return Outcome(Seen.OPEN, detail)
+        tried = self.last
+        if -result in absent and tried is not None and self._reaches(tried):
+            return Outcome(Seen.UNSUPPORTED, detail, tried, layer="kernel without the feature")
+        return Outcome(Seen.CLOSED, detail, tried, capability)
+
+    def _reaches(self, tried: Tried) -> bool:
+        return self.passes(tried.name, *tried.arguments).passes
+
+    def open(self, path: str, flags: int, mode: int = 0) -> int:
+        """A descriptor, or a negative errno; by an older or newer call where a filter refuses
+        openat: an attacker would do the same."""
+        found = self.call("openat", AT_FDCWD, path, flags | O_SAFE, mode, path=path)
+        if found in (-errno.EPERM, -errno.ENOSYS, -errno.EACCES):
+            first = self.last
+            if first is not None and not self._reaches(first):
+                other = self.call("open", path, flags | O_SAFE, mode, path=path)
+                return other if other >= 0 else found
+        return found
+
+
+AT_FDCWD = -100
+O_SAFE = 0o2000000 | 0o4000 | 0o400
+"""O_CLOEXEC, O_NONBLOCK and O_NOCTTY: nothing waits, and no terminal becomes ours."""
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """One probe. `needs` say when configuration calls it open, in the words of the knowledge
+    base; `decides` are the conditions that its result settles, and openings as `probe:ID`."""
+
+    id: str
+    group: str
+    title: str
+    technique: str
+    attempt: Callable[[Inside], Outcome]
+    needs: tuple[str | dict[str, list[object]], ...] = ()
+    decides: tuple[str, ...] = ()
+    safe: str = ""
+    """The safety argument of one row of a table, beside that of its function."""
+
+    @property
+    def safety(self) -> str:
+        """Why it does no harm."""
+        text = " ".join((self.attempt.__doc__ or "").split())
+        return f"{text} {self.safe}".strip()
+
+
+def unsupported(detail: str, layer: str = "") -> Outcome:
+    """There is nothing to try."""
+    return Outcome(Seen.UNSUPPORTED, detail, layer=layer)
+
+
+def opened(detail: str = "") -> Outcome:
+    """It works."""
+    return Outcome(Seen.OPEN, detail)
+
+
+def closed(layer: str, detail: str = "") -> Outcome:
+    """It does not, and this is why."""
+    return Outcome(Seen.CLOSED, detail, layer=layer)

@@ -1,0 +1,253 @@
+"""A process that runs no code of its own: we make it call the kernel, one call at a time.
+
+It stands still under ptrace from its first moment to its end. Each call is one step over a system
+call instruction in a page that we mapped there; arguments lie in a second such mapping. Signals
+are never delivered to it. What it forks or executes is caught before its first instruction.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from ringfence.collect.seccomp.tables import native_calls
+from ringfence.run import tracee
+from ringfence.run.tracee import Ended, InjectionFailed
+
+Argument = int | str | bytes | bytearray
+"""An int goes as it is; a str is a path, placed with its NUL; bytes are placed; a bytearray is
+placed, and holds afterwards what the kernel wrote there."""
+
+PAGE = 4096
+SCRATCH = 64 * PAGE
+"""Bytes for arguments: enough for all calls of one probe."""
+PROT_READ, PROT_WRITE, PROT_EXEC, MAP_PRIVATE, MAP_ANONYMOUS = 1, 2, 4, 2, 0x20
+LOWEST, HIGHEST = 0x10000, 0x7FFFFFFFF000
+"""Everything else of the address space is given up (arch/x86/include/asm/page_64_types.h)."""
+WNOHANG, WALL = 1, 0x40000000
+RSEQ_UNREGISTER = 1
+MOST_STOPS = 32
+"""Stops on the way through one call."""
+FOLLOWED = tracee.TRACE_FORK | tracee.TRACE_VFORK | tracee.TRACE_CLONE | tracee.TRACE_EXEC
+OPTIONS = FOLLOWED | tracee.TRACE_SECCOMP | tracee.EXITKILL
+PATIENCE = 0.5
+"""Seconds that a call may take; none of those that are made here waits for anything."""
+
+
+D = TypeVar("D", bound="Driven")
+
+
+class Blocked(InjectionFailed):
+    """The call does not come back."""
+
+
+class Killed(InjectionFailed):
+    """The call was the end of the process. `signal` is 0 where it exited."""
+
+    def __init__(self, name: str, status: int | None) -> None:
+        dead = status is not None and os.WIFSIGNALED(status)
+        self.signal = os.WTERMSIG(status or 0) if dead else 0
+        super().__init__(f"{name} ended the process")
+
+
+class Driven:
+    """One such process. Made by `adopted` from a process that has just been caught, or by
+    `fork`; `close` ends it."""
+
+    def __init__(self, pid: int, regs: Any, parent: Driven | None = None, local: int = 0) -> None:
+        self.pid = pid
+        self.regs = regs
+        self.parent = parent
+        self.local = local
+        """Its number as its parent sees it."""
+        self.code = self.scratch = self._used = 0
+        self.executed = self.trapped = False
+        """Whether the last call executed a program, or was answered with SIGSYS."""
+        self.caught: list[int] = []
+        """Processes that it made, standing still."""
+        self.alive = True
+        self._suspendable = True
+        self._memory = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+
+    # --- its life --------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Map the two pages that we need, and give up everything else it had: then forks are
+        quick, whatever it was a copy of. Raises InjectionFailed."""
+        self.code = tracee.instruction(self.pid, self.regs, self._memory)
+        private = MAP_PRIVATE | MAP_ANONYMOUS
+        scratch = self.manage("mmap", 0, SCRATCH, PROT_READ | PROT_WRITE, private, -1, 0)
+        code = self.manage("mmap", 0, PAGE, PROT_READ | PROT_EXEC, private, -1, 0)
+        if scratch < 0 or code < 0:
+            raise InjectionFailed(f"no memory in {self.pid}: {os.strerror(-min(scratch, code))}")
+        self.scratch = scratch
+        # ptrace may write where the process itself may not.
+        os.pwrite(self._memory, tracee.machine().instruction, code)
+        self.code = code
+        # The kernel writes to this area of the C library's, and a fault there is a signal.
+        area = tracee.rseq(self.pid)
+        if area.pointer:
+            self.manage("rseq", area.pointer, area.size, RSEQ_UNREGISTER, area.signature)
+        first, second = sorted(((scratch, scratch + SCRATCH), (code, code + PAGE)))
+        self.manage("munmap", LOWEST, first[0] - LOWEST)
+        self.manage("munmap", first[1], second[0] - first[1])
+        self.manage("munmap", second[1], HIGHEST - second[1])
+
+    def fork(self) -> Driven:
+        """A child in the same state. Raises InjectionFailed."""
+        return self.fork_as(Driven)
+
+    def fork_as(self, kind: type[D]) -> D:
+        """The same, as another kind. Nobody is told of its end: its exit signal is 0."""
+        before = len(self.caught)
+        local = self.manage("clone", 0, 0, 0, 0, 0)
+        if local < 0 or len(self.caught) == before:
+            raise InjectionFailed(f"{self.pid} cannot fork: {os.strerror(-local).lower()}")
+        pid = self.caught.pop()
+        child = kind(pid, self.regs, self, local)
+        child.code, child.scratch = self.code, self.scratch
+        child._suspendable = self._suspendable
+        tracee.options(pid, OPTIONS)
+        return child
+
+    def close(self) -> None:
+        """End it and what it made, without a trace for whoever waits for children."""
+        for pid in self.caught:
+            _end(pid)
+            if self.alive:
+                with suppress(InjectionFailed):
+                    self.manage("wait4", -1, 0, WALL | WNOHANG, 0)
+        if self.alive:
+            _end(self.pid)
+            self.alive = False
+        if self._memory >= 0:
+            os.close(self._memory)
+            self._memory = -1
+        if self.parent is not None and self.parent.alive:
+            with suppress(InjectionFailed):
+                self.parent.manage("wait4", self.local, 0, WALL | WNOHANG, 0)
+
+    def __enter__(self) -> Driven:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- its calls -------------------------------------------------------------------------------
+
+    def call(self, name: str | int, *arguments: Argument) -> int:
+        """What the kernel answers: negative for an errno. Raises Killed or Blocked."""
+        number = native_calls().get(name, -1) if isinstance(name, str) else name
+        if number < 0:
+            return -38  # ENOSYS: this architecture has no such call
+        placed = [self._placed(value) for value in arguments]
+        regs = tracee.prepared(self.regs, self.code, number, tuple(placed))
+        found = self._made(regs, str(name))
+        for value, place in zip(arguments, placed, strict=True):
+            if isinstance(value, bytearray) and not self.executed:
+                value[:] = os.pread(self._memory, len(value), place)
+        return found
+
+    def manage(self, name: str, *arguments: Argument) -> int:
+        """The same, but its own filters are not asked: for what belongs to the driving, not to
+        the probing. Raises Killed or Blocked."""
+        if not self._suspendable:
+            return self.call(name, *arguments)
+        try:
+            tracee.options(self.pid, OPTIONS | tracee.SUSPEND_SECCOMP)
+        except Ended:
+            raise
+        except InjectionFailed:
+            self._suspendable = False  # asks for CAP_SYS_ADMIN; then we have put no filter on it
+            return self.call(name, *arguments)
+        try:
+            return self.call(name, *arguments)
+        finally:
+            with suppress(InjectionFailed):
+                tracee.options(self.pid, OPTIONS)
+
+    def put(self, data: bytes) -> int:
+        """The address where `data` lies from now on."""
+        size = (len(data) + 15) & ~15
+        if self._used + size > SCRATCH:
+            self._used = 0
+        place = self.scratch + self._used
+        self._used += size
+        os.pwrite(self._memory, data, place)
+        return place
+
+    def read(self, place: int, size: int) -> bytes:
+        """Bytes of its memory."""
+        return os.pread(self._memory, size, place)
+
+    def write(self, place: int, data: bytes) -> None:
+        """Put bytes into its memory, whatever the page allows."""
+        os.pwrite(self._memory, data, place)
+
+    def _placed(self, value: Argument) -> int:
+        if isinstance(value, int):
+            return value
+        return self.put(os.fsencode(value) + b"\0" if isinstance(value, str) else bytes(value))
+
+    def _made(self, regs: Any, name: str) -> int:
+        self.executed = self.trapped = False
+        try:
+            status, stops = tracee.step(self.pid, regs, PATIENCE), 0
+            while not self._finished(status):
+                stops += 1
+                if stops > MOST_STOPS:
+                    raise InjectionFailed(f"{name}: the process stops at signal {status >> 8}")
+                tracee.request(tracee.SINGLESTEP, self.pid)
+                status = tracee.status(self.pid, PATIENCE)
+        except Ended as ended:
+            self.alive = False
+            raise Killed(name, ended.status) from None
+        except InjectionFailed as failure:
+            if "did not stop" not in str(failure):
+                raise
+            raise Blocked(f"{name} does not come back") from None
+        if self.executed:
+            return 0
+        if self.trapped:
+            return -38
+        return tracee.result(tracee.registers(self.pid))
+
+    def _finished(self, status: int) -> bool:
+        """Whether the call is over at this stop; what it made on the way is caught."""
+        event, number = status >> 16, os.WSTOPSIG(status)
+        if event in (tracee.EVENT_FORK, tracee.EVENT_VFORK, tracee.EVENT_CLONE):
+            child = tracee.message(self.pid)
+            tracee.wait(child)
+            self.caught.append(child)
+            return False
+        if event == tracee.EVENT_EXEC:
+            self.executed = True
+            return True
+        if event:
+            return self._event(event)
+        if number == signal.SIGSYS:
+            self.trapped = True
+            return True
+        # Any other signal is taken away from it: it has no code that could handle one.
+        return number == signal.SIGTRAP
+
+    def _event(self, event: int) -> bool:
+        return False
+
+
+def _end(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    with suppress(InjectionFailed):
+        while True:
+            tracee.status(pid)
+
+
+def adopted(pid: int, regs: Any) -> Driven:
+    """A process that stands still for us, taken over for good. Raises InjectionFailed."""
+    tracee.options(pid, OPTIONS)
+    found = Driven(pid, regs)
+    found.settle()
+    return found

@@ -1,0 +1,115 @@
+"""What the kernel's seccomp filters say to a system call, without the call being made.
+
+A process with one more filter on top, which answers SECCOMP_RET_TRACE to everything. Of all
+filters' answers the kernel takes the strictest, and TRACE is less strict than any refusal and
+stricter than ALLOW and LOG (seccomp(2)): so a call that is refused is refused as ever, and one
+that would be let through stops before us and is called off. It is the kernel's own answer, to
+these very arguments, and nothing happens.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from enum import StrEnum
+
+import msgspec
+
+from ringfence.collect.seccomp.tables import native
+from ringfence.probe.driven import Argument, Blocked, Driven, Killed
+from ringfence.run import tracee
+from ringfence.run.tracee import InjectionFailed
+
+SET_MODE_FILTER = 1
+PR_SET_NO_NEW_PRIVS = 38
+RETURN, RET_TRACE = 0x06, 0x7FF00000
+EXEMPT = frozenset({335, 336}) if native() == "x86_64" else frozenset()
+"""uretprobe and uprobe: no filter is asked about them, and they work from the kernel's own code
+alone (kernel/seccomp.c, seccomp_uprobe_exception)."""
+
+
+class Answer(StrEnum):
+    """What a filter does with a call."""
+
+    PASS = "pass"  # noqa: S105
+    ERRNO = "errno"
+    TRAP = "trap"
+    KILL = "kill"
+    ASK = "ask"
+    """Another process is asked, and had not answered in time."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """An answer, with the errno of a refusal."""
+
+    answer: Answer
+    errno: int = 0
+
+    @property
+    def passes(self) -> bool:
+        """Whether the call reaches the kernel."""
+        return self.answer is Answer.PASS
+
+    @property
+    def words(self) -> str:
+        """As a person reads it: `seccomp (EPERM)`."""
+        if self.answer is Answer.ERRNO:
+            return f"seccomp (errno {self.errno}, {os.strerror(self.errno).lower()})"
+        return f"seccomp ({self.answer})"
+
+
+class _Asked(Driven):
+    """A child that stands before each call that would be made."""
+
+    passed = False
+
+    def _event(self, event: int) -> bool:
+        if event == tracee.EVENT_SECCOMP:
+            self.passed = True
+            tracee.skip_call(self.pid)
+        return False
+
+
+class Oracle:
+    """Asks the filters of a process, by way of its children."""
+
+    def __init__(self, zygote: Driven) -> None:
+        self._zygote = zygote
+        self._child: _Asked | None = None
+
+    def verdict(self, name: str | int, *arguments: Argument) -> Verdict:
+        """The answer to one call. Raises InjectionFailed."""
+        if name in EXEMPT:
+            return Verdict(Answer.PASS)
+        child = self._child or self._made()
+        child.passed = False
+        try:
+            found = child.call(name, *arguments)
+        except Killed:
+            self.close()
+            return Verdict(Answer.KILL)
+        except Blocked:
+            self.close()
+            return Verdict(Answer.ASK)
+        if child.passed:
+            return Verdict(Answer.PASS)
+        if child.trapped:
+            return Verdict(Answer.TRAP)
+        return Verdict(Answer.ERRNO, -found)
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def _made(self) -> _Asked:
+        self._child = child = self._zygote.fork_as(_Asked)
+        program = child.put(struct.pack("=HBBI", RETURN, 0, 0, RET_TRACE))
+        description = struct.pack("=HxxxxxxQ", 1, program)
+        child.manage("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        result = child.manage("seccomp", SET_MODE_FILTER, 0, description)
+        if result < 0:
+            self.close()
+            raise InjectionFailed(f"no filter for asking: {os.strerror(-result).lower()}")
+        return child

@@ -1,0 +1,178 @@
+"""From a process to the report of its probing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from ringfence.collect.live import collect_process
+from ringfence.collect.process import procfs
+from ringfence.collect.process.tree import read_process
+from ringfence.errors import InputError
+from ringfence.knowledge.records import Knowledge
+from ringfence.model.facts import Facts, Target
+from ringfence.model.process import Process
+from ringfence.probe.attempts import Result, attempted
+from ringfence.probe.battery import PROBES
+from ringfence.probe.battery import calls as call_group
+from ringfence.probe.definition import Probe, Seen
+from ringfence.probe.driven import Driven
+from ringfence.probe.expect import Expectations, questions
+from ringfence.probe.inject import Stopped, injected
+from ringfence.probe.join import joined
+from ringfence.probe.record import SCHEMA, Attempt, ProbeReport, ProbeTarget
+from ringfence.probe.table import kernel_table
+from ringfence.probe.view import View, view_of
+from ringfence.run.tracee import Ended
+
+JOIN, INJECT = "join", "inject"
+CONTROL = "this host, as the user who probes, unconfined"
+
+
+class Probed(msgspec.Struct, frozen=True):
+    """One process after its probing: its facts, and what each probe showed."""
+
+    facts: Facts
+    process: Process
+    admin: bool
+    report: ProbeReport
+    results: dict[str, Result]
+    probes: tuple[Probe, ...]
+
+
+def probe_process(
+    pid: int,
+    knowledge: Knowledge,
+    *,
+    stance: str = JOIN,
+    kind: str = "process",
+    name: str = "",
+    facts: Facts | None = None,
+) -> Probed:
+    """Try everything on one live process. `facts` are those of its whole target, if they have been
+    read already. Raises InputError or MissingError."""
+    read = facts or collect_process(pid, knowledge, kind, name)
+    control, table = _control(knowledge)
+    probes = (*PROBES, *(call_group.probe(name) for name in table if name.startswith("call-")))
+    process = _process(pid, questions(probes, knowledge), knowledge)
+    alone = msgspec.structs.replace(read, processes=(process,))
+    expectations = Expectations(alone, knowledge)
+    view = view_of(process, alone, owns=stance == INJECT)
+    stopped = Stopped()
+    with _inside(pid, stance, stopped) as (zygote, notes):
+        began = time.perf_counter()
+        try:
+            results = attempted(zygote, view, probes)
+        except Ended:
+            raise InputError("ended while it was being probed", where=f"PID {pid}") from None
+        seconds = time.perf_counter() - began
+    attempts = tuple(
+        _attempt(probe, results[probe.id], expectations.of(probe), control, table)
+        for probe in probes
+    )
+    report = ProbeReport(
+        schema=SCHEMA,
+        target=ProbeTarget(kind, name or str(pid), pid, process.program, stance),
+        attempts=attempts,
+        disagreements=tuple(item.id for item in attempts if _disagree(item)),
+        counts=_counts(attempts),
+        notes=notes,
+        stopped=tuple(stopped.times),
+        seconds=seconds,
+    )
+    return Probed(read, process, expectations.level.value == "admin", report, results, probes)
+
+
+def _process(pid: int, asked: tuple[str, ...], knowledge: Knowledge) -> Process:
+    try:
+        return read_process(pid, knowledge, asked)
+    except (procfs.Vanished, OSError):
+        raise InputError("ended while it was being read", where=f"PID {pid}") from None
+
+
+@contextlib.contextmanager
+def _inside(pid: int, stance: str, stopped: Stopped) -> Iterator[tuple[Driven, tuple[str, ...]]]:
+    if stance == INJECT:
+        with injected(pid, stopped) as zygote:
+            yield zygote, ()
+        return
+    with joined(pid) as (zygote, notes):
+        yield zygote, notes
+
+
+# --- where nothing forbids it --------------------------------------------------------------------
+
+
+class Control(msgspec.Struct, frozen=True):
+    """Ids of probes that were seen open in a process of ours that nothing confines."""
+
+    opened: frozenset[str]
+
+
+def _control(knowledge: Knowledge) -> tuple[Control, dict[str, bool]]:
+    """The battery on a process of ours, and the kernel's table of calls, as that shows it."""
+    with _unconfined() as pid:
+        process = _process(pid, (), knowledge)
+        facts = Facts(Target("process", "control"), processes=(process,))
+        with joined(pid) as (zygote, _):
+            view: View = view_of(process, facts, owns=False)
+            results = attempted(zygote, view, PROBES)
+            table = kernel_table(zygote)
+    return Control(frozenset(name for name, result in results.items()
+                             if result.outcome.seen is Seen.OPEN)), table  # fmt: skip
+
+
+@contextlib.contextmanager
+def _unconfined() -> Iterator[int]:
+    """A process of ours that waits until we are done."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(write)
+        os.read(read, 1)
+        os._exit(0)
+    try:
+        yield pid
+    finally:
+        os.close(read)
+        os.close(write)
+        os.waitpid(pid, 0)
+
+
+# --- one row of the report -----------------------------------------------------------------------
+
+
+def _attempt(
+    probe: Probe, result: Result, expected: str, control: Control, table: dict[str, bool]
+) -> Attempt:
+    outcome, layer = result.outcome, result.layer
+    seen = outcome.seen
+    call = probe.id.removeprefix("call.").partition("[")[0]
+    if probe.id.startswith("call.") and not table.get(call, True):
+        seen, layer = Seen.UNSUPPORTED, "kernel without the feature"
+    return Attempt(
+        id=probe.id,
+        group=probe.group,
+        title=probe.title,
+        expected=expected,
+        seen=seen.value,
+        stopped_by=layer if seen is not Seen.OPEN else "",
+        detail=outcome.detail,
+        technique=probe.technique,
+        control=CONTROL if probe.id in control.opened else "",
+    )
+
+
+def _disagree(item: Attempt) -> bool:
+    return {item.expected, item.seen} == {Seen.OPEN.value, Seen.CLOSED.value}
+
+
+def _counts(attempts: tuple[Attempt, ...]) -> dict[str, int]:
+    found = {state.value: 0 for state in Seen}
+    for item in attempts:
+        found[item.seen] += 1
+    return {"attempts": len(attempts), **found}

@@ -1,0 +1,173 @@
+"""What a person types after `ringfence probe`, as a live process: found, or started for it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from ringfence.collect.container.running import find_container
+from ringfence.collect.live import collect_process
+from ringfence.errors import InputError, UsageError
+from ringfence.knowledge.records import Knowledge
+from ringfence.model.facts import Facts
+from ringfence.run.engine import Container, working_engine
+from ringfence.run.fence import ENGINE_CAPABILITIES, Fence
+from ringfence.run.listening import listening
+from ringfence.run.notify import Listener, notifying
+from ringfence.run.phases import tighten
+from ringfence.run.places import reachable_folder
+from ringfence.run.result import Options, Ready, ready
+from ringfence.run.result import unpacked as unpacked_image
+
+PATIENCE = 15.0
+SETTLED = 0.3
+"""Seconds after which something without a listening socket counts as started."""
+
+
+class Live(msgspec.Struct, frozen=True):
+    """A live target: the process to stand in the place of, and all of the target's facts."""
+
+    kind: str
+    name: str
+    pid: int
+    facts: Facts
+
+
+@contextlib.contextmanager
+def live(target: str, command: tuple[str, ...], knowledge: Knowledge) -> Iterator[Live]:
+    """The target while it lasts; what was started for the purpose is ended. Raises InputError,
+    UsageError or MissingError."""
+    if command:
+        with _command(command) as pid:
+            yield _found("command", command[0], pid, knowledge)
+    elif target.isdigit():
+        yield _found("process", target, int(target), knowledge, exact=True)
+    elif Path(target, "image.oci.tar").is_file():
+        with _fenced(Path(target)) as pid:
+            yield _found("result", target, pid, knowledge)
+    elif Path(target).is_file():
+        with _image(Path(target)) as pid:
+            yield _found("image", target, pid, knowledge)
+    elif not target or "/" in target:
+        raise UsageError(
+            "is no process, container, result of harden or image", where=target or "the target",
+            remedy="or give a command after --",
+        )  # fmt: skip
+    else:
+        yield _found("container", target, find_container(target).pid, knowledge)
+
+
+def _found(kind: str, name: str, pid: int, knowledge: Knowledge, *, exact: bool = False) -> Live:
+    """Of a service, the process that handles what comes in: that is where an attacker lands."""
+    facts = collect_process(pid, knowledge, kind, name)
+    chosen = pid
+    if not exact:
+        waiting = [one for item in facts.listeners for one in item.waiting]
+        chosen = waiting[0] if waiting else pid
+    return Live(kind, name, chosen, facts)
+
+
+@contextlib.contextmanager
+def _command(command: tuple[str, ...]) -> Iterator[int]:
+    if shutil.which(command[0]) is None:
+        raise InputError("no such program", where=command[0])
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        _until_settled(process.pid, process, command[0])
+        yield process.pid
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _until_settled(pid: int, process: subprocess.Popen[bytes], name: str) -> None:
+    limit = time.monotonic() + SETTLED
+    while time.monotonic() < limit:
+        if process.poll() is not None:
+            raise InputError(f"ended by itself with status {process.returncode}", where=name,
+                             remedy="it must stay in the foreground")  # fmt: skip
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def _fenced(folder: Path) -> Iterator[int]:
+    """A result of harden, started in its fence as `ringfence run` does, with no port published."""
+    workload = ready(folder, Options())
+    with contextlib.ExitStack() as stack:
+        place = reachable_folder()
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
+        listener = Listener(place / "refused.sock")
+        stack.callback(listener.close)
+        filters = notifying(workload.fence.seccomp or {}, listener.path)
+        fence = msgspec.structs.replace(workload.fence, seccomp=filters)
+        container = Container(fence, place, working_engine())
+        stack.callback(_stopped, container, workload)
+        container.launch()
+        _until_up(container, workload.ports)
+        if workload.serving is not None:
+            tighten(container.pid, workload.serving)
+        yield container.pid
+
+
+@contextlib.contextmanager
+def _image(path: Path) -> Iterator[int]:
+    """An image in a container with what engines give one that asks for nothing, and no filter."""
+    from ringfence.collect.container.document import table, words
+    from ringfence.collect.files.image import open_image
+
+    parts = open_image(path)
+    said = parts.document
+    command = (*words(said, "Entrypoint"), *words(said, "Cmd"))
+    if not command:
+        raise UsageError("the image names no command", where=str(path), remedy="give it after --")
+    uid, _, gid = str(said.get("User") or "0").partition(":")
+    if not uid.isdigit() or not (gid or "0").isdigit():
+        raise InputError(f"its user {uid!r} is no number", where=str(path))
+    ports = tuple(int(port.partition("/")[0]) for port in table(said, "ExposedPorts"))
+    with contextlib.ExitStack() as stack:
+        place = reachable_folder()
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
+        fence = Fence(
+            root=unpacked_image(parts, place / "image"), command=command,
+            environment=tuple(words(said, "Env")), folder=str(said.get("WorkingDir") or "/"),
+            uid=int(uid), gid=int(gid or 0),
+            capabilities=ENGINE_CAPABILITIES if uid == "0" else (), no_new_privileges=False,
+        )  # fmt: skip
+        container = Container(fence, place, working_engine())
+        stack.callback(container.remove)
+        container.launch()
+        _until_up(container, ports)
+        yield container.pid
+
+
+def _until_up(container: Container, ports: tuple[int, ...]) -> None:
+    limit = time.monotonic() + (PATIENCE if ports else SETTLED)
+    while time.monotonic() < limit:
+        if container.poll() is not None:
+            said = container.output.finish(0.2).decode("utf-8", "replace").strip()[-200:]
+            raise InputError(f"ended by itself ({said})", where=container.fence.command[0])
+        if ports and set(ports) <= listening(container.pid):
+            return
+        time.sleep(0.01)
+    if ports:
+        raise InputError("did not come up", where=container.fence.command[0])
+
+
+def _stopped(container: Container, workload: Ready) -> None:
+    container.signal(signal.Signals[workload.signal])
+    container.wait(5)
+    container.remove()

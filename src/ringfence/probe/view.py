@@ -1,0 +1,202 @@
+"""What is known of the workload from outside, for probes that need a place or a neighbour to try.
+
+Nothing here decides a result: what is listed is tried inside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ringfence.collect.process import procfs
+from ringfence.collect.process.namespaces import inode_of
+from ringfence.collect.process.paths import resolve
+from ringfence.model.facts import Facts
+from ringfence.model.process import PathFact, Process
+from ringfence.run.inside import in_network
+from ringfence.run.listening import listening
+
+MOST_OTHERS = 24
+PLACES = ("/dev/shm", "/tmp", "/var/tmp", "/run", "/run/lock")  # noqa: S108 - the workload's
+PROGRAM_FOLDERS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/libexec",
+                   "/usr/lib/openssh", "/usr/lib/dbus-1.0")  # fmt: skip
+INTERPRETERS = {
+    "sh": ("/bin/sh", "/bin/dash", "/bin/ash"), "bash": ("/bin/bash",),
+    "busybox": ("/bin/busybox", "/usr/bin/busybox"),
+    "python": ("/usr/bin/python3", "/usr/local/bin/python3"),
+    "perl": ("/usr/bin/perl",), "node": ("/usr/bin/node", "/usr/local/bin/node"),
+    "ruby": ("/usr/bin/ruby",), "lua": ("/usr/bin/lua",), "php": ("/usr/bin/php",),
+    "awk": ("/usr/bin/awk",), "openssl": ("/usr/bin/openssl",), "curl": ("/usr/bin/curl",),
+    "gcc": ("/usr/bin/gcc",), "apt": ("/usr/bin/apt-get",),
+}  # fmt: skip
+MOST_ENTRIES = 20_000
+
+
+class Other(msgspec.Struct, frozen=True):
+    """Another process that the workload can see: its number there, its user as seen here, and
+    whether it belongs to the workload's own program."""
+
+    pid: int
+    uid: int
+    name: str
+
+
+class View(msgspec.Struct, frozen=True):
+    """The workload from outside. `paths` are those of the knowledge base that are in its view,
+    by entry; `places` are folders to try to write in; `others` the processes that it sees."""
+
+    process: Process
+    facts: Facts
+    paths: dict[str, tuple[PathFact, ...]]
+    places: tuple[str, ...]
+    others: tuple[Other, ...]
+    setuid: tuple[str, ...]
+    interpreters: dict[str, str]
+    ports: tuple[int, ...]
+    output_closed: bool
+    """Whether rules of its network namespace drop what goes out."""
+    owns: bool
+    """Whether descriptors and terminal are the workload's own (inject)."""
+
+    @property
+    def uid(self) -> int:
+        """Its effective user, as seen here; -1 where that was not seen."""
+        found = self.process.credentials.value
+        return found.uid if found is not None else -1
+
+    def holds(self, capability: str) -> bool:
+        """Whether it is in the effective set."""
+        found = self.process.credentials.value
+        return found is not None and capability in found.effective
+
+    def private(self, kind: str) -> bool:
+        """Whether it has a namespace of this kind of its own."""
+        return any(space.kind == kind and space.shared.value is False
+                   for space in self.process.namespaces)  # fmt: skip
+
+
+def view_of(process: Process, facts: Facts, owns: bool) -> View:
+    """The view of one process of a live target."""
+    pid = process.pid or os.getpid()
+    root = f"/proc/{pid}/root"
+    paths: dict[str, tuple[PathFact, ...]] = {}
+    for fact in process.paths:
+        paths[fact.id] = (*paths.get(fact.id, ()), fact)
+    return View(
+        process=process,
+        facts=facts,
+        paths=paths,
+        places=_places(process),
+        others=_others(pid),
+        setuid=_setuid(root),
+        interpreters=_interpreters(root),
+        ports=tuple(sorted(listening(pid))),
+        output_closed=_output_closed(pid),
+        owns=owns,
+    )
+
+
+def _places(process: Process) -> tuple[str, ...]:
+    """The usual ones, and every mount that is writable."""
+    kernel = {"proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "securityfs", "tracefs",
+              "debugfs", "bpf", "pstore", "configfs", "fusectl", "hugetlbfs"}  # fmt: skip
+    mounts = process.mounts.value or ()
+    found = dict.fromkeys(PLACES)
+    for item in mounts:
+        if "ro" not in item.options and item.fstype not in kernel:
+            found[item.path] = None
+    with contextlib.suppress(OSError):
+        found[os.readlink(f"/proc/{process.pid}/cwd")] = None
+    return tuple(found)[:MOST_OTHERS]
+
+
+def _others(pid: int) -> tuple[Other, ...]:
+    """Processes of its PID namespace, and of those below it, without ourselves and kin."""
+    space, ours = inode_of(pid, "pid"), _kin()
+    found = []
+    for other in procfs.pids():
+        if other == pid or other in ours:
+            continue
+        try:
+            fields = procfs.fields(procfs.read(other, "status").decode("utf-8", "replace"))
+        except (OSError, procfs.Vanished):
+            continue
+        if "VmSize" not in fields or fields["State"][:1] in "ZX":
+            continue  # a thread of the kernel, or one that has ended
+        inside = int(fields["NSpid"].split()[-1])
+        if inode_of(other, "pid") == space:
+            found.append(Other(inside, int(fields["Uid"].split()[1]), fields["Name"]))
+    found.sort(key=lambda item: item.pid)
+    return tuple(found[:MOST_OTHERS])
+
+
+def _kin() -> set[int]:
+    """This process, and what it has started."""
+    found, queue = set(), [os.getpid()]
+    while queue:
+        pid = queue.pop()
+        found.add(pid)
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                text = Path(f"/proc/{pid}/task/{task}/children").read_text()
+                queue += [int(word) for word in text.split()]
+    return found
+
+
+def _output_closed(pid: int) -> bool:
+    """Whether some output chain of its network namespace drops what no rule accepts, and has no
+    rule that accepts everything (nft(8))."""
+    nft = shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if nft is None or os.geteuid() != 0:
+        return False
+    command = [nft, "--json", "list", "ruleset"]
+    with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
+        done = in_network(pid, lambda: subprocess.run(command, capture_output=True, timeout=5,
+                                                      check=False))  # fmt: skip
+        items = msgspec.json.decode(done.stdout)["nftables"] if done.returncode == 0 else []
+        chains = [item["chain"] for item in items if "chain" in item]
+        rules = [item["rule"] for item in items if "rule" in item]
+        return any(chain.get("hook") == "output" and chain.get("policy") == "drop"
+                   and not any(_accepts_all(rule, chain) for rule in rules)
+                   for chain in chains)  # fmt: skip
+    return False
+
+
+def _accepts_all(rule: dict[str, Any], chain: dict[str, Any]) -> bool:
+    return (rule.get("table") == chain.get("table") and rule.get("chain") == chain.get("name")
+            and rule.get("expr") == [{"accept": None}])  # fmt: skip
+
+
+def _setuid(root: str) -> tuple[str, ...]:
+    """Set-user-ID programs of root's in the folders where programs are."""
+    found = []
+    for folder in PROGRAM_FOLDERS:
+        real = resolve(root, folder)
+        if real is None:
+            continue
+        with contextlib.suppress(OSError), os.scandir(root + real) as rows:
+            for count, row in enumerate(rows):
+                if count > MOST_ENTRIES:
+                    break
+                info = row.stat(follow_symlinks=False)
+                if stat.S_ISREG(info.st_mode) and info.st_mode & 0o4001 == 0o4001:
+                    found.append(f"{real}/{row.name}")
+    return tuple(dict.fromkeys(found))[:8]
+
+
+def _interpreters(root: str) -> dict[str, str]:
+    found = {}
+    for name, paths in INTERPRETERS.items():
+        for path in paths:
+            real = resolve(root, path)
+            if real is not None and os.path.isfile(root + real):
+                found[name] = real
+                break
+    return found
