@@ -17,6 +17,8 @@ COMMANDS = {
     "harden": "The smallest unprivileged container that does the job, with policies.",
     "guest": "Boot a virtual machine or unikernel image and examine its rings and memory.",
     "run": "Run what harden made, inside its fence.",
+    "probe": "Assume breach: what an attacker inside could really do.",
+    "watch": "Baselines of files, and what has changed since.",
     "explain": "What an id means, why it weighs what it weighs, how to close it.",
     "schema": "The JSON Schema of a result.",
 }

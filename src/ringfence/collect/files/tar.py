@@ -48,7 +48,8 @@ class Source(Protocol):
 class Member(msgspec.Struct, gc=False):
     """One member. `path` and `target` are as written; `size` is the apparent one in bytes, and
     `stored` what the archive holds; `kind` is the type flag (`0` regular, `1` hard link, `2`
-    symlink, `5` directory, `3` `4` devices, `6` FIFO)."""
+    symlink, `5` directory, `3` `4` devices, `6` FIFO). `header` is the block itself and
+    `extended` its pax records, for who needs more of them."""
 
     path: str
     kind: str
@@ -59,6 +60,8 @@ class Member(msgspec.Struct, gc=False):
     stored: int
     target: str
     capability: bytes
+    header: bytes = b""
+    extended: dict[bytes, bytes] = {}
 
 
 def members(source: Source) -> Iterator[Member]:
@@ -191,6 +194,8 @@ def _member(
         stored=stored,
         target=target.decode("utf-8", "surrogateescape"),
         capability=extended.get(CAPABILITY, b""),
+        header=header,
+        extended=extended,
     )
 
 

@@ -1,0 +1,164 @@
+"""The seal of a baseline: an Ed25519 signature (RFC 8032) over a digest of all its bytes.
+
+The private key need not be on this machine: `command:CMD` starts CMD with the text to be signed
+on its standard input and takes the signature (64 bytes, or hexadecimal, or base64) from its
+standard output. The text names what it seals, so that a key used for other things cannot be
+led to sign a baseline unawares.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from ringfence.errors import InputError, UsageError
+
+COMMAND = "command:"
+PATIENCE = 300.0
+"""Seconds for a command that signs: a person may have to touch a token."""
+MOST_KEY = 1 << 16
+_RAW = serialization.Encoding.Raw, serialization.PublicFormat.Raw
+
+
+def message(digest: bytes, public: bytes) -> bytes:
+    """What is signed: three lines of text."""
+    return b"ringfence baseline 1\nsha256 %s\nkey %s\n" % (
+        digest.hex().encode(), public.hex().encode(),
+    )  # fmt: skip
+
+
+class Signer(msgspec.Struct, frozen=True):
+    """Signs with the key that belongs to `public` (32 bytes)."""
+
+    public: bytes
+    sign: Callable[[bytes], bytes]
+
+    def seal(self, digest: bytes) -> bytes:
+        """The signature over `digest`, checked. Raises InputError when it is not this key's."""
+        text = message(digest, self.public)
+        signature = self.sign(text)
+        if not verified(digest, self.public, signature):
+            raise InputError(
+                "the signature is not one of the public key", where="--key",
+                remedy="give the public key that belongs to it with --public-key",
+            )  # fmt: skip
+        return signature
+
+
+def verified(digest: bytes, public: bytes, signature: bytes) -> bool:
+    """Whether `signature` is that of the key `public` over `digest`."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message(digest, public))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def signer(key: str, public: Path | None) -> Signer:
+    """What `--key` names: a file, or a command that signs. Raises InputError, UsageError."""
+    if not key.startswith(COMMAND):
+        private = _private(Path(key))
+        return Signer(private.public_key().public_bytes(*_RAW), private.sign)
+    words = shlex.split(key.removeprefix(COMMAND))
+    if not words or public is None:
+        raise UsageError(
+            "a command that signs needs its public key", remedy="give it with --public-key FILE"
+        )
+    return Signer(read_public(public), lambda text: _ask(words, text))
+
+
+def _ask(words: list[str], text: bytes) -> bytes:
+    try:
+        done = subprocess.run(words, input=text, stdout=subprocess.PIPE, timeout=PATIENCE,
+                              check=False)  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = error.strerror if isinstance(error, OSError) else "no answer in 300 s"
+        raise InputError(f"cannot sign: {why}", where=words[0]) from None
+    if done.returncode != 0:
+        raise InputError(f"cannot sign: it ended with {done.returncode}", where=words[0])
+    return _signature(done.stdout, words[0])
+
+
+def _signature(output: bytes, where: str) -> bytes:
+    """64 bytes: as they are, in hexadecimal, or in base64."""
+    if len(output) == 64:
+        return output
+    text = b"".join(output.split())
+    with contextlib.suppress(binascii.Error):
+        found = (
+            binascii.unhexlify(text) if len(text) == 128 else base64.b64decode(text, validate=True)
+        )
+        if len(found) == 64:
+            return found
+    raise InputError("printed no Ed25519 signature of 64 bytes", where=where)
+
+
+def _private(path: Path) -> Ed25519PrivateKey:
+    data = _read(path)
+    load = serialization.load_pem_private_key
+    if b"BEGIN OPENSSH PRIVATE KEY" in data:
+        load = serialization.load_ssh_private_key
+    try:
+        found = load(data, None)
+    except TypeError:
+        raise InputError("is encrypted", where=str(path),
+                         remedy="decrypt it, or sign with --key command:CMD") from None  # fmt: skip
+    except (ValueError, UnsupportedAlgorithm):
+        found = None
+    if not isinstance(found, Ed25519PrivateKey):
+        raise InputError("is no Ed25519 private key", where=str(path),
+                         remedy="openssl genpkey -algorithm ed25519 makes one")  # fmt: skip
+    return found
+
+
+def read_public(path: Path) -> bytes:
+    """The 32 bytes of a public key file: PEM, or OpenSSH's one line. Raises InputError."""
+    data = _read(path)
+    load = serialization.load_pem_public_key
+    if data.startswith(b"ssh-"):
+        load = serialization.load_ssh_public_key
+    try:
+        found = load(data)
+    except (ValueError, UnsupportedAlgorithm):
+        found = None
+    if not isinstance(found, Ed25519PublicKey):
+        raise InputError("is no Ed25519 public key", where=str(path),
+                         remedy="openssl pkey -pubout prints it")  # fmt: skip
+    return found.public_bytes(*_RAW)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MOST_KEY)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
+
+
+def generate(path: Path) -> Signer:
+    """A new key pair: `path` (for its owner alone) and `path`.pub. Never writes over a file."""
+    private = Ed25519PrivateKey.generate()
+    pem = serialization.Encoding.PEM
+    secret = private.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = private.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    for place, data, mode in ((path, secret, 0o600), (Path(f"{path}.pub"), public, 0o644)):
+        try:
+            handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        except OSError as error:
+            raise InputError(f"cannot be written: {error.strerror}", where=str(place)) from None
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+    return Signer(private.public_key().public_bytes(*_RAW), private.sign)

@@ -1,0 +1,186 @@
+"""What a worker process does with a unit: look at its files, compare, pack."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from ringfence.watch.baseline.compare import Change, Comparison
+from ringfence.watch.baseline.entry import Entry, Group, Key, joined, key
+from ringfence.watch.baseline.looking import Looker
+from ringfence.watch.baseline.rules import FolderRules, Rule, Rules
+from ringfence.watch.baseline.store import Packer, unpacked
+from ringfence.watch.baseline.units import Unit
+from ringfence.watch.baseline.walk import Listing, Start
+
+MOST_READ = 48 << 20
+"""Bytes read for one unit before its rest is handed back: what keeps the workers in balance."""
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What all units of a pass have in common. `comparison` None: nothing to compare with.
+
+    `keep`: entries are packed into frames. `mounts` are paths where something is mounted.
+    """
+
+    starts: tuple[Start, ...]
+    rules: Rules
+    algorithm: str
+    mounts: frozenset[bytes] = frozenset()
+    comparison: Comparison | None = None
+    keep: bool = True
+    quick: bool = False
+
+
+class Seen(msgspec.Struct, array_like=True):
+    """What came of a unit. `size` bytes were read, of `files`; `taken` were taken as unchanged by
+    their status; `unseen` are paths with the reason why they could not be looked at."""
+
+    frames: list[bytes] = []
+    changes: list[Change] = []
+    unseen: list[tuple[bytes, str]] = []
+    entries: int = 0
+    files: int = 0
+    size: int = 0
+    taken: int = 0
+
+
+class Worker:
+    """Does units of one task; made in the worker process."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.looker = Looker(task.algorithm, quick=task.quick)
+        self.packer = Packer()
+        self._units = msgspec.msgpack.Decoder(Unit)
+
+    def __call__(self, data: bytes) -> tuple[bytes, bytes]:
+        """The result (`Seen`, encoded) and the rest of the unit, b'' when all was done."""
+        unit = self._units.decode(data)
+        job = _Job(self, unit)
+        rest = job.run()
+        return msgspec.msgpack.encode(job.seen), msgspec.msgpack.encode(rest) if rest else b""
+
+
+class _Job:
+    """One unit on its way."""
+
+    def __init__(self, worker: Worker, unit: Unit) -> None:
+        self.task = worker.task
+        self.looker = worker.looker
+        self.packer = worker.packer
+        self.unit = unit
+        self.seen = Seen(frames=[], changes=[], unseen=[])
+        self.former = _former(unit) if unit.body else {}
+        self.groups: list[Group] = []
+
+    def run(self) -> Unit | None:
+        """Do the unit; what is left of it after `MOST_READ` bytes."""
+        looker = self.looker
+        passed, files, taken = looker.digester.passed, looker.files_read, looker.taken
+        rest = None
+        for number, listing in enumerate(self.unit.listings):
+            done = self._listing(listing, passed + MOST_READ)
+            if done < len(listing[2]):
+                rest = self._rest(number, done)
+                break
+        self._removed(rest.low if rest else self.unit.high)
+        if self.task.keep:
+            self.seen.frames = list(self.packer.frames(self.groups))
+        self.seen.size = looker.digester.passed - passed
+        self.seen.files = looker.files_read - files
+        self.seen.taken = looker.taken - taken
+        return rest
+
+    def _rest(self, number: int, done: int) -> Unit | None:
+        start, folder, names = self.unit.listings[number]
+        left = [(start, folder, names[done:]), *self.unit.listings[number + 1 :]]
+        return Unit(left, self.unit.body, key(folder, names[done - 1]), self.unit.high)
+
+    def _listing(self, listing: Listing, limit: int) -> int:
+        """Look at the names of one folder; gives how many were done."""
+        start, folder, names = listing
+        try:
+            handle = self.task.starts[start].open(folder)
+        except OSError as error:
+            self._refuse(folder, error)
+            return len(names)
+        entries: list[Entry] = []
+        try:
+            rules = self.task.rules.of_folder(folder)
+            former = self.former.get(folder, {})
+            for count, name in enumerate(names, 1):
+                entry = self._name(handle, folder, name, rules, former)
+                if entry is not None:
+                    entries.append(entry)
+                if self.looker.digester.passed > limit:
+                    return count
+            return len(names)
+        finally:
+            os.close(handle)
+            self.seen.entries += len(entries)
+            if entries and self.task.keep:
+                self.groups.append((folder, entries))
+
+    def _name(
+        self, handle: int, folder: bytes, name: bytes, rules: FolderRules,
+        former: dict[bytes, Entry],
+    ) -> Entry | None:  # fmt: skip
+        old = former.get(name)
+        mounts = self.task.mounts
+        mount = bool(mounts) and joined(folder, name) in mounts
+        try:
+            found = self.looker.look(handle, name, rules, mount, old)
+        except OSError as error:
+            self._refuse(joined(folder, name), error)
+            return None
+        if found is None:
+            return None
+        entry, part, rule = found
+        if old is not None:
+            del former[name]
+        if entry.unread:
+            self.seen.unseen.append((joined(folder, name), entry.unread))
+        if self.task.comparison is not None and entry is not old:
+            self._compare(joined(folder, name), old, entry, part, rule)
+        return entry
+
+    def _compare(self, path: bytes, old: Entry | None, new: Entry, part: bytes, rule: Rule) -> None:
+        comparison = self.task.comparison
+        if comparison is None:
+            return
+        if old is None:
+            self.seen.changes.append(Change(path, None, new))
+            return
+        names = comparison.differing(old, new, part, rule)
+        if names:
+            self.seen.changes.append(Change(path, old, new, names, part))
+
+    def _removed(self, last: Key | None) -> None:
+        """Entries of the baseline that are not there any more, up to `last`."""
+        for folder, left in self.former.items():
+            for name, entry in left.items():
+                if last is None or key(folder, name) <= last:
+                    self.seen.changes.append(Change(joined(folder, name), entry, None))
+
+    def _refuse(self, path: bytes, error: OSError) -> None:
+        # Gone since its name was read: a file that is not there is nothing unseen.
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            self.seen.unseen.append((path, os.strerror(error.errno or 0).lower()))
+
+
+def _former(unit: Unit) -> dict[bytes, dict[bytes, Entry]]:
+    """The entries of the unit's frame, by folder and name, within its bounds."""
+    low, high = unit.low, unit.high
+    found: dict[bytes, dict[bytes, Entry]] = {}
+    for folder, entries in unpacked(unit.body):
+        if low is None and high is None:
+            found.setdefault(folder, {}).update((entry.name, entry) for entry in entries)
+            continue
+        inside = found.setdefault(folder, {})
+        for entry in entries:
+            place = key(folder, entry.name)
+            if (low is None or place > low) and (high is None or place <= high):
+                inside[entry.name] = entry
+    return found

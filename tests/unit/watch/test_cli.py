@@ -1,0 +1,112 @@
+"""The command line: formats, keys, words that do not fit together. Needs no root."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.command import ringfence
+from tests.watching import Watched
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    root = tmp_path / "tree"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc" / "a.conf").write_text("a")
+    (root / "program").write_text("b")
+    (root / "program").chmod(0o755)
+    made = Watched(tmp_path, root)
+    made.init()
+    return made
+
+
+def changed(watched: Watched) -> None:
+    root = Path(str(watched.targets[0]))
+    (root / "etc" / "a.conf").write_text("changed")
+    (root / "program").unlink()
+    (root / "odd \x1b[31mname").write_text("x")
+
+
+def test_unchanged_is_0_and_changed_is_1(watched: Watched) -> None:
+    done = watched.check()
+    assert done.code == 0
+    assert "unchanged" in done.out
+    changed(watched)
+    done = watched.check()
+    assert done.code == 1
+    assert "1 added, 1 removed, 1 changed" in done.out
+    assert "\x1b" not in done.out
+
+
+def test_sarif(watched: Watched) -> None:
+    assert json.loads(watched.check("--format", "sarif").out)["runs"][0]["results"] == []
+    changed(watched)
+    done = watched.check("--format", "sarif")
+    assert done.code == 1
+    (run,) = json.loads(done.out)["runs"]
+    found = {
+        row["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]: (
+            row["ruleId"], row["level"],
+        )
+        for row in run["results"]
+    }  # fmt: skip
+    assert found == {
+        "etc/a.conf": ("watch/changed", "warning"),
+        "program": ("watch/removed", "error"),
+        "odd%20%1B%5B31mname": ("watch/added", "note"),
+    }
+    rules = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+    assert {row["ruleId"] for row in run["results"]} <= rules
+
+
+def test_the_names_of_the_json(watched: Watched) -> None:
+    changed(watched)
+    report = watched.report()
+    assert report["verified"] is True
+    assert report["sealed_by"].startswith("ed25519:")
+    (item,) = report["changed"]
+    assert set(item) == {"path", "severity", "what", "attributes"}
+    assert item["attributes"]["size"] == [1, 7]
+    assert report["removed"][0]["attributes"]["mode"] == ["0755", None]
+
+
+def test_a_report_goes_to_a_file(watched: Watched, tmp_path: Path) -> None:
+    done = watched.check("-o", tmp_path / "report")
+    assert (done.code, done.out) == (0, "")
+    assert "unchanged" in (tmp_path / "report").read_text()
+
+
+def test_words_that_do_not_fit(tmp_path: Path) -> None:
+    tree, out = tmp_path / "tree", tmp_path / "out"
+    tree.mkdir()
+    for words in (
+        ["-o", out],
+        ["-o", out, "--key", "a", "--generate-key", "b"],
+        ["-o", out, "--key", tmp_path / "no-such-key"],
+        ["-o", out, "--generate-key", tmp_path / "k1", "--rule", "/a=odd"],
+        ["-o", out, "--generate-key", tmp_path / "k2", "--only", "nothing"],
+        ["-o", tmp_path / "no" / "folder", "--generate-key", tmp_path / "k3"],
+    ):
+        done = ringfence("watch", "init", tree, *words)
+        assert (done.code, done.out) == (2, ""), words
+        assert not out.exists()
+    assert ringfence("watch", "init", tmp_path / "nothing", "-o", out, "--generate-key",
+                     tmp_path / "k4").code == 2  # fmt: skip
+
+
+def test_a_new_key_pair_seals(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    out, key = tmp_path / "out", tmp_path / "new"
+    done = ringfence("watch", "init", tmp_path / "tree", "-o", out, "--generate-key", key)
+    assert done.code == 0, done.err
+    done = ringfence("watch", "check", tmp_path / "tree", "--baseline", out,
+                     "--public-key", f"{key}.pub")  # fmt: skip
+    assert done.code == 0, done.err
+
+
+def test_help_names_the_commands() -> None:
+    done = ringfence("watch", "--help")
+    assert "init" in done.out and "check" in done.out
