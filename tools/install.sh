@@ -70,6 +70,8 @@ services)
     need rsyslogd rsyslog
     need journalctl systemd
     need openssl openssl
+    need setfacl acl
+    need aide aide
     need qemu-system-x86_64 qemu-system-x86
     [ -e /usr/share/ovmf/OVMF.fd ] || missing="$missing ovmf"
     [ -e /boot/ipxe.lkrn ] || missing="$missing ipxe"
