@@ -18,6 +18,8 @@ AF_INET, AF_NETLINK, SOCK_STREAM, SOCK_DGRAM, SOCK_RAW = 2, 16, 1, 2, 3
 NOWHERE = 1 << 63
 O_RDWR, O_CREAT, O_EXCL = 2, 0o100, 0o200
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
+GET_SA_INFO = 0x23
+"""linux/xfrm.h. Its neighbours flush and delete."""
 GONE = ABSENT | {errno.ENOENT}
 
 
@@ -155,13 +157,13 @@ def traffic_control(inside: Inside) -> Outcome:
 
 
 def xfrm(inside: Inside) -> Outcome:
-    """Asks IPsec for its counters, which changes nothing."""
+    """Asks IPsec for its counters (XFRM_MSG_GETSADINFO), which changes nothing."""
     if unloaded("net-pf-16-proto-6"):
         return unsupported("trying would load the module xfrm_user")
     handle = inside.call("socket", AF_NETLINK, SOCK_RAW, 6)
     if handle < 0:
         return inside.judged(handle)
-    message = struct.pack("=IHHIII", 20, 0x1D, 5, 1, 0, 0)
+    message = struct.pack("=IHHIII", 20, GET_SA_INFO, 5, 1, 0, 0)
     return _asked(inside, handle, message, "CAP_NET_ADMIN")
 
 
