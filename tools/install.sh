@@ -74,8 +74,6 @@ services)
     need aide aide
     need qemu-system-x86_64 qemu-system-x86
     [ -e /usr/share/ovmf/OVMF.fd ] || missing="$missing ovmf"
-    [ -e /boot/ipxe.lkrn ] || missing="$missing ipxe"
-    [ -e /boot/memtest86+x64.bin ] || missing="$missing memtest86+"
     [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
     install
     ;;

@@ -28,6 +28,7 @@ class Console:
         self._pending = bytearray()
         self._client: asyncio.StreamWriter | None = None
         self.said = 0
+        self.tasks: set[asyncio.Task[None]] = set()
 
     async def pump(self) -> None:
         """Read what the guest says, until QEMU closes the line or this is cancelled."""
@@ -47,7 +48,13 @@ class Console:
         elif client.transport.get_write_buffer_size() < PENDING:
             client.write(data)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A client has connected: serve it in a task that ends with the console."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client: what was said before, then both ways. A second one at once is sent away."""
         try:
             if self._client is None:
@@ -83,11 +90,14 @@ def _gone(writer: asyncio.StreamWriter) -> bool:
 async def console(line: socket.socket, path: Path) -> AsyncIterator[Console]:
     """The serial line, served on the Unix socket `path` while this lasts."""
     found = Console(line)
-    pumping = asyncio.create_task(found.pump())
-    server = await asyncio.start_unix_server(found.serve, path)
+    found.tasks.add(asyncio.create_task(found.pump()))
+    server = await asyncio.start_unix_server(found.accept, path)
     path.chmod(0o600)
     try:
         yield found
     finally:
         server.close()
-        pumping.cancel()
+        ending = list(found.tasks)
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)

@@ -2,8 +2,8 @@
 
 Trace lines are those of the log backend (docs/devel/tracing.rst in QEMU), events
 memory_region_ops_read and memory_region_ops_write: one line for each access to a register of an
-emulated device, by port or by memory. Accesses that the kernel handles alone under KVM (interrupt
-controllers, virtio notifications by ioeventfd) are not among them.
+emulated device, by port or by memory. Accesses that the kernel handles alone under KVM (to the
+interrupt controllers and the timer) are not among them.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _PAUSE = 0.002
 
 class Drive(msgspec.Struct, frozen=True):
     """`command` is run until `wanted` samples of running code were taken (in ring 3, if `ring3`),
-    or for `seconds`. `whole`: at least once to its end; otherwise it is cut short."""
+    or for `seconds`. `whole`: once to its end; otherwise it may be cut short."""
 
     command: str
     wanted: int
@@ -28,21 +28,24 @@ class Drive(msgspec.Struct, frozen=True):
 
 
 async def drive(sampler: Sampler, how: Drive, more: Mapping[str, str], limit: float) -> int | None:
-    """Exit status of the last exercise; None where it was cut short, or killed at the limit.
+    """Exit status of the exercise: 0 if it succeeded once; None where it was cut short or killed.
 
-    Samples of exercises that failed are forgotten once one succeeds. Raises Ended.
+    Until it first succeeds it is tried again, and samples of failures are forgotten: the guest may
+    still be coming up. Afterwards it is repeated for more samples. Raises Ended.
     """
     status: int | None = None
     until = sampler.elapsed + how.seconds
     while sampler.elapsed < limit:
         status = await _once(sampler, how, more, limit if how.whole else min(limit, until))
-        if status is None or (status == 0 and (_enough(sampler, how) or sampler.elapsed > until)):
+        if status is None or status == 0:
             break
-        if status != 0:
-            await asyncio.sleep(_AGAIN)
-            if sampler.elapsed < limit:
-                sampler.forget()
-                until = sampler.elapsed + how.seconds
+        await asyncio.sleep(_AGAIN)
+        if sampler.elapsed < limit:
+            sampler.forget()
+            until = sampler.elapsed + how.seconds
+    while status == 0 and sampler.elapsed < until and not _enough(sampler, how):
+        if await _once(sampler, how, more, until) != 0:
+            break
     return status
 
 

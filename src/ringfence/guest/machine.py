@@ -14,6 +14,8 @@ from ringfence.guest.kinds import Kind
 
 FIRMWARE = (Path("/usr/share/ovmf/OVMF.fd"), Path("/usr/share/OVMF/OVMF_CODE.fd"))
 """EFI firmware as Debian's package ovmf installs it."""
+_IN_SIGHT = "ioeventfd=off"
+"""A driver's notifications come as accesses that are traced, not by an event descriptor."""
 _FORWARD = re.compile(r"TCP\[HOST_FORWARD\] +\d+ +127\.0\.0\.1 +(\d+) +\S+ +(\d+)")
 
 
@@ -95,8 +97,11 @@ def _disks(machine: Machine) -> list[str]:
     for number, disk in enumerate(machine.disks):
         found += ["-add-fd", f"fd={disk.handle},set={number}"]
         place = f"file=/dev/fdset/{number},format={disk.format},cache=unsafe"
-        device = "if=ide,media=cdrom,read-only=on" if disk.cd else "if=virtio,snapshot=on"
-        found += ["-drive", f"{place},{device}"]
+        if disk.cd:
+            found += ["-drive", f"{place},if=ide,media=cdrom,read-only=on"]
+            continue
+        found += ["-drive", f"{place},if=none,id=disk{number},snapshot=on"]
+        found += ["-device", f"virtio-blk-pci,drive=disk{number},{_IN_SIGHT}"]
     return found
 
 
@@ -107,7 +112,7 @@ def _network(machine: Machine) -> list[str]:
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:0-:{port}" for port in machine.ports)
     return [
         "-netdev", f"user,id=net,restrict=on,ipv6=off{forwards}",
-        "-device", "virtio-net-pci,netdev=net,romfile=",
+        "-device", f"virtio-net-pci,netdev=net,romfile=,{_IN_SIGHT}",
     ]  # fmt: skip
 
 
