@@ -95,7 +95,7 @@ def confinement(pid: int) -> Confinement:
         programs = read_programs(pid).programs if fields.get("Seccomp") == "2" else ()
         label = _label(pid)
         users, groups = _ids(pid, "uid_map"), _ids(pid, "gid_map")
-        limits = {kind: resource.prlimit(pid, kind) for kind in _LIMITS}
+        limits = _limits(procfs.read(pid, "limits").decode())
     except procfs.Vanished:
         raise InputError("there is no such process", where=f"PID {pid}") from None
     except FilterUnreadable as failure:
@@ -122,8 +122,25 @@ def confinement(pid: int) -> Confinement:
     )  # fmt: skip
 
 
-_LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE,
-           resource.RLIMIT_MEMLOCK, resource.RLIMIT_FSIZE)  # fmt: skip
+_LIMITS = {
+    "Max open files": resource.RLIMIT_NOFILE, "Max processes": resource.RLIMIT_NPROC,
+    "Max core file size": resource.RLIMIT_CORE, "Max locked memory": resource.RLIMIT_MEMLOCK,
+    "Max file size": resource.RLIMIT_FSIZE, "Max msgqueue size": resource.RLIMIT_MSGQUEUE,
+    "Max nice priority": resource.RLIMIT_NICE,
+}  # fmt: skip
+
+
+def _limits(text: str) -> dict[int, tuple[int, int]]:
+    """Soft and hard limits from /proc/PID/limits: prlimit(2) on another user's process would ask
+    for CAP_SYS_RESOURCE."""
+    found = {}
+    for line in text.splitlines()[1:]:
+        kind = _LIMITS.get(line[:25].strip())
+        if kind is not None:
+            soft, hard = (resource.RLIM_INFINITY if word == "unlimited" else int(word)
+                          for word in line[25:].split()[:2])  # fmt: skip
+            found[kind] = (soft, hard)
+    return found
 
 
 def _refuse_without_root(pid: int, fields: dict[str, str], spaces: tuple[str, ...]) -> None:
