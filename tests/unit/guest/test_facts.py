@@ -1,0 +1,186 @@
+"""Facts from boots put together by hand: shares, worst cases, what was not seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ringfence.guest.devices import Device
+from ringfence.guest.facts import facts, unseen
+from ringfence.guest.observation import Look, Observation, Phase, Placed, Walked
+from ringfence.guest.paging import NO_EXECUTE, PAGE, USER, WRITE
+from ringfence.guest.regions import Place, Run, Space
+from ringfence.guest.registers import Registers
+from ringfence.guest.report import heading, report
+from ringfence.guest.result import SCHEMA, Examination
+from ringfence.report.look import Look as Shown
+from tests.unit.guest.tables import registers
+
+MEMORY = 64 << 20
+SPACE = Space(0x1000, "4-level", 100, 10, 20, 0, 0, (), False, 0, True, False, False)
+
+
+def looks(phase: Phase, states: list[Registers]) -> tuple[Look, ...]:
+    return tuple(Look(phase, 1.0, state) for state in states)
+
+
+def boot(**fields: Any) -> Observation:
+    """A boot of a quiet, well protected kernel in ring 0."""
+    plain: dict[str, Any] = {
+        "looks": looks(Phase.BEFORE, [registers()] * 4),
+        "spaces": (Walked(Phase.BEFORE, SPACE),),
+        "places": (), "devices": (), "given": ("isa-serial",), "steady": 1.0, "end": "",
+        "exercise": None, "flooded": False,
+    }  # fmt: skip
+    return Observation(**(plain | fields))
+
+
+def placed(cpl: int, code: int, stack: int, *, room: int | None = 0, rights: int = WRITE | 4,
+           halted: bool = False, phase: Phase = Phase.BEFORE) -> Placed:  # fmt: skip
+    place = Place(
+        Run(code, code + PAGE, 0), Run(stack - PAGE, stack, rights), Run(0x9000, 0xA000, 7), room
+    )
+    return Placed(phase, cpl, halted, place)
+
+
+def test_shares_are_of_running_code_under_load() -> None:
+    states = [registers(cpl=3)] * 3 + [registers()] + [registers(halted=True)] * 4
+    idle = looks(Phase.BEFORE, [registers(halted=True)] * 5)
+    found = facts([boot(looks=idle + looks(Phase.LOAD, states), exercise=0)], "tcg", MEMORY)
+    assert (found.ring3_share.value, found.ring0_share.value) == (0.75, 0.25)
+    assert found.halted_share.value == 0.5
+    assert found.ring3_share_before.value is None
+    assert "8 samples under load: 1 in ring 0, 3 in ring 3, 4 halted" in (
+        found.ring3_share.evidence.detail
+    )
+
+
+def test_a_switch_is_on_only_if_on_in_every_sample() -> None:
+    states = [registers(cr4=0x300820)] * 9 + [registers(cr4=0x20, wp=False)]
+    found = facts([boot(looks=looks(Phase.BEFORE, states))], "tcg", MEMORY)
+    assert (found.smep.value, found.wp.value, found.nx.value) == (False, False, True)
+    assert found.smep.evidence.detail == "on in 9 of 10 samples"
+    assert str(found.smep.evidence.grade) == "probed"
+
+
+def test_protections_are_those_under_load_where_there_was_load() -> None:
+    """A guest still in its firmware when it seemed to rest: the load shows it at work."""
+    firmware = looks(Phase.BEFORE, [registers(paged=False, wp=False)] * 5)
+    at_work = looks(Phase.LOAD, [registers()] * 5)
+    bad = msgspec.structs.replace(SPACE, both=99, zero=True)
+    spaces = (Walked(Phase.BEFORE, bad), Walked(Phase.LOAD, SPACE))
+    found = facts([boot(looks=firmware + at_work, spaces=spaces)], "tcg", MEMORY)
+    assert (found.wp.value, found.paging.value) == (True, "4-level")
+    assert (found.writable_executable_pages.value, found.page_zero_mapped.value) == (0, False)
+
+
+def test_the_worst_address_space_counts() -> None:
+    shown = (Run(0x1000, 0x3000, WRITE | USER),)
+    worse = msgspec.structs.replace(
+        SPACE, root=0x2000, both=2, user_both=2, user=50, zero=True, complete=False, shown=shown
+    )
+    spaces = tuple(Walked(Phase.BEFORE, one) for one in (SPACE, worse))
+    found = facts([boot(spaces=spaces)], "tcg", MEMORY)
+    assert found.writable_executable_pages.value == 2
+    assert "0x1000-0x3000 (user)" in found.writable_executable_pages.evidence.detail
+    assert "at least" in found.writable_executable_pages.evidence.detail
+    assert (found.user_pages.value, found.page_zero_mapped.value) == (50, True)
+
+
+def test_without_paging_nothing_is_refused() -> None:
+    bare = boot(looks=looks(Phase.BEFORE, [registers(paged=False)] * 3), spaces=())
+    found = facts([bare], "tcg", MEMORY)
+    assert (found.paging.value, found.page_zero_mapped.value) == ("off", True)
+    assert found.writable_executable_pages.value == MEMORY // PAGE
+    assert (found.stack_executable.value, found.stack_guard_page.value) == (True, False)
+
+
+def test_regions_are_ring_3s_where_there_is_one() -> None:
+    kernel = placed(0, 0x1000, 0x8000, rights=WRITE)
+    program = placed(3, 0x400000, 0x7000000, rights=WRITE | USER | NO_EXECUTE)
+    assert facts([boot(places=(kernel,))], "tcg", MEMORY).stack_executable.value is True
+    found = facts([boot(places=(kernel, program))], "tcg", MEMORY)
+    assert found.stack_executable.value is False
+    assert "ring 3" in found.stack_executable.evidence.detail
+
+
+@pytest.mark.parametrize(
+    ("rooms", "guarded"),
+    [([0], True), ([64 * PAGE], True), ([65 * PAGE], False), ([0, 68 * PAGE], False),
+     ([0, None], False)],
+)  # fmt: skip
+def test_guards(rooms: list[int | None], guarded: bool) -> None:
+    places = tuple(placed(0, 0x1000, 0x8000, room=room) for room in rooms)
+    assert facts([boot(places=places)], "tcg", MEMORY).stack_guard_page.value is guarded
+
+
+def test_layout_over_boots() -> None:
+    boots = [
+        boot(places=(placed(0, 0x200000 * (8 + number), 0x8000), placed(3, 0x400000, 0x70000000)))
+        for number in range(4)
+    ]
+    bits = facts(boots, "tcg", MEMORY).randomised_bits.value
+    assert bits is not None
+    assert (bits.code, bits.stack, bits.user_code, bits.user_stack) == (2.0, 0, 0, 0)
+    assert facts(boots[:1], "tcg", MEMORY).randomised_bits.value is None
+
+
+def test_the_waiting_thread_is_compared_not_those_that_come_and_go() -> None:
+    boots = [
+        boot(places=(placed(0, 0x1000, 0x8000, halted=True), placed(0, 0x1000, 0x9000 + 4096 * n)))
+        for n in range(3)
+    ]
+    bits = facts(boots, "tcg", MEMORY).randomised_bits.value
+    assert bits is not None and bits.stack == 0
+
+
+def test_a_guest_that_ended_while_booting_has_its_last_state() -> None:
+    ended = boot(looks=looks(Phase.BOOTING, [registers(wp=False), registers()]), spaces=(),
+                 steady=None, end="triple fault")  # fmt: skip
+    found = facts([ended], "tcg", MEMORY)
+    assert found.ring3_share.value is None
+    assert found.wp.value is True
+    assert found.writable_executable_pages.value is None
+    assert unseen([ended], True)[0].why == "triple fault"
+
+
+def test_what_was_not_seen_is_said() -> None:
+    assert [gap.why for gap in unseen([boot()], False)] == ["no --exercise was given"]
+    load = looks(Phase.LOAD, [registers()])
+    assert unseen([boot(looks=load, exercise=0)], True) == ()
+    assert unseen([boot(looks=load, exercise=3)], True)[0].why == "the exercise ended with 3"
+    assert "killed" in unseen([boot(looks=load)], True)[0].why
+    assert unseen([boot(steady=None)], False)[0].what == "the settled guest"
+
+
+def test_devices_say_what_kvm_hides() -> None:
+    seen = boot(devices=(Device("serial", 1, 2),), flooded=True)
+    assert "KVM" not in facts([seen], "tcg", MEMORY).devices.evidence.detail
+    assert "not all were counted" in facts([seen], "tcg", MEMORY).devices.evidence.detail
+    assert "KVM" in facts([seen], "kvm", MEMORY).devices.evidence.detail
+
+
+def examination(**fields: Any) -> Examination:
+    touched = (Device("serial", 1, 2), Device("rtc", 3, 0))
+    plain: dict[str, Any] = {
+        "schema": SCHEMA, "image": "x.elf", "kernel": "unknown kernel", "kind": "PVH ELF",
+        "accelerator": "tcg", "cpu": "max", "memory": MEMORY, "boots": 1, "ends": (),
+        "facts": facts([boot(devices=touched)], "tcg", MEMORY),
+    }  # fmt: skip
+    return Examination(**(plain | fields))
+
+
+def test_every_fact_has_a_line_in_the_report() -> None:
+    found = examination(ends=("triple fault",))
+    text = report(found, Shown(width=200))
+    assert len(text.splitlines()) == 2 + len(found.facts.__struct_fields__)
+    assert "triple fault" in text
+    assert "serial (2)" in text and "rtc" not in text
+    assert "\x1b" not in text
+
+
+def test_names_of_guests_and_files_cannot_write_to_the_terminal() -> None:
+    found = examination(image="a\x1b[2Jb", kernel="\x07")
+    assert "\x1b" not in heading(found) + report(found, Shown(width=200))

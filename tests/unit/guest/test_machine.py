@@ -1,0 +1,79 @@
+"""QEMU's command line: confined, without a network or with one that leads inwards only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ringfence.guest.confine import Confinement
+from ringfence.guest.kinds import Kind
+from ringfence.guest.machine import Disk, Machine, published, words
+
+
+def command(**fields: Any) -> str:
+    plain: dict[str, Any] = {
+        "kind": Kind.PVH, "accel": "tcg", "cpu": "max", "memory": 64 << 20,
+        "memory_handle": 3, "monitor": 4, "console": 5,
+    }  # fmt: skip
+    return " ".join(words(Machine(**(plain | fields))))
+
+
+def test_a_kernel_has_no_disk_and_no_network() -> None:
+    text = command(kernel=7, initrd=8, append="console=ttyS0")
+    assert "-kernel /proc/self/fd/7 -initrd /proc/self/fd/8 -append console=ttyS0" in text
+    assert "-nic none" in text and "-drive" not in text and "-netdev" not in text
+    assert "spawn=deny" in text and "elevateprivileges=deny" in text
+    assert "-nodefaults -no-user-config" in text
+
+
+def test_ports_are_on_loopback_and_the_guest_reaches_nothing() -> None:
+    text = command(kernel=7, ports=(80, 443))
+    assert "user,id=net,restrict=on" in text
+    assert text.count("hostfwd=tcp:127.0.0.1:0-:") == 2
+    assert "-nic none" not in text
+
+
+def test_disks_have_a_format_and_keep_nothing() -> None:
+    text = command(disks=(Disk(9, "qcow2"), Disk(10, "raw", cd=True)))
+    assert "file=/dev/fdset/0,format=qcow2,cache=unsafe,if=none,id=disk0,snapshot=on" in text
+    assert "file=/dev/fdset/1,format=raw,cache=unsafe,if=ide,media=cdrom,read-only=on" in text
+
+
+def test_a_comma_in_a_folders_name_ends_no_option() -> None:
+    text = command(fat=Path("/tmp/a,readonly=off"), efi=Path("/usr/share/ovmf/OVMF.fd"))
+    assert "file=fat:/tmp/a,,readonly=off,format=vvfat,read-only=on" in text
+
+
+def test_tracing_only_where_asked() -> None:
+    assert "memory_region_ops" not in command(kernel=7)
+    assert "-trace enable=memory_region_ops_read" in command(kernel=7, trace=True)
+
+
+def test_handles_that_qemu_inherits() -> None:
+    machine = Machine(
+        kind=Kind.RAW, accel="tcg", cpu="max", memory=1, memory_handle=3, monitor=4, console=5,
+        kernel=6, initrd=7, disks=(Disk(8, "raw"),),
+    )  # fmt: skip
+    assert machine.handles == (3, 4, 5, 6, 7, 8)
+
+
+def test_where_ports_were_published() -> None:
+    text = (
+        "Hub -1 (net):\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ\n"
+        "  TCP[HOST_FORWARD]  12       127.0.0.1 38745       10.0.2.15    80     0     0\n"
+        "  TCP[HOST_FORWARD]  13       127.0.0.1 40001       10.0.2.15   443     0     0\n"
+        "  TCP[ESTABLISHED]   14       127.0.0.1 38745       10.0.2.15    80     0     0\n"
+    )
+    assert published(text) == {80: 38745, 443: 40001}
+    assert published("") == {}
+
+
+def test_confinement_with_root_and_without() -> None:
+    with_root = " ".join(Confinement(0x71000005).words(64 << 20, 60))
+    assert "--reuid 1895825413 --regid 1895825413 --clear-groups" in with_root
+    assert "--bounding-set=-all" in with_root and "--no-new-privs" in with_root
+    assert "--pdeathsig KILL" in with_root and f"--as={(64 << 20) + (4 << 30)}" in with_root
+    assert "--groups 108" in " ".join(Confinement(0x71000005, 108).words(1, 1))
+    without = " ".join(Confinement(None).words(64 << 20, 60))
+    assert "--reuid" not in without and "--nproc" not in without
+    assert "--no-new-privs" in without and "--pdeathsig KILL" in without
