@@ -74,7 +74,7 @@ def test_a_stock_kernel(kernel: Path, initrd: Path) -> None:
     assert found["kernel"].startswith("Linux 6.1.")
     assert (found["kind"], found["ends"], found["unseen"]) == ("bzImage", [], [])
     assert facts["ring3_share"] > 0.1 and facts["ring0_share"] > 0
-    assert facts["ring3_share_before"] is None
+    assert facts["ring3_share_before"] in (0, None)
     assert [facts[name] for name in ("wp", "nx", "smep", "smap", "umip")] == [True] * 5
     assert facts["page_zero_mapped"] is False
     assert facts["writable_executable_pages"] == 0
