@@ -65,6 +65,7 @@ services)
     need nft nftables
     need podman podman
     need qemu-img qemu-utils
+    need cpio cpio
     need sfdisk fdisk
     need mkfs.ext4 e2fsprogs
     need rsyslogd rsyslog

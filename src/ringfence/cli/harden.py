@@ -14,11 +14,16 @@ from ringfence.cli.progress import progress
 from ringfence.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    from ringfence.harden.policy.needs import Needs
+    from ringfence.harden.tree import Tree
+    from ringfence.harden.vm.pack import Parts
     from ringfence.harden.wishes import Wishes
 
 WIDTH = 120
 CONFIG = "ringfence.toml"
 _LISTS = ("http", "exercise", "keep", "drop", "writable", "allow", "port", "env")
+_PARAMETERS = {"as": "form"}
+"""Words that are no names in Python."""
 
 
 class WithCommand(click.Command):
@@ -50,7 +55,7 @@ def configured(args: list[str]) -> dict[str, Any]:
     table = document.get("harden", {})
     known = {name.replace("_", "-") for name in _LISTS} | {
         "target", "command", "output", "keep-shell", "user", "base-time", "wait", "engine", "name",
-        "phases",
+        "phases", "as", "kernel", "modules",
     }  # fmt: skip
     odd = sorted(set(table) - known) if isinstance(table, dict) else ["harden"]
     if odd:
@@ -58,7 +63,7 @@ def configured(args: list[str]) -> dict[str, Any]:
             f"unknown word {odd[0]!r} in [harden]", where=str(path),
             remedy=f"use {', '.join(sorted(known))}",
         )  # fmt: skip
-    return {name.replace("-", "_"): value for name, value in table.items()}
+    return {_PARAMETERS.get(name, name.replace("-", "_")): value for name, value in table.items()}
 
 
 @click.command("harden", cls=WithCommand)
@@ -79,6 +84,12 @@ def configured(args: list[str]) -> dict[str, Any]:
 @click.option("--wait", type=float, default=30.0, help="Seconds for the service to come up.")
 @click.option("--name", default="", help="Name of the image. Default: the program's.")
 @click.option("--engine", default="", help="runc or crun.")
+@click.option("--as", "form", type=click.Choice(["container", "vm"]), default="container",
+              show_default=True, help="vm: also an initial RAM disk for a kernel.")  # fmt: skip
+@click.option("--kernel", type=click.Path(path_type=Path), metavar="FILE",
+              help="The Linux boot image of --as vm.")  # fmt: skip
+@click.option("--modules", type=click.Path(path_type=Path), metavar="DIR",
+              help="Has lib/modules of that kernel. Default: beside it.")  # fmt: skip
 @click.option("--config", "config", help=f"A file with the same words. Default: {CONFIG}.")
 @click.option("--why", metavar="PATH", help="Why PATH is in the result that -o names.")
 @click.pass_context
@@ -96,7 +107,23 @@ def command(ctx: click.Context, /, **words: Any) -> None:
     if why is not None:
         deliver(_why(output, why), None)
         return
-    _harden(target or "", tuple(ctx.obj or _command(ctx)), output, _wishes(words))
+    machine = _machine(words.pop("form"), words.pop("kernel"), words.pop("modules"))
+    _harden(target or "", tuple(ctx.obj or _command(ctx)), output, _wishes(words), machine)
+
+
+def _machine(form: str, kernel: Path | None, modules: Path | None) -> Parts | None:
+    """What a virtual machine is made of beside the service, if one is wanted."""
+    if form != "vm":
+        if kernel or modules:
+            raise UsageError(
+                "--kernel and --modules are for virtual machines", remedy="add --as vm"
+            )
+        return None
+    if kernel is None:
+        raise UsageError("--as vm needs a kernel", remedy="give --kernel /boot/vmlinuz-VERSION")
+    from ringfence.harden.vm.pack import parts
+
+    return parts(kernel, modules)
 
 
 def _command(ctx: click.Context) -> tuple[str, ...]:
@@ -133,7 +160,9 @@ def _why(output: Path, path: str) -> str:
     raise InputError("is not in the image", where=path, remedy=f"keep it with --keep {path}")
 
 
-def _harden(target: str, words: tuple[str, ...], output: Path, wishes: Wishes) -> None:
+def _harden(
+    target: str, words: tuple[str, ...], output: Path, wishes: Wishes, machine: Parts | None
+) -> None:
     from ringfence.harden.build import (
         fenced,
         minimize,
@@ -177,5 +206,31 @@ def _harden(target: str, words: tuple[str, ...], output: Path, wishes: Wishes) -
         if differing(report):
             raise unlike(report, missed_inside(seen, made, needs, shop))
         left_out = left_out_of(seen, made)
-        write_result(output, report, needs, made, wishes, image, left_out)
-    deliver(summary(report, width(WIDTH)), None)
+        further = _packed(machine, needs, seen.tree, wishes.base_time)
+        write_result(output, report, needs, made, wishes, image, left_out, further)
+    deliver(summary(report, width(WIDTH)) + _how_to_boot(machine, further, output), None)
+
+
+def _packed(machine: Parts | None, needs: Needs, tree: Tree, base_time: int) -> dict[str, bytes]:
+    if machine is None:
+        return {}
+    from ringfence.harden.vm.pack import packed
+
+    with progress("packing the virtual machine"):
+        return packed(machine, needs, tree, base_time)
+
+
+def _how_to_boot(machine: Parts | None, further: dict[str, bytes], output: Path) -> str:
+    """Lines for the person: the machine's size, and the command that examines it."""
+    if machine is None:
+        return ""
+    drivers = "its drivers built in, as no modules were found"
+    if machine.modules is not None:
+        names = ", ".join(module.name for module in machine.modules)
+        drivers = f"modules {names}" if names else "its drivers built in"
+    size = sum(map(len, further.values()))
+    return (
+        f"\nvirtual machine: {size / 1e6:.1f} MB for Linux {machine.release}, {drivers}\n"
+        f'  ringfence guest --initrd {output}/vm.initrd --append "$(cat {output}/vm.cmdline)" '
+        "KERNEL --port PORT\n"
+    )

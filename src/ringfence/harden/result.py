@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -190,8 +191,10 @@ def write_result(
     wishes: Wishes,
     image: bytes,
     left_out: tuple[str, ...] | None,
+    further: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write the directory beside its place, then move it there. Raises InputError."""
+    """Write the directory beside its place, then move it there; `further` are more files of it,
+    by name. Raises InputError."""
     output = output.absolute()
     try:
         folder = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
@@ -199,6 +202,8 @@ def write_result(
         raise _unwritable(output, error) from None
     try:
         _fill(folder, report, needs, made, wishes, image)
+        for name, content in (further or {}).items():
+            (folder / name).write_bytes(content)
         if left_out is not None:
             text = "".join(f"{path}\n" for path in left_out if "\n" not in path)
             (folder / LEFT_OUT).write_text(text, errors="surrogateescape")
