@@ -40,6 +40,9 @@ bench: $(BIN)/ringfence system
 	$(BIN)/python -m bench.harden
 	sh tools/install.sh bench
 	$(BIN)/python -m bench.fence
+	$(BIN)/python -m bench.probe
+	$(BIN)/python -m bench.guest
+	$(BIN)/python -m bench.ledger
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo

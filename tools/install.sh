@@ -64,6 +64,7 @@ services)
     need ss iproute2
     need nft nftables
     need podman podman
+    need bwrap bubblewrap
     need qemu-img qemu-utils
     need cpio cpio
     need sfdisk fdisk

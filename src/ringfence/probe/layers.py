@@ -10,13 +10,14 @@ import errno
 import os
 
 from ringfence.collect.process.mounts import covering
-from ringfence.model.process import Mount
+from ringfence.model.process import Mount, PathFact
 from ringfence.probe.definition import Inside, Outcome, Tried
+from ringfence.probe.view import View
 
 WORDS = {
     errno.ENOENT: "missing file", errno.ENOTDIR: "missing file", errno.ENXIO: "missing file",
     errno.EROFS: "read-only mount", errno.ECONNREFUSED: "nobody listens",
-    errno.ESRCH: "namespace (pid)", errno.ENOSPC: "kernel setting (user.max_*_namespaces)",
+    errno.ESRCH: "namespace (pid)", errno.ENOSPC: "limit",
     errno.EUSERS: "limit (nesting)", errno.EAGAIN: "limit", errno.EMFILE: "limit",
     errno.ENOSYS: "kernel without the feature", errno.ENODEV: "kernel without the feature",
     errno.EAFNOSUPPORT: "kernel without the feature", errno.ELOOP: "symlink",
@@ -37,6 +38,8 @@ def layer_of(outcome: Outcome, inside: Inside) -> str:
         return verdict.words
     if tried.errno in (errno.EPERM, errno.EACCES):
         return _refused(tried, outcome.capability, inside)
+    if tried.errno == errno.ENOSPC and tried.name in ("unshare", "clone", "clone3"):
+        return "kernel setting (user.max_*_namespaces)"
     return WORDS.get(tried.errno, f"the kernel ({os.strerror(tried.errno).lower()})")
 
 
@@ -44,7 +47,7 @@ def _refused(tried: Tried, capability: str, inside: Inside) -> str:
     view = inside.view
     mount = covering(view.process.mounts.value or (), tried.path) if tried.path else None
     if mount is not None and tried.errno == errno.EACCES:
-        by_mount = _by_mount(tried, mount)
+        by_mount = _by_mount(tried, mount, inside)
         if by_mount:
             return by_mount
     if capability and not view.holds(capability):
@@ -56,26 +59,68 @@ def _refused(tried: Tried, capability: str, inside: Inside) -> str:
     if tried.path:
         return _by_file(tried, inside)
     label = view.process.mac_label.value
-    return f"security module ({label})" if label else "kernel (credentials or a setting)"
+    if label:
+        return f"security module ({label})"
+    if tried.name in ("mmap", "mprotect") and tried.errno == errno.EACCES:
+        return "process setting (PR_SET_MDWE)"
+    if view.owns and (tried.name, tried.errno) in LANDLOCKED:
+        return "Landlock"
+    return "kernel (credentials or a setting)"
 
 
-def _by_mount(tried: Tried, mount: Mount) -> str:
+LANDLOCKED = {("bind", errno.EACCES), ("connect", errno.EACCES), ("connect", errno.EPERM),
+              ("kill", errno.EPERM)}  # fmt: skip
+"""What a domain answers, where nothing else is left that would (inject alone sees one):
+https://docs.kernel.org/userspace-api/landlock.html."""
+
+
+def _fact(path: str, inside: Inside) -> PathFact | None:
+    return next((fact for facts in inside.view.paths.values() for fact in facts
+                 if fact.path == path), None)  # fmt: skip
+
+
+def _by_mount(tried: Tried, mount: Mount, inside: Inside) -> str:
     """nodev and noexec mounts answer EACCES, as file modes do."""
     if tried.name in ("execve", "execveat") and "noexec" in mount.options:
         return "mount (noexec)"
+    found = _fact(tried.path, inside)
+    if found is not None and found.kind == "device" and "nodev" in mount.options:
+        return "mount (nodev)"
     return ""
 
 
 def _by_file(tried: Tried, inside: Inside) -> str:
     """A file's mode, or where that would permit it, whatever looks further: a device cgroup
     (EPERM), a security module, Landlock."""
-    found = next((fact for facts in inside.view.paths.values() for fact in facts
-                  if fact.path == tried.path), None)  # fmt: skip
+    view = inside.view
+    found = _fact(tried.path, inside)
     if found is not None and found.device_allowed is False:
         return "device cgroup"
     if tried.errno == errno.EPERM:
         return "kernel (lockdown or a setting)"
-    label = inside.view.process.mac_label.value
-    if found is not None and inside.view.uid in (0, found.uid) and found.mode & 0o600 == 0o600:
-        return f"security module ({label})" if label else "Landlock or user namespace"
-    return "file mode"
+    if found is None or not _mode_permits(found, tried, view):
+        return "file mode"
+    label = view.process.mac_label.value
+    if label:
+        return f"security module ({label})"
+    if view.private("user"):
+        return "Landlock or user namespace" if view.owns else "user namespace"
+    return "Landlock" if view.owns else "file mode"  # of a folder on the way
+
+
+def _mode_permits(found: PathFact, tried: Tried, view: View) -> bool:
+    """Whether the mode, or a capability that passes over it, would have let it through."""
+    if view.holds("CAP_DAC_OVERRIDE"):
+        return True
+    wanted = 6
+    if tried.name in ("open", "openat"):
+        flags = tried.arguments[1 if tried.name == "open" else 2]
+        wanted = (4, 2, 6, 6)[flags & 3] if isinstance(flags, int) else wanted
+    elif tried.name == "connect":
+        wanted = 2
+    own = view.process.credentials.value
+    if own is None or own.uid == found.uid:
+        return found.mode >> 6 & wanted == wanted
+    if found.gid in (own.gid, *own.groups):
+        return found.mode >> 3 & wanted == wanted
+    return found.mode & wanted == wanted

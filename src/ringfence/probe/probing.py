@@ -15,6 +15,7 @@ from ringfence.collect.process.tree import read_process
 from ringfence.errors import InputError
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.facts import Facts, Target
+from ringfence.model.position import Level
 from ringfence.model.process import Process
 from ringfence.probe.attempts import Result, attempted
 from ringfence.probe.battery import PROBES
@@ -34,13 +35,10 @@ CONTROL = "this host, as the user who probes, unconfined"
 
 
 class Probed(msgspec.Struct, frozen=True):
-    """One process after its probing: its facts, and what each probe showed."""
+    """One process after its probing: whether it is admin of its zone, what each probe showed."""
 
-    facts: Facts
-    process: Process
     admin: bool
     report: ProbeReport
-    results: dict[str, Result]
     probes: tuple[Probe, ...]
 
 
@@ -84,7 +82,7 @@ def probe_process(
         stopped=tuple(stopped.times),
         seconds=seconds,
     )
-    return Probed(read, process, expectations.level.value == "admin", report, results, probes)
+    return Probed(expectations.level is Level.ADMIN, report, probes)
 
 
 def _process(pid: int, asked: tuple[str, ...], knowledge: Knowledge) -> Process:

@@ -24,6 +24,8 @@ from ringfence.run.inside import in_network
 from ringfence.run.listening import listening
 
 MOST_OTHERS = 24
+STRANGER = 54321
+"""Nobody's number, on most systems."""
 PLACES = ("/dev/shm", "/tmp", "/var/tmp", "/run", "/run/lock")  # noqa: S108 - the workload's
 PROGRAM_FOLDERS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/libexec",
                    "/usr/lib/openssh", "/usr/lib/dbus-1.0")  # fmt: skip
@@ -60,6 +62,8 @@ class View(msgspec.Struct, frozen=True):
     setuid: tuple[str, ...]
     interpreters: dict[str, str]
     ports: tuple[int, ...]
+    stranger: int | None
+    """A user number, as the workload counts, that is not its own and means somebody there."""
     output_closed: bool
     """Whether rules of its network namespace drop what goes out."""
     owns: bool
@@ -98,6 +102,7 @@ def view_of(process: Process, facts: Facts, owns: bool) -> View:
         setuid=_setuid(root),
         interpreters=_interpreters(root),
         ports=tuple(sorted(listening(pid))),
+        stranger=_stranger(pid),
         output_closed=_output_closed(pid),
         owns=owns,
     )
@@ -148,6 +153,23 @@ def _kin() -> set[int]:
                 text = Path(f"/proc/{pid}/task/{task}/children").read_text()
                 queue += [int(word) for word in text.split()]
     return found
+
+
+def _stranger(pid: int) -> int | None:
+    """What the map of its user namespace has beside its own number: others are refused before any
+    privilege is asked for (make_kuid in chown(2) and setresuid(2))."""
+    try:
+        rows = [line.split() for line in procfs.read(pid, "uid_map").decode().splitlines()]
+        fields = procfs.fields(procfs.read(pid, "status").decode("utf-8", "replace"))
+    except (OSError, procfs.Vanished):
+        return None
+    outside = int(fields["Uid"].split()[1])
+    for inner, outer, count in ((int(a), int(b), int(c)) for a, b, c in rows):
+        own = inner + outside - outer if outer <= outside < outer + count else -1
+        for number in (STRANGER, inner + count - 2, inner, inner + 1):
+            if inner <= number < inner + count and number != own:
+                return number
+    return None
 
 
 def _output_closed(pid: int) -> bool:

@@ -10,7 +10,19 @@ from __future__ import annotations
 import errno
 import os
 
-from ringfence.probe.definition import AT_FDCWD, Inside, Outcome, Probe, Seen, closed, opened
+from ringfence.collect.process.mounts import covering
+from ringfence.probe.battery.files import dumpable
+from ringfence.probe.battery.kernel import memory
+from ringfence.probe.definition import (
+    AT_FDCWD,
+    Inside,
+    Outcome,
+    Probe,
+    Seen,
+    Tried,
+    closed,
+    opened,
+)
 from ringfence.probe.elf import program
 from ringfence.probe.view import INTERPRETERS
 
@@ -24,13 +36,22 @@ PRIVATE, ANONYMOUS = 2, 0x20
 
 def memory_file(inside: Inside) -> Outcome:
     """Executes a nameless file in memory up to its first instruction."""
-    handle = inside.call("memfd_create", "ringfence", 0)
+    handle = memory(inside)
     if handle < 0:
-        return inside.judged(handle)
+        return _no_memory_file(inside, handle)
     return _executed(inside, handle, "a file in memory")
 
 
-def _executed(inside: Inside, handle: int, detail: str) -> Outcome:
+def _no_memory_file(inside: Inside, refusal: int) -> Outcome:
+    """One that may be executed is refused with EACCES by a setting of the PID namespace's
+    (memfd_create(2))."""
+    found = inside.judged(refusal)
+    if refusal == -errno.EACCES and inside.passes("memfd_create", "ringfence", 0).passes:
+        return closed("kernel setting (vm.memfd_noexec)")
+    return found
+
+
+def _executed(inside: Inside, handle: int, detail: str, path: str = "") -> Outcome:
     """Writes the program, opens it again for reading alone (a file that is open for writing does
     not execute), and executes that."""
     inside.call("write", handle, program(), len(program()))
@@ -41,37 +62,44 @@ def _executed(inside: Inside, handle: int, detail: str) -> Outcome:
         inside.call("close", handle)
     else:
         again = handle
-    result = inside.execute("execveat", again, "", 0, 0, AT_EMPTY_PATH)
+    result = inside.execute("execveat", again, "", 0, 0, AT_EMPTY_PATH, path=path)
     if result < 0 and not inside.passes("execveat", again, "", 0, 0, AT_EMPTY_PATH).passes:
-        result = inside.execute("execve", f"/proc/self/fd/{again}", 0, 0)
+        result = inside.execute("execve", f"/proc/self/fd/{again}", 0, 0, path=path)
     return inside.judged(result, (errno.ETXTBSY,), detail=detail)
 
 
 def dropped(inside: Inside) -> Outcome:
     """Tries each folder that the workload may write: a nameless file in it is executed up to its
     first instruction."""
-    found = None
+    found = refusal = None
     for place in inside.view.places:
         handle = inside.open(place, O_TMPFILE | O_RDWR, 0o700)
         if handle < 0:
+            refusal = _more_telling(refusal, handle, inside, place)
             continue
-        found = _executed(inside, handle, place)
+        found = _executed(inside, handle, place, place)
         if found.seen is Seen.OPEN:
             return found
-    if found is None:
-        return closed("read-only mount", "no folder can be written to")
-    if found.tried is not None and found.tried.errno == errno.EACCES:
-        return closed("mount (noexec)", found.detail)
-    return found
+    return found or refusal or closed("missing file", "no folder to write in")
+
+
+def _more_telling(
+    before: Outcome | None, result: int, inside: Inside, place: str
+) -> Outcome | None:
+    """Why no folder could be written to: the first that is there says it."""
+    if before is not None or result in (-errno.ENOENT, -errno.ENOTDIR, -errno.EOPNOTSUPP):
+        return before
+    return inside.judged(result, detail=place)
 
 
 def dropped_with_a_name(inside: Inside) -> Outcome:
     """The same by a file with a name of ours, removed right after, as most droppers do it."""
-    found = None
+    found = refusal = None
     for place in inside.view.places:
         path = f"{place.rstrip('/')}/.ringfence-{os.getpid()}"
         handle = inside.open(path, O_RDWR | O_CREAT | O_EXCL, 0o700)
         if handle < 0:
+            refusal = _more_telling(refusal, handle, inside, place)
             continue
         try:
             inside.call("write", handle, program(), len(program()))
@@ -83,36 +111,42 @@ def dropped_with_a_name(inside: Inside) -> Outcome:
             inside.call("unlinkat", AT_FDCWD, path, 0)
         if ran:
             return opened(place)
-        refused = "mount (noexec)" if result == -errno.EACCES else ""
-        found = Outcome(Seen.CLOSED, place, layer=refused or _by_filter(inside, path))
-    return found or closed("read-only mount", "no folder can be written to")
-
-
-def _by_filter(inside: Inside, path: str) -> str:
-    verdict = inside.passes("execve", path, 0, 0)
-    return "" if verdict.passes else verdict.words
+        tried = Tried("execve", (path, 0, 0), -result, path)
+        found = Outcome(Seen.CLOSED, place, tried)
+    return found or refusal or closed("missing file", "no folder to write in")
 
 
 def loader(inside: Inside) -> Outcome:
     """Maps a nameless file of each writable folder executable, as a loader does with a program
     that may not be executed (ld.so PROGRAM): no code of it runs."""
-    found = None
+    found = refusal = None
     for place in inside.view.places:
         handle = inside.open(place, O_TMPFILE | O_RDWR, 0o700)
         if handle < 0:
+            refusal = _more_telling(refusal, handle, inside, place)
             continue
         inside.call("write", handle, program(), len(program()))
         result = inside.call("mmap", 0, 4096, READ | EXEC, PRIVATE, handle, 0)
         if result >= 0:
             return opened(place)
-        layer = "mount (noexec)" if result == -errno.EPERM else ""
-        found = Outcome(Seen.CLOSED, place, inside.last, layer=layer)
-    return found or closed("read-only mount", "no folder can be written to")
+        found = Outcome(Seen.CLOSED, place, inside.last, layer=_not_mapped(inside, place, result))
+    return found or refusal or closed("missing file", "no folder to write in")
+
+
+def _not_mapped(inside: Inside, place: str, result: int) -> str:
+    """mmap(2) answers EPERM for a file of a noexec mount."""
+    mount = covering(inside.view.process.mounts.value or (), place)
+    noexec = mount is not None and "noexec" in mount.options
+    tried = inside.last
+    passes = tried is None or inside.passes(tried.name, *tried.arguments).passes
+    return "mount (noexec)" if result == -errno.EPERM and noexec and passes else ""
 
 
 def map_memory_file(inside: Inside) -> Outcome:
     """Maps a nameless file in memory executable, and jumps nowhere."""
-    handle = inside.call("memfd_create", "ringfence", 0)
+    handle = memory(inside)
+    if handle < 0:
+        handle = inside.call("memfd_create", "ringfence", 0)
     if handle < 0:
         return inside.judged(handle)
     inside.call("ftruncate", handle, 4096)
@@ -137,9 +171,12 @@ def own_code(inside: Inside) -> Outcome:
     """Writes one byte, the one that is there, to a read-only page of its own through
     /proc/self/mem, which passes over the page's protection (mm/gup.c, FOLL_FORCE)."""
     page = inside.call("mmap", 0, 4096, READ, PRIVATE | ANONYMOUS, -1, 0)
+    if page < 0:
+        return inside.judged(page)
+    dumpable(inside)
     handle = inside.open("/proc/self/mem", O_RDWR)
-    if page < 0 or handle < 0:
-        return inside.judged(min(page, handle))
+    if handle < 0:
+        return inside.judged(handle)
     return inside.judged(inside.call("pwrite64", handle, b"\0", 1, page))
 
 

@@ -6,10 +6,20 @@ What an attempt makes (a descriptor, a counter, a ring) belongs to a child of ou
 from __future__ import annotations
 
 import errno
+import os
 import struct
 
 from ringfence.probe.battery.privileges import sys_boot
-from ringfence.probe.definition import ABSENT, Inside, Outcome, Probe, closed, opened, unsupported
+from ringfence.probe.definition import (
+    ABSENT,
+    Inside,
+    Outcome,
+    Probe,
+    Seen,
+    closed,
+    opened,
+    unsupported,
+)
 from ringfence.probe.modules import unloaded
 
 GROUP = "kernel"
@@ -20,6 +30,7 @@ O_RDWR, O_CREAT, O_EXCL = 2, 0o100, 0o200
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 GET_SA_INFO = 0x23
 """linux/xfrm.h. Its neighbours flush and delete."""
+MFD_EXEC = 0x10
 GONE = ABSENT | {errno.ENOENT}
 
 
@@ -106,6 +117,8 @@ def fanotify(inside: Inside) -> Outcome:
 
 def netfilter(inside: Inside) -> Outcome:
     """Asks nf_tables for its generation number, which changes nothing."""
+    if unloaded("net-pf-16-proto-12", "nfnetlink-subsys-10"):
+        return unsupported("trying would load the module nf_tables")
     handle = inside.call("socket", AF_NETLINK, SOCK_RAW, 12)
     if handle < 0:
         return inside.judged(handle)
@@ -181,10 +194,11 @@ def kernel_tls(inside: Inside) -> Outcome:
 
 def message_queue(inside: Inside) -> Outcome:
     """Makes a message queue and removes its name in the next call."""
-    made = inside.call("mq_open", "ringfence-probe", O_RDWR | O_CREAT | O_EXCL, 0o600, 0)
+    name = f"ringfence-probe-{os.getpid()}"
+    made = inside.call("mq_open", name, O_RDWR | O_CREAT | O_EXCL, 0o600, 0)
     tried = inside.judged(made)
     if made >= 0:
-        inside.call("mq_unlink", "ringfence-probe")
+        inside.call("mq_unlink", name)
     return tried
 
 
@@ -269,10 +283,10 @@ def console_injection(inside: Inside) -> Outcome:
 
 def landlock(inside: Inside) -> Outcome:
     """Asks for the version of Landlock's interface: what it does not cover at that version is
-    open whatever a domain says."""
-    version = inside.call("landlock_create_ruleset", 0, 0, 1)
+    open whatever a domain says, also where a filter refuses the question."""
+    version = inside.child.manage("landlock_create_ruleset", 0, 0, 1)
     if version < 0:
-        return inside.judged(version)
+        return unsupported("no Landlock here", "kernel without the feature")
     holes = [name for since, name in LANDLOCK_SINCE.items() if version < since]
     return closed("landlock", "") if not holes else opened(
         f"version {version} cannot hold: {', '.join(holes)}")  # fmt: skip
@@ -289,8 +303,23 @@ LANDLOCK_SINCE = {
 
 def change_mode(inside: Inside) -> Outcome:
     """Changes the mode of a nameless file in memory: no version of Landlock holds chmod(2)."""
-    handle = inside.call("memfd_create", "ringfence", 0)
-    return inside.judged(inside.call("fchmod", handle, 0o700) if handle >= 0 else handle)
+    handle = memory(inside)
+    if handle < 0:
+        return inside.judged(handle)
+    path = f"/proc/self/fd/{handle}"
+    first = inside.judged(inside.call("fchmod", handle, 0o700))
+    for name, values in (("fchmodat", (-100, path, 0o700)), ("chmod", (path, 0o700)),
+                         ("fchmodat2", (-100, path, 0o700, 0))):  # fmt: skip
+        if first.seen is Seen.OPEN or inside.call(name, *values) >= 0:
+            return opened()
+    return first
+
+
+def memory(inside: Inside) -> int:
+    """A nameless file in memory that may be executed; MFD_EXEC says so since Linux 6.3, where
+    vm.memfd_noexec=1 would take it for granted that it may not (memfd_create(2))."""
+    handle = inside.call("memfd_create", "ringfence", MFD_EXEC)
+    return inside.call("memfd_create", "ringfence", 0) if handle == -errno.EINVAL else handle
 
 
 def _family(name: str, title: str, attempt: object, opening: str) -> Probe:

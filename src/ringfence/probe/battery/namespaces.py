@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import struct
 
-from ringfence.probe.definition import AT_FDCWD, Inside, Outcome, Probe, closed, opened
+from ringfence.probe.definition import AT_FDCWD, Inside, Outcome, Probe, closed, opened, unsupported
+from ringfence.probe.modules import unloaded
 
 GROUP = "namespaces"
 ESCAPE = "T1611"
@@ -22,6 +23,7 @@ SPACES = {
 NAMES = {"mnt": "NEWNS"}
 NEWUSER, NEWNS = 0x10000000, 0x00020000
 AT_RECURSIVE, OPEN_TREE_CLONE = 0x8000, 1
+MS_SHARED, MS_PRIVATE = 1 << 20, 1 << 18
 O_RDONLY = 0
 
 
@@ -88,11 +90,15 @@ def _enter(kind: str) -> Probe:
         path = f"/proc/1/ns/{kind}"
         handle = inside.call("openat", AT_FDCWD, path, O_RDONLY, 0, path=path)
         if handle < 0:
-            return inside.judged(handle, detail=path)
+            return inside.judged(handle, detail=path, capability="CAP_SYS_PTRACE")
         own = inside.call("openat", AT_FDCWD, f"/proc/self/ns/{kind}", O_RDONLY, 0)
         if _identity(inside, handle) == _identity(inside, own):
             return closed("namespace (pid)", "process 1 of its view is in the same one")
-        return inside.judged(inside.call("setns", handle, flag), capability="CAP_SYS_ADMIN")
+        result = inside.call("setns", handle, flag)
+        if kind == "pid" and result == -errno.EINVAL:
+            return closed("namespace (pid)", "one above its own cannot be entered (setns(2))")
+        held = kind == "mnt" and inside.view.holds("CAP_SYS_ADMIN")
+        return inside.judged(result, capability="CAP_SYS_CHROOT" if held else "CAP_SYS_ADMIN")
 
     return Probe(f"namespace.enter-{kind}", GROUP, f"Enter the namespace of process 1: {kind}",
                  ESCAPE, attempt)  # fmt: skip
@@ -105,10 +111,10 @@ def _identity(inside: Inside, handle: int) -> bytes:
 
 
 def mount(inside: Inside) -> Outcome:
-    """Asks to mount a file system that does not exist: ENODEV comes after the check
-    (fs/namespace.c, path_mount)."""
-    result = inside.call("mount", "none", "/", "ringfence-no-such-file-system", 0, 0)
-    return inside.judged(result, (errno.ENODEV,), capability="CAP_SYS_ADMIN",
+    """Asks to make the root mount shared and private at once: EINVAL comes after the check
+    (fs/namespace.c, path_mount and flags_to_propagation_type)."""
+    result = inside.call("mount", 0, "/", 0, MS_SHARED | MS_PRIVATE, 0)
+    return inside.judged(result, (errno.EINVAL,), capability="CAP_SYS_ADMIN",
                          absent=frozenset({errno.ENOSYS}))  # fmt: skip
 
 
@@ -132,6 +138,8 @@ def clone_tree(inside: Inside) -> Outcome:
 def overlay_in_user_namespace(inside: Inside) -> Outcome:
     """In a user and a mount namespace of its own, opens a context for overlayfs; all of it ends
     with the child, and nothing is mounted."""
+    if unloaded("fs-overlay"):
+        return unsupported("trying would load the module overlay")
     made = inside.call("unshare", NEWUSER | NEWNS)
     if made < 0:
         return inside.judged(made)
@@ -139,7 +147,7 @@ def overlay_in_user_namespace(inside: Inside) -> Outcome:
 
 
 def mount_in_user_namespace(inside: Inside) -> Outcome:
-    """In a user and a mount namespace of its own, asks to mount what does not exist: ENODEV comes
+    """In a user and a mount namespace of its own, asks for what no mount can be: EINVAL comes
     after the check."""
     made = inside.call("unshare", NEWUSER | NEWNS)
     if made < 0:

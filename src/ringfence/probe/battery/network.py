@@ -15,7 +15,8 @@ from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, ope
 
 GROUP = "network"
 AF_INET, AF_INET6, STREAM, DGRAM = 2, 10, 1, 2
-LOOPBACK = "127.0.0.1"
+LOOPBACK, ANY = "127.0.0.1", "0.0.0.0"  # noqa: S104 - nothing listens there
+MOST_TEXT = 1 << 20
 NONBLOCK = 0o4000
 SOMEWHERE = {
     "internet": ("192.0.2.1", "T1041"), "internet-ipv6": ("2001:db8::1", "T1041"),
@@ -23,7 +24,9 @@ SOMEWHERE = {
     "metadata-ipv6": ("fd00:ec2::254", "T1552.005"),
 }  # fmt: skip
 """Addresses for documentation (RFC 5737, RFC 3849), a private one, and the clouds' metadata."""
-NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT,
+            errno.EINVAL, errno.EACCES)  # fmt: skip
+"""The last two are the answers of blackhole and prohibit routes (ip-route(8))."""
 
 
 def address(host: str, port: int) -> bytes:
@@ -39,18 +42,25 @@ def bind_port(inside: Inside) -> Outcome:
     handle = inside.call("socket", AF_INET, STREAM, 0)
     if handle < 0:
         return inside.judged(handle)
-    where = address(LOOPBACK, 0)
-    return inside.judged(inside.call("bind", handle, where, len(where)))
+    result = -errno.EADDRNOTAVAIL
+    for host in (LOOPBACK, ANY):  # loopback has no address where it is down
+        where = address(host, 0)
+        if result == -errno.EADDRNOTAVAIL:
+            result = inside.call("bind", handle, where, len(where))
+    return inside.judged(result)
 
 
 def listen(inside: Inside) -> Outcome:
-    """Listens on a free port of loopback for the moment until the child ends."""
+    """Listens on a free port of loopback for the moment until the child ends. Where loopback
+    cannot be bound, the kernel would choose every interface: then only the filter is asked."""
     handle = inside.call("socket", AF_INET, STREAM, 0)
     if handle < 0:
         return inside.judged(handle)
     where = address(LOOPBACK, 0)
-    inside.call("bind", handle, where, len(where))
-    return inside.judged(inside.call("listen", handle, 1))
+    if inside.call("bind", handle, where, len(where)) >= 0:
+        return inside.judged(inside.call("listen", handle, 1))
+    verdict = inside.passes("listen", handle, 1)
+    return opened("without binding first") if verdict.passes else closed(verdict.words)
 
 
 def loopback_services(inside: Inside) -> Outcome:
@@ -66,7 +76,12 @@ def loopback_services(inside: Inside) -> Outcome:
             return inside.judged(handle)
         where = address(LOOPBACK, port)
         result = inside.call("connect", handle, where, len(where))
-        found = inside.judged(result, (errno.EINPROGRESS,), detail=f"port {port}")
+        if result == -errno.EINPROGRESS:  # loopback has answered by now, if anything does
+            result = inside.call("connect", handle, where, len(where))
+        if result == -errno.EALREADY:
+            found = closed("network filter", f"port {port}: nothing comes back")
+            continue
+        found = inside.judged(result, (errno.EISCONN,), detail=f"port {port}")
         if found.seen is Seen.OPEN:
             return found
     return found or closed("nobody listens")
@@ -83,7 +98,7 @@ def _way_out(name: str) -> Probe:
             return inside.judged(handle)
         where = address(host, 53)
         result = inside.call("connect", handle, where, len(where))
-        if -result in NO_ROUTE:
+        if -result in NO_ROUTE and inside.passes("connect", handle, where, len(where)).passes:
             return closed("no route", host)
         if result >= 0 and inside.view.output_closed:
             return closed("network filter", f"a route to {host}, and rules that drop what goes out")
@@ -99,12 +114,22 @@ def neighbours(inside: Inside) -> Outcome:
     handle = inside.open("/proc/net/dev", 0)
     if handle < 0:
         return inside.judged(handle)
-    room = bytearray(8192)
-    inside.call("read", handle, room, len(room))
-    names = [line.split(b":")[0].strip() for line in bytes(room).splitlines() if b":" in line]
+    lines = _lines(inside, handle)
+    names = [line.split(b":")[0].strip() for line in lines if b":" in line]
     real = [name.decode("ascii", "replace") for name in names if name not in (b"lo", b"sit0",
                                                                              b"tunl0")]  # fmt: skip
     return opened(", ".join(real)) if real else closed("namespace (net)", "only loopback")
+
+
+def _lines(inside: Inside, handle: int) -> list[bytes]:
+    """The lines of a file of /proc, which gives a page at a time."""
+    text, room = b"", bytearray(1 << 14)
+    while len(text) < MOST_TEXT:
+        size = inside.call("read", handle, room, len(room))
+        if size <= 0:
+            break
+        text += room[:size]
+    return text.splitlines()
 
 
 def abstract_sockets(inside: Inside) -> Outcome:
@@ -112,9 +137,7 @@ def abstract_sockets(inside: Inside) -> Outcome:
     handle = inside.open("/proc/net/unix", 0)
     if handle < 0:
         return inside.judged(handle)
-    room = bytearray(1 << 16)
-    inside.call("read", handle, room, len(room))
-    for line in bytes(room).splitlines():
+    for line in _lines(inside, handle):
         name = line.split()[-1] if line.split() else b""
         if name.startswith(b"@/containerd-shim"):
             made = inside.call("socket", 1, STREAM | NONBLOCK, 0)
@@ -145,7 +168,7 @@ def mark_packets(inside: Inside) -> Outcome:
 PROBES = (
     Probe("network.bind", GROUP, "Bind a port", "T1571", bind_port, ("syscall:bind",)),
     Probe("network.listen", GROUP, "Listen on a port", "T1571", listen,
-          ("syscall:bind", "syscall:listen")),
+          ("syscall:listen",)),
     Probe("network.loopback-services", GROUP, "Connect to other services on its loopback", "T1046",
           loopback_services),
     *(_way_out(name) for name in SOMEWHERE),

@@ -11,6 +11,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable
 
+from ringfence.collect.process.mounts import covering
 from ringfence.probe.definition import (
     AT_FDCWD,
     Inside,
@@ -25,10 +26,9 @@ from ringfence.probe.definition import (
 GROUP = "privileges"
 TECHNIQUE = "T1068"
 O_RDONLY, O_WRONLY, O_RDWR, O_NOATIME, O_PATH = 0, 1, 2, 0o1000000, 0o10000000
-STRANGER = 54321
-"""A user number that is nobody's."""
 SOL_SOCKET, AF_UNIX, AF_INET, AF_NETLINK = 1, 1, 2, 16
 SOCK_STREAM, SOCK_DGRAM, SOCK_RAW = 1, 2, 3
+SIOCSIFMTU = 0x8922
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IMMUTABLE_FL = 0x80086601, 0x40086602, 0x10
 
 
@@ -44,8 +44,11 @@ def root_user(inside: Inside) -> Outcome:
 
 def other_user(inside: Inside) -> Outcome:
     """Sets the ids of a child of ours to a user that does not exist; the child is then ended."""
-    result = inside.call("setresuid", STRANGER, STRANGER, STRANGER)
-    return inside.judged(result, (errno.EINVAL,), capability="CAP_SETUID")
+    number = inside.view.stranger
+    if number is None:
+        return unsupported("its user namespace knows nobody else")
+    result = inside.call("setresuid", number, number, number)
+    return inside.judged(result, capability="CAP_SETUID")
 
 
 def root_group(inside: Inside) -> Outcome:
@@ -70,8 +73,17 @@ def setuid_program(inside: Inside) -> Outcome:
         user = next(line.split()[2] for line in status if line.startswith("Uid:"))
     if int(user) != inside.view.uid:
         return opened(f"{path} ran as another user")
-    layer = "no_new_privs" if inside.view.process.no_new_privileges.value else "mount (nosuid)"
-    return closed(layer, f"{path} ran without its privilege")
+    return closed(_unprivileged_by(inside, path), f"{path} ran without its privilege")
+
+
+def _unprivileged_by(inside: Inside, path: str) -> str:
+    """Why a set-user-ID program ran as any other (execve(2), *Effect on the effective UID*)."""
+    if inside.view.process.no_new_privileges.value:
+        return "no_new_privs"
+    mount = covering(inside.view.process.mounts.value or (), path)
+    if mount is not None and "nosuid" not in mount.options and inside.view.private("user"):
+        return "user namespace"
+    return "mount (nosuid)"
 
 
 def new_privileges(inside: Inside) -> Outcome:
@@ -97,8 +109,11 @@ def chown(inside: Inside) -> Outcome:
     fd = _memfd(inside)
     if fd < 0:
         return _no_file(inside)
-    result = inside.call("fchown", fd, STRANGER, -1 & 0xFFFFFFFF)
-    return inside.judged(result, (errno.EINVAL,), capability="CAP_CHOWN")
+    number = inside.view.stranger
+    if number is None:
+        return unsupported("its user namespace knows nobody else")
+    result = inside.call("fchown", fd, number, -1 & 0xFFFFFFFF)
+    return inside.judged(result, capability="CAP_CHOWN")
 
 
 def _no_file(inside: Inside) -> Outcome:
@@ -172,14 +187,14 @@ def immutable(inside: Inside) -> Outcome:
 
 
 def net_admin(inside: Inside) -> Outcome:
-    """Asks to set the queue length of an interface that does not exist: ENODEV comes after the
-    check (net/core/dev_ioctl.c)."""
+    """Asks for packets of -1 bytes on loopback: EINVAL comes after the check, which is made over
+    the network namespace's owner (net/core/dev_ioctl.c, dev_validate_mtu)."""
     fd = inside.call("socket", AF_INET, SOCK_DGRAM, 0)
     if fd < 0:
         return inside.judged(fd)
-    request = b"ringfence-none\0".ljust(40, b"\0")
-    result = inside.call("ioctl", fd, 0x8943, request)
-    return inside.judged(result, (errno.ENODEV,), capability="CAP_NET_ADMIN")
+    request = struct.pack("=16si20x", b"lo", -1)
+    result = inside.call("ioctl", fd, SIOCSIFMTU, request)
+    return inside.judged(result, (errno.EINVAL,), capability="CAP_NET_ADMIN")
 
 
 def net_raw(inside: Inside) -> Outcome:
@@ -190,7 +205,9 @@ def net_raw(inside: Inside) -> Outcome:
 
 def ipc_lock(inside: Inside) -> Outcome:
     """Locks one page of a child of ours whose limit was set to nothing; both end with it."""
-    inside.call("prlimit64", 0, 8, struct.pack("=QQ", 0, 0), 0)
+    nothing = struct.pack("=QQ", 0, 0)
+    if inside.call("prlimit64", 0, 8, nothing, 0) < 0 and inside.call("setrlimit", 8, nothing) < 0:
+        return unsupported("its limit cannot be taken away, so that one page fits in it")
     result = inside.call("mlock", inside.child.scratch, 4096)
     return inside.judged(result, (errno.EAGAIN,), capability="CAP_IPC_LOCK")
 
@@ -272,7 +289,9 @@ def reboot(inside: Inside) -> Outcome:
 
 
 def sys_nice(inside: Inside) -> Outcome:
-    """Raises the priority of a child of ours, which does nothing and is ended."""
+    """Raises the priority of a child of ours, which does nothing and is ended; lowered first, since
+    staying where one is asks for nothing."""
+    inside.call("setpriority", 0, 0, 19)
     result = inside.call("setpriority", 0, 0, -1 & 0xFFFFFFFF)
     return inside.judged(result, capability="CAP_SYS_NICE")
 
@@ -300,22 +319,25 @@ def sys_time(inside: Inside) -> Outcome:
 
 def sys_tty_config(inside: Inside) -> Outcome:
     """Hangs up the terminal of a child of ours that has just left its session and has none."""
-    inside.call("setsid")
+    if inside.call("setsid") < 0:
+        return unsupported("the child cannot leave its session, whose terminal it would hang up")
     return inside.judged(inside.call("vhangup"), capability="CAP_SYS_TTY_CONFIG")
 
 
 def mknod(inside: Inside) -> Outcome:
     """Makes a node for the null device in a writable folder and removes it at once."""
+    found = None
     for place in inside.view.places:
-        name = f"{place}/.ringfence-node-{os.getpid()}"
+        name = f"{place.rstrip('/')}/.ringfence-node-{os.getpid()}"
         result = inside.call("mknodat", AT_FDCWD, name, 0o020600, os.makedev(1, 3), path=name)
-        tried = inside.last
         if result >= 0:
             inside.call("unlinkat", AT_FDCWD, name, 0)
             return opened(place)
-        if tried is not None and tried.errno == errno.EPERM:
-            return Outcome(Seen.CLOSED, place, tried, "CAP_MKNOD")
-    return closed("read-only mount", "no folder can be written to")
+        if result == -errno.EPERM:
+            return Outcome(Seen.CLOSED, place, inside.last, "CAP_MKNOD")
+        if result != -errno.ENOENT and found is None:
+            found = inside.judged(result, detail=place)
+    return found or closed("missing file", "no folder to write in")
 
 
 def lease(inside: Inside) -> Outcome:
@@ -332,34 +354,35 @@ def lease(inside: Inside) -> Outcome:
     return Outcome(Seen.CLOSED, "", tried, "CAP_LEASE")
 
 
-def _audit(inside: Inside, capability: str, ask: Callable[[int], int]) -> Outcome:
-    fd = inside.call("socket", AF_NETLINK, SOCK_RAW, 9)
-    if fd < 0:
-        return inside.judged(fd)
-    return inside.judged(ask(fd), capability=capability)
-
-
 def audit_control(inside: Inside) -> Outcome:
     """Asks the audit subsystem for its state (AUDIT_GET), which changes nothing."""
 
-    def ask(fd: int) -> int:
-        request = struct.pack("=IHHII", 16, 1000, 5, 1, 0)
-        sent = inside.call("sendto", fd, request, 16, 0, 0, 0)
-        answer = bytearray(64)
-        got = inside.call("recvfrom", fd, answer, 64, 0x40, 0, 0) if sent >= 0 else sent
-        kind, error = struct.unpack_from("=4xH10xi", bytes(answer)) if got >= 20 else (0, got)
-        return int(error) if kind == 2 else got
-
-    return _audit(inside, "CAP_AUDIT_CONTROL", ask)
+    fd = inside.call("socket", AF_NETLINK, SOCK_RAW, 9)
+    if fd < 0:
+        return inside.judged(fd)
+    request, answer = struct.pack("=IHHII", 16, 1000, 5, 1, 0), bytearray(64)
+    sent = inside.call("sendto", fd, request, 16, 0, 0, 0)
+    got = inside.call("recvfrom", fd, answer, 64, 0x40, 0, 0) if sent >= 0 else sent
+    if got < 20:
+        return inside.judged(got if got < 0 else -errno.EPROTO)
+    kind, error = struct.unpack_from("=4xH10xi", bytes(answer))
+    if kind != 2 or error == 0:
+        return opened()
+    if error == -errno.ECONNREFUSED:  # kernel/audit.c, audit_netlink_ok
+        return closed("user namespace", "the audit subsystem answers the first one alone")
+    if not inside.view.holds("CAP_AUDIT_CONTROL"):
+        return closed("capability CAP_AUDIT_CONTROL", "the request is refused")
+    return closed("namespace (pid)" if inside.view.private("pid") else "user namespace",
+                  "the request is refused")  # fmt: skip
 
 
 def audit_read(inside: Inside) -> Outcome:
     """Joins the audit log's readers with a socket that reads nothing and ends with the child."""
-
-    def ask(fd: int) -> int:
-        return inside.call("bind", fd, struct.pack("=HHII", AF_NETLINK, 0, 0, 1), 12)
-
-    return _audit(inside, "CAP_AUDIT_READ", ask)
+    fd = inside.call("socket", AF_NETLINK, SOCK_RAW, 9)
+    if fd < 0:
+        return inside.judged(fd)
+    result = inside.call("bind", fd, struct.pack("=HHII", AF_NETLINK, 0, 0, 1), 12)
+    return inside.judged(result, capability="CAP_AUDIT_READ")
 
 
 def setfcap(inside: Inside) -> Outcome:
@@ -408,12 +431,16 @@ def checkpoint_restore(inside: Inside) -> Outcome:
 
 
 def net_bind_service(inside: Inside) -> Outcome:
-    """Binds a low port of loopback to a socket that does not listen and ends with the child."""
+    """Binds a low port of loopback, or where that has no address of every interface, to a socket
+    that does not listen and ends with the child."""
     fd = inside.call("socket", AF_INET, SOCK_STREAM, 0)
     if fd < 0:
         return inside.judged(fd)
-    address = struct.pack("!HH4s8x", 0, 1, bytes((127, 0, 0, 1)))
-    result = inside.call("bind", fd, struct.pack("=H", AF_INET) + address[2:], 16)
+    for host in (bytes((127, 0, 0, 1)), bytes(4)):
+        address = struct.pack("=H", AF_INET) + struct.pack("!H4s8x", 1, host)
+        result = inside.call("bind", fd, address, 16)
+        if result != -errno.EADDRNOTAVAIL:
+            break
     return inside.judged(result, (errno.EADDRINUSE,), capability="CAP_NET_BIND_SERVICE")
 
 
@@ -456,7 +483,7 @@ PROBES = (
           ("syscall:setresgid", {"any": ["nscap:CAP_SETGID", "process:root-id"]})),
     Probe("identity.setuid-program", GROUP, "Gain privilege by a set-user-ID program", "T1548.001",
           setuid_program, ("file:setuid", "process:new-privileges", "mount:suid"),
-          ("probe:setuid-program",)),
+          ("probe:setuid-programs",)),
     Probe("identity.new-privileges", GROUP, "Programs that it executes may gain privilege",
           "T1548.001", new_privileges, ("process:new-privileges",), ("process:new-privileges",)),
     _capability("CAP_CHOWN", "Give files to other users", chown, "fchown", first=False),
@@ -496,7 +523,7 @@ PROBES = (
     _capability("CAP_SYS_TIME", "Set the clock", sys_time, "adjtimex"),
     _capability("CAP_SYS_TTY_CONFIG", "Hang up terminals", sys_tty_config, "vhangup"),
     _capability("CAP_MKNOD", "Make device nodes", mknod, "mknodat", technique="T1611"),
-    _capability("CAP_LEASE", "Take leases on others' files", lease, "fcntl", first=False),
+    _capability("CAP_LEASE", "Take leases on others' files", lease, "fcntl"),
     _capability("CAP_AUDIT_CONTROL", "Control auditing", audit_control,
                 "socket[AF_NETLINK,*,NETLINK_AUDIT]", technique="T1562.012"),
     _capability("CAP_AUDIT_READ", "Read the audit log", audit_read,

@@ -11,33 +11,37 @@ import struct
 from collections.abc import Callable
 
 from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, opened
+from ringfence.probe.view import Other
 
 GROUP = "processes"
 O_RDONLY, O_RDWR, O_PATH, O_DIRECTORY = 0, 2, 0o10000000, 0o200000
 NOWHERE = 1 << 63
 """An address that no process can have: what is asked for there ends in EFAULT."""
-SEIZE = 0x4206
+LOWEST = 0x1000
+"""An address that every process could have and none has (vm.mmap_min_addr)."""
+SEIZE, PAGEOUT = 0x4206, 21
+PTRACE = "CAP_SYS_PTRACE"
 
 
-def _over_others(inside: Inside, ask: Callable[[int], Outcome]) -> Outcome:
+def _over_others(inside: Inside, ask: Callable[[Other], Outcome]) -> Outcome:
     """The first process on which it works; else the last refusal."""
     if not inside.view.others:
         return closed("namespace (pid)", "no other process is in view")
     found = None
     for other in inside.view.others:
-        found = ask(other.pid)
+        found = ask(other)
         if found.seen is Seen.OPEN:
             return opened(f"process {other.pid} ({other.name})")
     return found or closed("namespace (pid)")
 
 
 def see(inside: Inside) -> Outcome:
-    """Looks whether other processes have folders in /proc; opens none of them."""
+    """Opens the state of another process, which everybody may read where /proc shows it (a folder
+    alone opens even where hidepid= hides what is in it, proc(5)); reads nothing."""
 
-    def ask(pid: int) -> Outcome:
-        path = f"/proc/{pid}"
-        result = inside.call("openat", -100, path, O_PATH, 0, path=path)
-        return inside.judged(result)
+    def ask(other: Other) -> Outcome:
+        path = f"/proc/{other.pid}/status"
+        return inside.judged(inside.open(path, O_RDONLY), detail=path)
 
     return _over_others(inside, ask)
 
@@ -46,8 +50,8 @@ def attach(inside: Inside) -> Outcome:
     """Attaches to another process without stopping it (PTRACE_SEIZE) and is gone in the next
     moment; the kernel detaches it, and it never noticed."""
 
-    def ask(pid: int) -> Outcome:
-        return inside.judged(inside.call("ptrace", SEIZE, pid, 0, 0))
+    def ask(other: Other) -> Outcome:
+        return inside.judged(inside.call("ptrace", SEIZE, other.pid, 0, 0), capability=PTRACE)
 
     return _over_others(inside, ask)
 
@@ -59,10 +63,10 @@ def _vector(inside: Inside) -> bytes:
 def read_memory(inside: Inside) -> Outcome:
     """Asks to read a byte at an address that no process can have: EFAULT comes after the check."""
 
-    def ask(pid: int) -> Outcome:
+    def ask(other: Other) -> Outcome:
         there = struct.pack("=QQ", NOWHERE, 1)
-        result = inside.call("process_vm_readv", pid, _vector(inside), 1, there, 1, 0)
-        return inside.judged(result, (errno.EFAULT,))
+        result = inside.call("process_vm_readv", other.pid, _vector(inside), 1, there, 1, 0)
+        return inside.judged(result, (errno.EFAULT,), capability=PTRACE)
 
     return _over_others(inside, ask)
 
@@ -70,10 +74,10 @@ def read_memory(inside: Inside) -> Outcome:
 def write_memory(inside: Inside) -> Outcome:
     """Asks to write a byte to an address that no process can have: EFAULT comes after the check."""
 
-    def ask(pid: int) -> Outcome:
+    def ask(other: Other) -> Outcome:
         there = struct.pack("=QQ", NOWHERE, 1)
-        result = inside.call("process_vm_writev", pid, _vector(inside), 1, there, 1, 0)
-        return inside.judged(result, (errno.EFAULT,))
+        result = inside.call("process_vm_writev", other.pid, _vector(inside), 1, there, 1, 0)
+        return inside.judged(result, (errno.EFAULT,), capability=PTRACE)
 
     return _over_others(inside, ask)
 
@@ -83,13 +87,21 @@ def _opening(name: str, flags: int) -> Callable[[Inside], Outcome]:
         """Opens a file of another process's in /proc; reads and writes nothing, and closes it with
         the child."""
 
-        def ask(pid: int) -> Outcome:
-            path = f"/proc/{pid}/{name}"
-            return inside.judged(inside.open(path, flags), detail=path)
+        def ask(other: Other) -> Outcome:
+            path = f"/proc/{other.pid}/{name}"
+            result = inside.open(path, flags)
+            return inside.judged(result, detail=path, capability=_beyond_mode(inside, other, name))
 
         return _over_others(inside, ask)
 
     return attempt
+
+
+def _beyond_mode(inside: Inside, other: Other, name: str) -> str:
+    """The capability that the access check asks for, where the file's mode is not what refuses."""
+    modeless = name == "maps" or other.uid == inside.view.uid
+    passed = inside.view.holds("CAP_DAC_OVERRIDE") or inside.view.holds("CAP_DAC_READ_SEARCH")
+    return PTRACE if modeless or passed else ""
 
 
 def other_root(inside: Inside) -> Outcome:
@@ -97,11 +109,11 @@ def other_root(inside: Inside) -> Outcome:
     its number with its own: a way out of a container if it is another one."""
     own = _identity(inside, inside.call("openat", -100, "/", O_PATH | O_DIRECTORY, 0))
 
-    def ask(pid: int) -> Outcome:
-        path = f"/proc/{pid}/root/"
+    def ask(other: Other) -> Outcome:
+        path = f"/proc/{other.pid}/root/"
         handle = inside.call("openat", -100, path, O_PATH | O_DIRECTORY, 0, path=path)
         if handle < 0:
-            return inside.judged(handle)
+            return inside.judged(handle, capability=PTRACE)
         if _identity(inside, handle) == own:
             return closed("namespace (mnt)", "it is the same root")
         return opened(path)
@@ -119,12 +131,12 @@ def _identity(inside: Inside, handle: int) -> bytes:
 def take_descriptor(inside: Inside) -> Outcome:
     """Asks for a descriptor that no process has (pidfd_getfd(2)): EBADF comes after the check."""
 
-    def ask(pid: int) -> Outcome:
-        handle = inside.call("pidfd_open", pid, 0)
+    def ask(other: Other) -> Outcome:
+        handle = inside.call("pidfd_open", other.pid, 0)
         if handle < 0:
             return inside.judged(handle)
         result = inside.call("pidfd_getfd", handle, 0x7FFFFFFF, 0)
-        return inside.judged(result, (errno.EBADF,))
+        return inside.judged(result, (errno.EBADF,), capability=PTRACE)
 
     return _over_others(inside, ask)
 
@@ -132,23 +144,26 @@ def take_descriptor(inside: Inside) -> Outcome:
 def signal(inside: Inside) -> Outcome:
     """Signal 0, which is never sent: the kernel only checks (kill(2))."""
 
-    def ask(pid: int) -> Outcome:
-        return inside.judged(inside.call("kill", pid, 0), capability="CAP_KILL")
+    def ask(other: Other) -> Outcome:
+        # Its own user's processes need none: what refuses those is no capability.
+        capability = "" if other.uid == inside.view.uid else "CAP_KILL"
+        return inside.judged(inside.call("kill", other.pid, 0), capability=capability)
 
     return _over_others(inside, ask)
 
 
 def advise_memory(inside: Inside) -> Outcome:
-    """Asks for advice that does not exist about another's memory: EINVAL or EPERM decide
-    (process_madvise(2)); nothing is advised."""
+    """Gives advice about a page of another's that is not there: ENOMEM comes after both checks
+    (mm/madvise.c: EACCES for ptrace access, EPERM for CAP_SYS_NICE), and nothing is advised."""
 
-    def ask(pid: int) -> Outcome:
-        handle = inside.call("pidfd_open", pid, 0)
+    def ask(other: Other) -> Outcome:
+        handle = inside.call("pidfd_open", other.pid, 0)
         if handle < 0:
             return inside.judged(handle)
-        there = struct.pack("=QQ", NOWHERE, 4096)
-        result = inside.call("process_madvise", handle, there, 1, 21, 0)
-        return inside.judged(result, (errno.EINVAL, errno.ENOMEM, errno.EFAULT))
+        there = struct.pack("=QQ", LOWEST, 4096)
+        result = inside.call("process_madvise", handle, there, 1, PAGEOUT, 0)
+        capability = PTRACE if result == -errno.EACCES else "CAP_SYS_NICE"
+        return inside.judged(result, (errno.ENOMEM,), capability=capability)
 
     return _over_others(inside, ask)
 
@@ -156,8 +171,8 @@ def advise_memory(inside: Inside) -> Outcome:
 def change_limits(inside: Inside) -> Outcome:
     """Reads a limit of another process by prlimit(2), which asks for the right to set it, too."""
 
-    def ask(pid: int) -> Outcome:
-        return inside.judged(inside.call("prlimit64", pid, 7, 0, bytearray(16)),
+    def ask(other: Other) -> Outcome:
+        return inside.judged(inside.call("prlimit64", other.pid, 7, 0, bytearray(16)),
                              capability="CAP_SYS_RESOURCE")  # fmt: skip
 
     return _over_others(inside, ask)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from ringfence.probe.definition import Inside, Outcome, Probe, closed, opened, unsupported
+from ringfence.probe.driven import Argument
 
 GROUP = "resources"
 TECHNIQUE = "T1499"
@@ -46,7 +47,11 @@ def _cgroup(name: str, field: str) -> Probe:
 
 def fork(inside: Inside) -> Outcome:
     """Asks the filter whether a child could be made; none is."""
-    for call, arguments in (("clone", (17, 0, 0, 0, 0)), ("fork", ()), ("vfork", ())):
+    request = struct.pack("=8Q", 0, 0, 0, 0, 17, 0, 0, 0)
+    calls: tuple[tuple[str, tuple[Argument, ...]], ...] = (
+        ("clone", (17, 0, 0, 0, 0)), ("clone3", (request, 64)), ("fork", ()), ("vfork", ()),
+    )  # fmt: skip
+    for call, arguments in calls:
         verdict = inside.passes(call, *arguments)
         if verdict.passes:
             return opened(call)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from ringfence.probe.definition import ABSENT, Inside, Outcome, Probe, Seen, unsupported
+from ringfence.probe.definition import ABSENT, Inside, Outcome, Probe, Seen, closed, unsupported
 from ringfence.probe.modules import unloaded
 
 GROUP = "sockets"
@@ -23,6 +23,7 @@ FAMILIES = {
     "smc": 43, "xdp": 44, "mctp": 45,
 }  # fmt: skip
 STREAM, DGRAM, RAW, RDM, SEQPACKET, DCCP = 1, 2, 3, 4, 5, 6
+MPTCP = 262
 KINDS = (DGRAM, STREAM, SEQPACKET, RAW, RDM)
 WRONG_KIND = frozenset({errno.ESOCKTNOSUPPORT, errno.EPROTONOSUPPORT, errno.EINVAL,
                         errno.EPROTOTYPE, errno.ENODEV})  # fmt: skip
@@ -100,7 +101,11 @@ def _transport(name: str, kind: int, protocol: int, opening: str) -> Probe:
         module = unloaded(f"net-pf-2-proto-{protocol}-type-{kind}", f"net-pf-2-proto-{protocol}")
         if module:
             return _filtered(inside, 2, module)
-        return inside.judged(inside.call("socket", 2, kind, protocol))
+        result = inside.call("socket", 2, kind, protocol)
+        if protocol == MPTCP and result == -errno.ENOPROTOOPT and inside.passes(
+            "socket", 2, kind, protocol).passes:  # fmt: skip
+            return closed("kernel setting (net.mptcp.enabled)")
+        return inside.judged(result)
 
     # Others depend on settings that no condition speaks of (net.ipv4.ping_group_range).
     needs = (f"opening:{opening}",) if opening else ()
@@ -114,6 +119,6 @@ PROBES = (
     *(_protocol(name) for name in PROTOCOLS),
     _transport("sctp", STREAM, 132, "sctp"),
     _transport("dccp", DCCP, 33, "dccp"),
-    _transport("mptcp", STREAM, 262, ""),
+    _transport("mptcp", STREAM, MPTCP, ""),
     _transport("ping", DGRAM, 1, ""),
 )

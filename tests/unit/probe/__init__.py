@@ -1,0 +1,1 @@
+"""Probes, without a system to try them on."""

@@ -1,0 +1,111 @@
+"""From attempts to the measure: what was tried closes and proves, and never speaks for others."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ringfence.knowledge.loader import load
+from ringfence.measure.openings import find
+from ringfence.measure.surface import View, total
+from ringfence.model.deployment import Condition, Deployment, Zone
+from ringfence.model.evidence import Evidence, Grade
+from ringfence.model.need import State
+from ringfence.model.position import Level
+from ringfence.probe.battery import PROBES
+from ringfence.probe.definition import Outcome, Seen
+from ringfence.probe.evidence import conditions, with_probed
+from ringfence.probe.probing import Probed
+from ringfence.probe.record import SCHEMA, Attempt, ProbeReport, ProbeTarget
+from tests.unit.measure.strategies import deployments
+
+KNOWLEDGE = load()
+TARGET = ProbeTarget("process", "7", 7, "web", "join")
+BY_ID = {probe.id: probe for probe in PROBES}
+
+
+def probed(*attempts: tuple[str, str, str], admin: bool = False) -> Probed:
+    """What came of (id, seen, stopped by)."""
+    rows = tuple(
+        Attempt(name, BY_ID[name].group, "", "unknown", seen, by, "", "T1068", "")
+        for name, seen, by in attempts
+    )
+    report = ProbeReport(SCHEMA, TARGET, rows, (), {}, (), (), 0.0)
+    return Probed(admin, report, tuple(BY_ID[name] for name, _, _ in attempts))
+
+
+def test_open_and_closed_become_conditions_with_their_attempt_as_evidence() -> None:
+    found = conditions(probed(("call.bpf", "closed", "seccomp (errno 1)"),
+                              ("capability.net-raw", "open", "")))  # fmt: skip
+    assert found["syscall:bpf"].state is State.CLOSED
+    assert found["nscap:CAP_NET_RAW"].state is State.OPEN
+    evidence = found["syscall:bpf"].evidence[0]
+    assert evidence.grade is Grade.PROBED and "call.bpf" in evidence.source
+    assert "seccomp" in evidence.detail
+
+
+def test_a_filter_says_nothing_of_a_capability() -> None:
+    """Its call was refused; another call would use the capability all the same."""
+    closed = ("capability.sys-pacct", "closed", "seccomp (errno 1)")
+    assert "cap:CAP_SYS_PACCT" not in conditions(probed(closed))
+    lacking = ("capability.sys-pacct", "closed", "capability CAP_SYS_PACCT")
+    assert conditions(probed(lacking))["cap:CAP_SYS_PACCT"].state is State.CLOSED
+
+
+def test_what_the_kernel_does_not_have_is_no_way_in() -> None:
+    absent = ("kernel.keyrings", "unsupported", "kernel without the feature")
+    assert conditions(probed(absent))["probe:keyrings"].state is State.CLOSED
+    untried = ("kernel.keyrings", "unsupported", "")
+    assert "probe:keyrings" not in conditions(probed(untried))
+
+
+SAID = Evidence(Grade.DECLARED, "test")
+OPEN = Condition(State.OPEN, (SAID,))
+PLAIN = Deployment(
+    name="plain", zones=(Zone("system"),), kernel_zone="system", ring=3, boundaries=(),
+    entry_points=(), conditions={"syscall:bpf": OPEN}, admin_conditions={}, default=OPEN,
+)  # fmt: skip
+
+
+@settings(max_examples=60)
+@given(deployments(), st.sampled_from(["kernel.keyrings", "kernel.io-uring", "kernel.bpf"]))
+def test_closing_by_a_probe_never_raises_a_surface(deployment: Deployment, name: str) -> None:
+    closed = with_probed(deployment, (probed((name, "closed", "kernel")),))
+    scale, start = KNOWLEDGE.scales["classic"], KNOWLEDGE.starts["internet"]
+    before, after = (total(View(one, find(one, KNOWLEDGE).open, start), scale)
+                     for one in (deployment, closed))  # fmt: skip
+    assert after <= before
+
+
+@settings(max_examples=60)
+@given(deployments())
+def test_an_opening_that_was_tried_rests_on_the_attempt(deployment: Deployment) -> None:
+    every = msgspec.structs.replace(deployment, conditions={}, admin_conditions={}, default=OPEN)
+    tried = with_probed(every, (probed(("kernel.keyrings", "open", "")),))
+    for vector in find(tried, KNOWLEDGE).open:
+        if vector.id == "keyrings" and vector.level is Level.USER:
+            assert {item.grade for item in vector.evidence} == {Grade.PROBED}
+
+
+def test_one_level_does_not_speak_for_the_other() -> None:
+    user = with_probed(PLAIN, (probed(("kernel.keyrings", "closed", "kernel")),))
+    assert user.condition("probe:keyrings", Level.USER).state is State.CLOSED
+    assert user.condition("probe:keyrings", Level.ADMIN).state is State.OPEN
+    admin = with_probed(PLAIN, (probed(("call.bpf", "closed", "seccomp"), admin=True),))
+    assert admin.condition("syscall:bpf", Level.USER) == PLAIN.condition("syscall:bpf", Level.USER)
+    assert admin.condition("syscall:bpf", Level.ADMIN).state is State.CLOSED
+
+
+def test_of_several_processes_the_widest_answer_counts() -> None:
+    closed = probed(("call.bpf", "closed", "seccomp"), ("kernel.keyrings", "closed", "kernel"))
+    open_ = probed(("call.bpf", "open", ""))
+    both = with_probed(PLAIN, (closed, open_))
+    assert both.condition("syscall:bpf", Level.USER).state is State.OPEN
+    # The second was not asked about keyrings: nothing is closed on the word of one alone.
+    assert "probe:keyrings" not in both.conditions
+
+
+def test_the_outcome_of_a_probe_is_one_of_three() -> None:
+    assert [item.value for item in Seen] == ["open", "closed", "unsupported"]
+    assert Outcome(Seen.OPEN).tried is None
