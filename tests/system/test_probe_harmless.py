@@ -67,7 +67,7 @@ def files(root: Path) -> dict[str, tuple[object, ...]]:
 
 def settings() -> dict[str, bytes]:
     """Kernel settings, but those that count."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for place in SETTINGS:
         for folder, _, names in os.walk(place):
             for name in names:

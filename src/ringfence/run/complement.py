@@ -2,12 +2,13 @@
 
 A limit of an OCI seccomp rule fixes bits of one argument; the limits of a rule hold together, the
 rules of a call are alternatives. What none of them allows is found by splitting on one bit after
-the other (Shannon's expansion), so that the results never overlap. Only the lower 32 bits are
-split: no argument that is checked here uses more.
+the other (Shannon's expansion), so that the results never overlap. `width` bounds it: an engine's
+library takes its time over each rule, and numbers beyond the kernel's own are not worth it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 Bit = tuple[int, int]
@@ -19,10 +20,21 @@ BITS = 32
 EQUAL, MASKED = "SCMP_CMP_EQ", "SCMP_CMP_MASKED_EQ"
 
 
-def left_over(rules: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+def left_over(
+    rules: list[list[dict[str, Any]]], widths: Mapping[int, int] | None = None
+) -> list[list[dict[str, Any]]]:
     """Limits of the rules that hold exactly where none of `rules` does. Each rule is a list of
-    limits {index, value, valueTwo, op}; an empty one holds always."""
-    return [_limits(cube) for cube in _split([_cube(rule) for rule in rules], {})]
+    limits {index, value, valueTwo, op}; an empty one holds always. `widths` maps an argument to
+    the number of bits below which it is looked at: of larger values nothing is said."""
+    small = {(index, place): False for index, width in (widths or {}).items()
+             for place in range(width, BITS)}  # fmt: skip
+    cubes = [_cube(rule) for rule in rules]
+    inside = [
+        {bit: want for bit, want in cube.items() if bit not in small}
+        for cube in cubes
+        if not any(cube.get(bit) for bit in small)
+    ]
+    return [_limits(cube) for cube in _split(inside, small)]
 
 
 def _cube(limits: list[dict[str, Any]]) -> Cube:

@@ -29,6 +29,12 @@ _NOTICE, _ANSWER = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
 EPERM = 1
 NOTIFY = "SCMP_ACT_NOTIFY"
 SOCKET_TYPE = 0xF
+WIDTHS: dict[str, dict[int, int]] = {
+    "socket": {0: 6}, "socketpair": {0: 6}, "prctl": {0: 7}, "ioctl": {1: 16},
+    "personality": {0: 8},
+}  # fmt: skip
+"""Bits of an argument that the kernel's own numbers take (families end at 45, options of prctl at
+79, commands of terminals and sockets at 0x89ff): what lies beyond is refused without a word."""
 UNNOTIFIED = frozenset({"write"})
 """runc refuses to be notified of the call with which it hands the listener over."""
 
@@ -42,7 +48,7 @@ def notifying(profile: dict[str, Any], listener: Path) -> dict[str, Any]:
     for name in sorted(named & native_calls().keys()):
         allowed = [rule.get("args", []) for rule in profile["syscalls"] if name in rule["names"]]
         rules += [{"names": [name], "action": NOTIFY, "args": limits}
-                  for limits in left_over(allowed)]  # fmt: skip
+                  for limits in left_over(allowed, WIDTHS.get(name))]  # fmt: skip
     return {**profile, "syscalls": rules, "listenerPath": str(listener)}
 
 

@@ -54,6 +54,17 @@ def test_either_allowed_or_left_over_once(
         assert sum(holds(rule, arguments) for rule in rest) == (0 if allowed else 1)
 
 
+@given(RULES, st.integers(4, 12), st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=20))
+def test_within_a_width_the_same_and_nothing_beyond(
+    rules: list[list[dict[str, Any]]], width: int, asked: list[tuple[int, int]]
+) -> None:
+    whole, narrow = left_over(rules), left_over(rules, {0: width})
+    for first, second in (*asked, *((value % (1 << width), other) for value, other in asked)):
+        arguments = (first, second)
+        wanted = first < 1 << width and any(holds(rule, arguments) for rule in whole)
+        assert any(holds(rule, arguments) for rule in narrow) == wanted
+
+
 def test_a_rule_without_limits_leaves_nothing() -> None:
     assert left_over([[]]) == []
     assert left_over([]) == [[]]
