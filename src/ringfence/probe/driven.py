@@ -227,11 +227,11 @@ class Driven:
             return True
         if event:
             return self._event(event)
-        if number == signal.SIGSYS:
+        if number == signal.SIGSYS and not self.trapped:
             self.trapped = True
-            return True
+            return False  # the trap of the step itself is still to come: it would end the next call
         # Any other signal is taken away from it: it has no code that could handle one.
-        return number == signal.SIGTRAP
+        return number == signal.SIGTRAP or self.trapped
 
     def _event(self, event: int) -> bool:
         return False

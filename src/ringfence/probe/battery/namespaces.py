@@ -130,8 +130,9 @@ def new_mount_api(inside: Inside) -> Outcome:
 
 
 def clone_tree(inside: Inside) -> Outcome:
-    """Copies the mount at the root to a detached one, attached nowhere; it ends with the child."""
-    flags = OPEN_TREE_CLONE | 0o2000000
+    """Copies the mounts from the root down to a detached tree, attached nowhere; it ends with the
+    child. All of them: a namespace of less privilege may not uncover what they cover."""
+    flags = OPEN_TREE_CLONE | AT_RECURSIVE | 0o2000000
     return inside.judged(inside.call("open_tree", AT_FDCWD, "/", flags), capability="CAP_SYS_ADMIN")
 
 
