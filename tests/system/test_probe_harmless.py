@@ -49,7 +49,7 @@ def container(rootfs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def files(root: Path) -> dict[str, tuple[object, ...]]:
     """Every file below: type, owner, times of change, and content of the smaller ones. A folder's
     times tell that a temporary file was in it: what is in it is compared instead."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for folder, folders, names in os.walk(root):
         for name in (*folders, *names):
             path = Path(folder, name)
@@ -67,7 +67,7 @@ def files(root: Path) -> dict[str, tuple[object, ...]]:
 
 def settings() -> dict[str, bytes]:
     """Kernel settings, but those that count."""
-    found: dict[str, tuple[object, ...]] = {}
+    found: dict[str, bytes] = {}
     for place in SETTINGS:
         for folder, _, names in os.walk(place):
             for name in names:
