@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import ringfence
 from tests.system.conftest import program
 from tests.system.hardening import RINGFENCE, Done, fenced, static_server
 
@@ -133,6 +135,34 @@ def test_killed_it_leaves_nothing(result: Path) -> None:
     assert not Path(f"/proc/{pid}").exists()
     listed = subprocess.run([program("runc"), "list", "-q"], capture_output=True, text=True)
     assert f"ringfence-{service.process.pid}-" not in listed.stdout
+
+
+def test_the_ledger_keeps_what_was_done_and_refused(tree: Path, tmp_path: Path) -> None:
+    """harden, probe, run and a refusal, in one ledger that verifies."""
+    for words in ("genpkey -algorithm ed25519 -out k.key", "pkey -in k.key -pubout -out k.pub"):
+        subprocess.run([program("openssl"), *words.split()], cwd=tmp_path, check=True)
+    kept = ("--ledger", str(tmp_path / "ledger"), "--key", str(tmp_path / "k.key"))
+    result = hardened(tree, tmp_path / "result", *kept)
+    assert ringfence("probe", result, *kept).code == 0
+    with fenced(result, 8080, *kept) as service:
+        service.ask("/s")
+        assert service.stop()[0] == 0
+    shown = ringfence("watch", "log", tmp_path / "ledger", "--format", "json")
+    rows = [json.loads(line) for line in shown.out.splitlines()]
+    kinds = [row["kind"] for row in rows if row["kind"] != "ledger"]
+    assert kinds == ["policy", "probe", "run", "denial", "run"]
+    by_kind = {row["kind"]: row["detail"] for row in rows}
+    assert by_kind["denial"]["call"] == "socket[AF_ALG,SOCK_SEQPACKET]"
+    assert by_kind["run"] == {"event": "ended", "status": 0}
+    assert "accept" in by_kind["policy"]["calls"]
+    verified = ringfence("watch", "log", tmp_path / "ledger", "--verify",
+                         "--public-key", tmp_path / "k.pub")  # fmt: skip
+    assert verified.code == 0, verified.out + verified.err
+
+
+def test_a_ledger_without_a_key(result: Path) -> None:
+    done = ringfence("run", result, "--ledger", "/nowhere")
+    assert done.code == 2 and "--ledger and --key belong together" in done.err
 
 
 def test_podman_is_an_engine(result: Path) -> None:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ringfence.cli.ledgered import ledgered, recording
 from ringfence.cli.options import deliver, width
 from ringfence.cli.progress import progress
 from ringfence.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from ringfence.harden.policy.needs import Needs
+    from ringfence.harden.record import Report
     from ringfence.harden.tree import Tree
     from ringfence.harden.vm.pack import Parts
     from ringfence.harden.wishes import Wishes
@@ -92,6 +94,7 @@ def configured(args: list[str]) -> dict[str, Any]:
               help="Has lib/modules of that kernel. Default: beside it.")  # fmt: skip
 @click.option("--config", "config", help=f"A file with the same words. Default: {CONFIG}.")
 @click.option("--why", metavar="PATH", help="Why PATH is in the result that -o names.")
+@ledgered
 @click.pass_context
 def command(ctx: click.Context, /, **words: Any) -> None:
     """The smallest unprivileged container that still does the whole job, with policies.
@@ -108,7 +111,16 @@ def command(ctx: click.Context, /, **words: Any) -> None:
         deliver(_why(output, why), None)
         return
     machine = _machine(words.pop("form"), words.pop("kernel"), words.pop("modules"))
-    _harden(target or "", tuple(ctx.obj or _command(ctx)), output, _wishes(words), machine)
+    kept = words.pop("ledger"), words.pop("key"), words.pop("sinks")
+    with recording(*kept) as record:
+        report = _harden(
+            target or "", tuple(ctx.obj or _command(ctx)), output, _wishes(words), machine
+        )
+        record("policy", report.name, {
+            "event": "hardened", "digest": report.digest, "user": report.user,
+            "calls": sorted(report.calls), "serving": sorted(report.serving),
+            "ports": list(report.ports), "writable": list(report.writable),
+        })  # fmt: skip
 
 
 def _machine(form: str, kernel: Path | None, modules: Path | None) -> Parts | None:
@@ -162,7 +174,7 @@ def _why(output: Path, path: str) -> str:
 
 def _harden(
     target: str, words: tuple[str, ...], output: Path, wishes: Wishes, machine: Parts | None
-) -> None:
+) -> Report:
     from ringfence.harden.build import (
         fenced,
         minimize,
@@ -209,6 +221,7 @@ def _harden(
         further = _packed(machine, needs, seen.tree, wishes.base_time)
         write_result(output, report, needs, made, wishes, image, left_out, further)
     deliver(summary(report, width(WIDTH)) + _how_to_boot(machine, further, output), None)
+    return report
 
 
 def _packed(machine: Parts | None, needs: Needs, tree: Tree, base_time: int) -> dict[str, bytes]:

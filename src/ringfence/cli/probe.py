@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ringfence.cli.ledgered import ledgered, recording
 from ringfence.cli.options import colour, deliver, width
 from ringfence.errors import UsageError
 
@@ -42,6 +43,7 @@ class WithCommand(click.Command):
     show_default=True,
 )  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to a file instead.")
+@ledgered
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -50,6 +52,9 @@ def command(
     baseline: Path | None,
     form: str,
     output: Path | None,
+    ledger: Path | None,
+    key: Path | None,
+    sinks: tuple[str, ...],
 ) -> None:
     """Assume breach: what code of an attacker's could do next in a live workload.
 
@@ -67,17 +72,28 @@ def command(
         raise UsageError("nothing to probe", remedy="give a target, or a command after --")
     before = read_report(baseline) if baseline is not None else None
     knowledge = load()
-    with progress("probing"), live(target or "", ctx.obj, knowledge) as found:
-        probed = probe_process(
-            found.pid, knowledge, stance=INJECT if inject else JOIN, kind=found.kind,
-            name=found.name, facts=found.facts,
-        )  # fmt: skip
+    with recording(ledger, key, sinks) as record:
+        with progress("probing"), live(target or "", ctx.obj, knowledge) as found:
+            probed = probe_process(
+                found.pid, knowledge, stance=INJECT if inject else JOIN, kind=found.kind,
+                name=found.name, facts=found.facts,
+            )  # fmt: skip
+        record("probe", found.name, _summary(probed.report))
     deliver(_written(probed.report, form, output), output)
     lines = opened_since(before, probed.report) if before is not None else ()
     for line in lines:
         click.echo(f"ringfence: {line}", err=True)
     if lines:
         sys.exit(1)
+
+
+def _summary(report: ProbeReport) -> dict[str, Any]:
+    """What the ledger keeps: counts, and what was open, but for the hundreds of calls."""
+    opened = [item.id for item in report.attempts
+              if item.seen == "open" and not item.id.startswith("call.")]  # fmt: skip
+    return {"pid": report.target.pid, "program": report.target.program,
+            "stance": report.target.stance, "counts": report.counts, "open": opened,
+            "disagreements": list(report.disagreements)}  # fmt: skip
 
 
 def _written(report: ProbeReport, form: str, output: Path | None) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ringfence.cli.ledgered import Record, ledgered, recording
 from ringfence.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 @click.option("--memory", default="1g", show_default=True, help="Limit, like 512m.")
 @click.option("--pids", default=512, show_default=True, help="Most processes and threads.")
 @click.option("--engine", default="", help="runc, crun or podman. Default: the first that works.")
+@ledgered
 @click.option("--trace", is_flag=True, help="Follow it with strace; name what it lacks at its end.")
 def command(
     folder: Path,
@@ -49,6 +51,9 @@ def command(
     pids: int,
     engine: str,
     trace: bool,
+    ledger: Path | None,
+    key: Path | None,
+    sinks: tuple[str, ...],
 ) -> None:
     """Run what `ringfence harden` made, inside its fence.
 
@@ -65,22 +70,27 @@ def command(
     options = Options(_size(memory), pids, tuple(_volume(text) for text in volume))
     workload = ready(folder, options)
     ports = tuple(_published(text) for text in publish) if publish else _default(workload.ports)
-    if trace:
-        sys.exit(_traced(folder, workload, ports, candidates(engine)))
-    status = run_workload(workload, ports, candidates(engine), _say)
+    with recording(ledger, key, sinks) as record:
+        if trace:
+            sys.exit(_traced(folder, workload, ports, candidates(engine), record))
+        status = run_workload(workload, ports, candidates(engine), _say, record)
     if 0 < status < KILLED:
         _say(f"ended with status {status}; run it with --trace to see what it lacked")
     sys.exit(status)
 
 
 def _traced(
-    folder: Path, workload: Ready, ports: tuple[Published, ...], engines: tuple[str, ...]
+    folder: Path,
+    workload: Ready,
+    ports: tuple[Published, ...],
+    engines: tuple[str, ...],
+    record: Record,
 ) -> int:
     from ringfence.harden.lacks import lacks
     from ringfence.run.workload import run_workload
 
     with tempfile.TemporaryDirectory(prefix="ringfence-trace-") as place:
-        status = run_workload(workload, ports, engines, _say, trace=Path(place))
+        status = run_workload(workload, ports, engines, _say, record, trace=Path(place))
         fence = workload.fence
         for line in lacks(folder, Path(place), fence.root, fence.folder):
             _say(line)

@@ -41,6 +41,8 @@ class Ready(msgspec.Struct, frozen=True):
     signal: str
     serving: dict[str, Any] | None = None
     """The narrower filter, to be installed once all ports listen."""
+    digest: str = ""
+    """Of the image."""
 
 
 def ready(folder: Path, options: Options, store: Path = STORE) -> Ready:
@@ -75,7 +77,8 @@ def ready(folder: Path, options: Options, store: Path = STORE) -> Ready:
     narrower = None
     if table(said, "Labels").get(PHASES) == "yes":
         narrower = _seccomp(folder / "policy" / "seccomp-serving.json")
-    return Ready(str(name), fence, ports, str(said.get("StopSignal") or "SIGTERM"), narrower)
+    stop = str(said.get("StopSignal") or "SIGTERM")
+    return Ready(str(name), fence, ports, stop, narrower, parts.digest)
 
 
 def _numbers(user: str, image: Path) -> tuple[int, int]:

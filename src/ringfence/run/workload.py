@@ -9,9 +9,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import msgspec
 
+from ringfence.errors import RingfenceError
 from ringfence.run.engine import Container, EngineError
 from ringfence.run.engines import CONTAINERS
 from ringfence.run.listening import listening
@@ -33,32 +35,39 @@ def run_workload(
     ports: tuple[Published, ...],
     engines: tuple[str, ...],
     say: Callable[[str], None],
-    started: Callable[[Container], None] | None = None,
+    record: Callable[[str, str, dict[str, Any]], None] = lambda kind, subject, detail: None,
     trace: Path | None = None,
 ) -> int:
     """Run until it ends; its exit status (128 and the signal's number where one ended it).
 
     `engines` are tried in turn. `say` is given lines for the person at the terminal; the
-    service's own output goes to standard output. `started` is called once it runs. `trace` is a
-    folder for strace's log of all that it does.
+    service's own output goes to standard output. `record` is given (kind, subject, detail) of what
+    the ledger should keep. `trace` is a folder for strace's log of all that it does.
     """
     publisher = Publisher(ports)
     with contextlib.ExitStack() as stack:
         stack.callback(publisher.close)
-        container = _launched(workload, engines, say, stack, trace)
+
+        def refused(name: str, pid: int) -> None:
+            _refused(workload, name, pid, say, record)
+
+        container = _launched(workload, engines, say, refused, stack, trace)
         publisher.serve(container.pid)
         _signals(container, signal.Signals[workload.signal])
-        if started is not None:
-            started(container)
-        if workload.serving is not None:
-            _tighten_when_up(container, workload, say)
-        return _until_end(container)
+        record("run", workload.name, {"event": "started", "engine": container.engine,
+                                      "pid": container.pid, "digest": workload.digest})  # fmt: skip
+        if workload.serving is not None and _tighten_when_up(container, workload, say):
+            record("policy", workload.name, {"event": "narrower filter", "pid": container.pid})
+        status = _until_end(container)
+        record("run", workload.name, {"event": "ended", "status": status})
+        return status
 
 
 def _launched(
     workload: Ready,
     engines: tuple[str, ...],
     say: Callable[[str], None],
+    refused: Callable[[str, int], None],
     stack: contextlib.ExitStack,
     trace: Path | None,
 ) -> Container:
@@ -66,7 +75,7 @@ def _launched(
     for engine, following in zip(engines, (*engines[1:], ""), strict=True):
         attempt = contextlib.ExitStack()
         try:
-            container = _container(workload, engine, say, attempt)
+            container = _container(workload, engine, refused, attempt)
             if trace is None:
                 container.launch()
             else:
@@ -88,12 +97,15 @@ def _launched(
 
 
 def _container(
-    workload: Ready, engine: str, say: Callable[[str], None], stack: contextlib.ExitStack
+    workload: Ready,
+    engine: str,
+    refused: Callable[[str, int], None],
+    stack: contextlib.ExitStack,
 ) -> Container:
     """Not started yet, with a listener for what is refused; `stack` removes it all."""
     folder = reachable_folder()
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    listener = Listener(folder / "refused.sock", lambda name, pid: say(_refusal(name, pid)))
+    listener = Listener(folder / "refused.sock", refused)
     stack.callback(listener.close)
     filters = notifying(workload.fence.seccomp or {}, listener.path)
     fence = msgspec.structs.replace(workload.fence, seccomp=filters)
@@ -101,6 +113,22 @@ def _container(
     stack.enter_context(guarded(container, folder))
     stack.callback(container.remove)
     return container
+
+
+def _refused(
+    workload: Ready,
+    name: str,
+    pid: int,
+    say: Callable[[str], None],
+    record: Callable[[str, str, dict[str, Any]], None],
+) -> None:
+    """A call that the fence refused for the first time: said, and kept. A ledger that cannot take
+    it (a full disk) is said, too: the fence holds all the same."""
+    say(_refusal(name, pid))
+    try:
+        record("denial", workload.name, {"call": name, "pid": pid, "by": "seccomp"})
+    except RingfenceError as error:
+        say(f"not in the ledger: {error.line()}")
 
 
 def _refusal(name: str, pid: int) -> str:
@@ -134,16 +162,19 @@ def _signals(container: Container, stop: signal.Signals) -> None:
         signal.signal(number, pass_on)
 
 
-def _tighten_when_up(container: Container, workload: Ready, say: Callable[[str], None]) -> None:
-    """Once all declared ports listen. Here and not in a thread of its own: wherever we wait for
-    the container, we would take its stops away from the thread that traces it."""
+def _tighten_when_up(container: Container, workload: Ready, say: Callable[[str], None]) -> bool:
+    """Once all declared ports listen; whether it could be. Here and not in a thread of its own:
+    wherever we wait for the container, we would take its stops away from the thread that traces
+    it."""
     while container.wait(0.01) is None:
         if set(workload.ports) <= listening(container.pid):
             try:
                 tighten(container.pid, workload.serving or {})
             except PhaseFailed as failure:
                 say(f"the serving phase keeps the first filter: {failure.line()}")
-            return
+                return False
+            return True
+    return False
 
 
 def _until_end(container: Container) -> int:
