@@ -9,6 +9,7 @@ import click
 COMMANDS = {
     "init": "A sealed baseline of what every file is.",
     "check": "What has changed since.",
+    "run": "Changes as they happen, with who did it; only known code runs.",
     "log": "The ledger: its records, whether it is whole, proofs.",
 }
 

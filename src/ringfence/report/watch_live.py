@@ -1,0 +1,45 @@
+"""What a running watch tells, for people: one line an event. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ringfence.report.words import printable
+from ringfence.watch.live.told import Told
+
+MOST_COMMAND = 120
+
+
+def line(told: Told, when: str) -> str:
+    """One line for people."""
+    detail = told.detail
+    event = str(detail.get("event", told.kind))
+    words = [when, f"{detail.get('severity', '-'):<8}", f"{event:<8}"]
+    verdict = str(detail.get("verdict", ""))
+    if verdict:
+        words.append(f"{verdict:<9}")
+    words.append(told.subject)
+    words += [f"({', '.join(detail[name])})" for name in ("did",) if detail.get(name)]
+    words += [f"{name}: {detail[name]}" for name in _SAID if detail.get(name) not in (None, "")]
+    attributes = detail.get("attributes")
+    if attributes and verdict == "changed":
+        words.append(f"[{', '.join(attributes)}]")
+    if "who" in detail:
+        words.append(f"by {_who(detail['who'])}")
+    return printable(" ".join(words))
+
+
+_SAID = ("other", "by", "why", "how", "reason", "mode", "found", "records", "marks", "exit")
+
+
+def _who(found: dict[str, Any]) -> str:
+    name = found.get("user") or found.get("uid")
+    text = f"{found.get('executable') or 'a process'}[{found['pid']}]"
+    if name not in (None, ""):
+        text += f" of {name}"
+    if found.get("container"):
+        text += f" in {found['container']}"
+    if found.get("gone"):
+        text += ", ended since"
+    command = " ".join(found.get("command", ()))
+    return f"{text}: {command[:MOST_COMMAND]}" if command else text

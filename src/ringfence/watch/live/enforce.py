@@ -1,0 +1,220 @@
+"""The watcher's end of enforcement: what is marked, the standby's start, what it and the decider
+say."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from ringfence.errors import InputError, UsageError
+from ringfence.watch.baseline.targets import Target
+from ringfence.watch.live import fanotify
+from ringfence.watch.live.learning import Lessons
+from ringfence.watch.live.mounts import PSEUDO, at, own_filesystem, read_mounts
+from ringfence.watch.live.terms import (
+    MARK,
+    MOST_MESSAGE,
+    STOP,
+    UNMARKED,
+    Denied,
+    Point,
+    Ran,
+    Said,
+    Terms,
+    decoder,
+)
+from ringfence.watch.live.told import EVENT, POLICY, Told, denial
+from ringfence.watch.live.who import Process
+
+MODULE = "ringfence.watch.live.standby"
+START = 60.0
+"""Seconds for the decider to read its baseline."""
+END = 5.0
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """What a person chose: see `terms.Terms`. `learning` is the file that --learn writes."""
+
+    baseline: Path
+    public: bytes
+    learned: Path | None = None
+    learning: Path | None = None
+    deny: bool = True
+    patience: float = 2.0
+
+
+class Enforcement:
+    """Enforcement on a target. `fd` is readable when there is something to `read`."""
+
+    def __init__(self, target: Target, root: int, algorithm: str, rule: Rule) -> None:
+        self._target, self._rule = target, rule
+        self._lessons = Lessons(rule.learning, algorithm) if rule.learning else None
+        self.ended = False
+        points = marking(target, root)
+        self._report, report = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._line, line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        group = fanotify.permission_group()
+        self.fd = self._report.fileno()
+        prefix = os.readlink(os.fsencode(f"/proc/self/fd/{root}")).rstrip(b"/")
+        terms = Terms(
+            group, line.fileno(), report.fileno(), prefix, bytes(rule.baseline.resolve()),
+            rule.public, bytes(rule.learned.resolve()) if rule.learned else b"",
+            rule.learning is not None, rule.deny, rule.patience, Process.this(),
+        )  # fmt: skip
+        try:
+            handed = (group, terms.beat, terms.report, *(point.handle for point in points))
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", MODULE, _text(terms), _text(points)],
+                pass_fds=handed, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        finally:
+            # Held open here, the group would outlive those who answer for it.
+            os.close(group)
+            report.close()
+            line.close()
+            for point in points:
+                os.close(point.handle)
+
+    def ready(self) -> Told:
+        """Wait until it decides; the record of that. Raises InputError."""
+        until = time.monotonic() + START
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        while time.monotonic() < until:
+            if not poll.poll(1000):
+                continue
+            said = [item for item in self._messages() if isinstance(item, Said)]
+            if any(item.what == UNMARKED for item in said):
+                break
+            if any(item.what == "ready" for item in said):
+                return self._said("on", "")
+            if self.ended or said:
+                break
+        self._process.kill()
+        self._process.wait()
+        raise InputError("enforcement did not start: a mark was refused, or the decider ended",
+                         where=self._target.name)  # fmt: skip
+
+    def read(self) -> Iterator[Told]:
+        """What was said since."""
+        for message in self._messages():
+            if isinstance(message, Denied):
+                yield denial(message.path, message.why, message.how, message.who, gone=message.gone)
+            elif isinstance(message, Ran):
+                if self._lessons is not None and self._lessons.take(message.file):
+                    yield self._learned(message)
+            else:
+                yield self._said(message.what, message.why)
+        if self.ended and self._process.poll() is not None:
+            yield self._said("lost", "the standby ended: see docs/watch.md for what holds now")
+
+    def mounted(self, before: frozenset[bytes], now: frozenset[bytes]) -> None:
+        """Mark what was mounted in a container since."""
+        if self._target.kind not in ("container", "process"):
+            return
+        kinds = {mount.point: mount.kind for mount in read_mounts(self._target.mountinfo)}
+        for path in now - before:
+            if kinds.get("/" + os.fsdecode(path)) in PSEUDO:
+                continue
+            with contextlib.suppress(OSError):
+                place = os.path.join(os.fsencode(self._target.root), path)
+                handle = os.open(place, os.O_PATH | os.O_CLOEXEC)
+                try:
+                    socket.send_fds(self._line, [MARK], [handle])
+                finally:
+                    os.close(handle)
+
+    def stop(self) -> Iterator[Told]:
+        """End it: everything may run again. What was said until then."""
+        with contextlib.suppress(OSError):
+            self._line.send(STOP)
+        try:
+            self._process.wait(END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._report.setblocking(False)
+        found = [] if self.ended else list(self.read())
+        self._report.close()
+        self._line.close()
+        if self._lessons is not None:
+            self._lessons.save()
+        return iter([*found, self._said("off", "")])
+
+    def _messages(self) -> Iterator[Denied | Ran | Said]:
+        """Messages that are there now; at the standby's end, `ended`."""
+        self._report.setblocking(False)
+        for _ in range(1000):
+            try:
+                data = self._report.recv(MOST_MESSAGE)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                self.ended = True
+                break
+            yield decoder.decode(data)
+        if self._lessons is not None:
+            self._lessons.save_now_and_then()
+
+    def _learned(self, message: Ran) -> Told:
+        detail = {"event": "learned", "how": message.file.how}
+        if not message.file.known:
+            detail["why"] = "not in the baseline as it is: would be denied"
+        return Told(EVENT, message.file.path, detail)
+
+    def _said(self, what: str, why: str) -> Told:
+        mode = "learn" if self._rule.learning else "exec"
+        detail = {
+            "event": "enforce", "mode": mode, "verdict": what,
+            "when_gone": "deny" if self._rule.deny else "allow",
+        }  # fmt: skip
+        return Told(POLICY, self._target.name, {**detail, "why": why} if why else detail)
+
+
+def marking(target: Target, root: int) -> list[Point]:
+    """Mounts to mark. Raises UsageError where that would reach beyond the target."""
+    if target.only:
+        raise UsageError("enforcement takes a whole target", remedy="leave out --only in its init")
+    if target.kind in ("container", "process"):
+        return _inside(target)
+    path = os.path.realpath(target.root)
+    mounts = read_mounts(target.mountinfo)
+    if path == "/" or at(mounts, path) is None:
+        raise UsageError(
+            "enforcement takes a mount of its own, not the host's root", where=target.name,
+            remedy=f"mount --bind {target.name} {target.name}, or name a container",
+        )  # fmt: skip
+    handle = os.open(f"/proc/self/fd/{root}", os.O_PATH | os.O_CLOEXEC)
+    return [Point(handle, whole=own_filesystem(target))]
+
+
+def _inside(target: Target) -> list[Point]:
+    """All mounts of a container in which somebody could put a program."""
+    ours, theirs = (os.stat(f"/proc/{name}/ns/mnt") for name in ("self", target.root.parent.name))
+    if ours.st_ino == theirs.st_ino:
+        raise UsageError("it shares this host's mounts: enforcement would reach all of the host",
+                         where=target.name)  # fmt: skip
+    points = []
+    for mount in read_mounts(target.mountinfo):
+        if mount.kind in PSEUDO:
+            continue
+        with contextlib.suppress(OSError):
+            handle = os.open(f"{target.root}{mount.point}", os.O_PATH | os.O_CLOEXEC)
+            points.append(Point(handle, whole=mount.point == "/" and own_filesystem(target)))
+    return points
+
+
+def _text(record: Terms | list[Point]) -> str:
+    return base64.b64encode(msgspec.msgpack.encode(record)).decode()

@@ -1,0 +1,145 @@
+"""From the kernel's events to what happened to which path, and who did it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import msgspec
+
+from ringfence.watch.baseline.entry import joined
+from ringfence.watch.live import fanotify
+from ringfence.watch.live.events import Event, Named
+from ringfence.watch.live.marks import Marks
+from ringfence.watch.live.who import Census, Who
+
+DONE = {
+    fanotify.CREATE: "create",
+    fanotify.MODIFY: "write",
+    fanotify.CLOSE_WRITE: "close-after-write",
+    fanotify.ATTRIB: "attributes",
+    fanotify.MOVED_FROM: "rename-from",
+    fanotify.MOVED_TO: "rename-to",
+    fanotify.DELETE: "delete",
+}
+FROM, TO, FOUND = "rename-from", "rename-to", "found"
+"""`found`: it was in a folder by the time that this folder could be marked."""
+
+
+class Happening(msgspec.Struct, frozen=True):
+    """Something that happened to the file `name` in `folder` (from the target's root).
+
+    `other` is the path at the rename's other end, None where that is not in the target. `read` is
+    when the event was read, in seconds of CLOCK_MONOTONIC.
+    """
+
+    folder: bytes
+    name: bytes
+    did: tuple[str, ...]
+    who: Who | None = None
+    other: bytes | None = None
+    read: float = 0.0
+
+    @property
+    def path(self) -> bytes:
+        """From the target's root, without a leading slash."""
+        return joined(self.folder, self.name)
+
+
+class Gatherer:
+    """Understands events; marks folders that come to be. `own` are processes not to be told of."""
+
+    def __init__(self, marks: Marks, census: Census, own: frozenset[int] = frozenset()) -> None:
+        self._marks = marks
+        self._census = census
+        self._own = own
+
+    def gather(self, event: Event, now: float) -> Iterator[Happening]:
+        """What an event says happened. Closes its pidfd."""
+        who = None
+        try:
+            if event.pid not in self._own:
+                who = self._census.ask(event.pid, event.pidfd)
+        finally:
+            if event.pidfd is not None and event.pidfd >= 0:
+                os.close(event.pidfd)
+        # One's own changes are followed, so that paths stay right, and not told.
+        for found in self._all(event):
+            if self._marks.wanted(found.path) and (who is not None or FOUND in found.did):
+                yield msgspec.structs.replace(
+                    found, who=None if FOUND in found.did else who, read=now
+                )
+
+    def _all(self, event: Event) -> Iterator[Happening]:
+        if event.mask & fanotify.RENAME:
+            yield from self._rename(event)
+        did = tuple(word for bit, word in DONE.items() if event.mask & bit)
+        if event.at is None or not did:
+            return
+        place = self._place(event.at)
+        if place is None:
+            return
+        yield Happening(*place, did)
+        if event.mask & fanotify.ONDIR:
+            yield from self._folder(event, place)
+
+    def _folder(self, event: Event, place: tuple[bytes, bytes]) -> Iterator[Happening]:
+        if event.at is None or event.at.name == b".":
+            return
+        if event.mask & (fanotify.DELETE | fanotify.MOVED_FROM):
+            self._marks.gone(event.child)
+        if event.mask & (fanotify.CREATE | fanotify.MOVED_TO):
+            yield from self._new_folder(joined(*place))
+
+    def _rename(self, event: Event) -> Iterator[Happening]:
+        old = self._place(event.old) if event.old else None
+        new = self._place(event.new) if event.new else None
+        if event.mask & fanotify.ONDIR:
+            parent = event.new.folder if event.new and new is not None else None
+            self._marks.moved(event.child, parent, event.new.name if event.new else b"")
+        if old is not None:
+            yield Happening(*old, (FROM,), other=joined(*new) if new else None)
+        if new is not None:
+            yield Happening(*new, (TO,), other=joined(*old) if old else None)
+            if event.mask & fanotify.ONDIR and old is None:
+                yield from self._new_folder(joined(*new))
+
+    def _new_folder(self, path: bytes) -> Iterator[Happening]:
+        if self._marks.whole:
+            return
+        for folder, name in self._marks.cover(path):
+            yield Happening(folder, name, (FOUND,))
+
+    def _place(self, named: Named) -> tuple[bytes, bytes] | None:
+        folder = self._marks.path(named.folder)
+        if folder is None:
+            return None
+        if named.name != b".":
+            return folder, named.name
+        above, _, name = folder.rpartition(b"/")
+        return above, name
+
+
+def merged(happenings: list[Happening]) -> list[Happening]:
+    """The same with what one process did to one file, one after the other, as one.
+
+    What a rename or a removal ends is not joined with what comes after it.
+    """
+    found: list[Happening] = []
+    last: dict[tuple[bytes, bytes], int] = {}
+    for item in happenings:
+        place = item.folder, item.name
+        at = last.get(place)
+        former = found[at] if at is not None else None
+        alone = item.other is not None or FROM in item.did or TO in item.did
+        if former is None or at is None or alone or former.who != item.who or _ends(former):
+            last[place] = len(found)
+            found.append(item)
+            continue
+        did = tuple(dict.fromkeys((*former.did, *item.did)))
+        found[at] = msgspec.structs.replace(former, did=did)
+    return found
+
+
+def _ends(item: Happening) -> bool:
+    return FROM in item.did or TO in item.did or "delete" in item.did

@@ -1,0 +1,62 @@
+"""Where what is told goes: the ledger first, then the terminal, so that a line printed is a record
+that nobody loses."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from ringfence.watch.ledger.tail import NotWritten
+from ringfence.watch.ledger.writer import Ledger
+from ringfence.watch.live.told import Told
+
+PAUSE = 1.0
+"""Seconds between tries while a disk is full."""
+
+
+class Keeper:
+    """Keeps records. `show` makes a line of one; `stopping` says when a full disk is waited for
+    no longer."""
+
+    def __init__(
+        self, ledger: Ledger | None, show: Callable[[Told], str], stopping: Callable[[], bool]
+    ) -> None:
+        self._ledger = ledger
+        self._show = show
+        self._stopping = stopping
+        self._open = True
+        self.kept = 0
+
+    def keep(self, records: Sequence[Told]) -> None:
+        """Keep records, in order; they are durable on return. Raises InputError when the ledger
+        was tampered with, NotWritten when the disk stays full until the end."""
+        if not records:
+            return
+        if self._ledger is not None:
+            self._append(self._ledger, records)
+        self.kept += len(records)
+        self._print(records)
+
+    def _append(self, ledger: Ledger, records: Sequence[Told]) -> None:
+        complained = False
+        while True:
+            try:
+                ledger.append_all([(item.kind, item.subject, item.detail) for item in records])
+                return
+            except NotWritten as error:
+                if self._stopping():
+                    raise
+                if not complained:
+                    sys.stderr.write(f"ringfence: {error.line()}; trying again each second\n")
+                    complained = True
+                time.sleep(PAUSE)
+
+    def _print(self, records: Sequence[Told]) -> None:
+        if not self._open:
+            return
+        try:
+            sys.stdout.write("".join(self._show(item) + "\n" for item in records))
+            sys.stdout.flush()
+        except OSError:  # whoever read our lines has gone: the ledger goes on
+            self._open = False

@@ -1,0 +1,263 @@
+"""`ringfence watch run`: reads events, asks who, starts full checks. `judging` does the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from ringfence.errors import InputError
+from ringfence.watch.baseline.targets import Target
+from ringfence.watch.live import fanotify
+from ringfence.watch.live.enforce import Enforcement
+from ringfence.watch.live.events import parse
+from ringfence.watch.live.execs import Execs
+from ringfence.watch.live.happening import Gatherer, Happening
+from ringfence.watch.live.judging import Judging
+from ringfence.watch.live.marks import Marks
+from ringfence.watch.live.queue import Checked, Entry, Queue
+from ringfence.watch.live.rescan import Rescan, begun
+from ringfence.watch.live.told import EVENT, Told
+from ringfence.watch.live.who import Census
+
+READ = 32 << 10
+"""Bytes of one read: about 300 events, each of which may bring a descriptor."""
+TICK = 0.2
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """`check_words` are those of `watch check`; `full_every` seconds lie between two full checks,
+    0 for none; `first`: one at the start."""
+
+    check_words: list[str]
+    full_every: float = 0.0
+    first: bool = True
+
+
+class Watching:
+    """One run. `stop_reason` is set when it is to end."""
+
+    def __init__(
+        self, target: Target, group: fanotify.Group, marks: Marks, census: Census,
+        judging: Judging, queue: Queue, plan: Plan, enforcement: Enforcement | None,
+    ) -> None:  # fmt: skip
+        self._target, self._group, self._marks = target, group, marks
+        self._census, self._judging, self._queue = census, judging, queue
+        self._gatherer = Gatherer(marks, census, frozenset([os.getpid()]))
+        self._execs = Execs()
+        self._plan, self._enforcement = plan, enforcement
+        self._rescan: Rescan | None = None
+        self._reasons: list[str] = ["start"] if plan.first else []
+        self._checks = 0
+        self._due = time.monotonic() + plan.full_every
+        self._mounts = target.mounts()
+        self._covered = False
+        self._poll = select.poll()
+        self.stop_reason = ""
+        self.overflows = 0
+
+    def run(self) -> None:
+        """Until a signal, or the target's end. Raises what ended the judging."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._execs.close)
+            wake = stack.enter_context(self._signals())
+            mounts = stack.enter_context(_opened(self._target.mountinfo))
+            target = stack.enter_context(_process_of(self._target))
+            self._register(wake, mounts, target)
+            self._judging.thread.start()
+            try:
+                while not self.stop_reason:
+                    self._turn(wake, mounts, target)
+            finally:
+                self._finish()
+
+    def _register(self, wake: int, mounts: int, target: int) -> None:
+        self._poll.register(self._group.fd, select.POLLIN)
+        self._poll.register(wake, select.POLLIN)
+        if self._execs.fd >= 0:
+            self._poll.register(self._execs.fd, select.POLLIN)
+        if mounts >= 0:
+            self._poll.register(mounts, select.POLLPRI)
+        if target >= 0:
+            self._poll.register(target, select.POLLIN)
+        if self._enforcement is not None:
+            self._poll.register(self._enforcement.fd, select.POLLIN)
+
+    def _turn(self, wake: int, mounts: int, target: int) -> None:
+        for fd, what in self._poll.poll(TICK * 1000):
+            if fd == self._group.fd:
+                self._asked()
+                self._read()
+            elif fd == mounts and what & (select.POLLPRI | select.POLLERR):
+                self._mounted()
+            elif fd == target:
+                self._poll.unregister(target)
+                self.stop_reason = "the target has ended"
+            elif fd == self._execs.fd:
+                self._asked()
+            elif fd == wake:
+                os.read(wake, 64)
+            elif self._enforcement is not None and fd == self._enforcement.fd:
+                self._told(self._enforcement)
+        self._check()
+        if self._judging.error is not None:
+            self.stop_reason = "failed"
+
+    def _asked(self) -> None:
+        """Ask who was started since, before it has ended."""
+        for pid in self._execs.read():
+            self._census.ask(pid)
+
+    def _read(self) -> bool:
+        """One read of the kernel's queue; whether there was anything."""
+        try:
+            data = os.read(self._group.fd, READ)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EINTR):
+                return False
+            raise
+        now = time.monotonic()
+        entries: list[Entry] = []
+        for event in parse(data):
+            if event.mask & fanotify.Q_OVERFLOW:
+                entries += self._overflow()
+            entries += self._gatherer.gather(event, now)
+        self._queue.put(entries)
+        return True
+
+    def _overflow(self) -> Iterator[Entry]:
+        """Events were lost: it is told, folders that came to be are marked, all is checked."""
+        self.overflows += 1
+        yield Told(EVENT, self._target.name, {
+            "event": "overflow", "why": "the kernel's queue was full: events were lost",
+            "number": self.overflows,
+        })  # fmt: skip
+        self._marks.renew()
+        self._want("overflow")
+
+    def _told(self, enforcement: Enforcement) -> None:
+        records = enforcement.read()
+        self._queue.put(list(records))
+        if enforcement.ended:
+            self._poll.unregister(enforcement.fd)
+
+    def _mounted(self) -> None:
+        """Something was mounted or unmounted, perhaps over or in the target."""
+        now = self._target.mounts()
+        entries: list[Entry] = []
+        self._judging.mounts_are(now)
+        if self._enforcement is not None:
+            self._enforcement.mounted(self._mounts, now)
+        for path, did in [(path, "mount") for path in sorted(now - self._mounts)] + [
+            (path, "unmount") for path in sorted(self._mounts - now)
+        ]:
+            folder, _, name = path.rpartition(b"/")
+            if self._marks.wanted(path):
+                entries.append(Happening(folder, name, (did,)))
+            if did == "unmount" and not self._marks.whole:
+                for inside in self._marks.cover(path):
+                    entries.append(Happening(*inside, ("found",)))
+        self._mounts = now
+        if entries:
+            self._queue.put(entries)
+        covered, self._covered = self._covered, self._marks.covered()
+        if self._covered and not covered:
+            self._queue.put([Told(EVENT, self._target.name, {
+                "event": "mounts", "why": "something else is mounted over the target's root",
+            })])  # fmt: skip
+            self._want("mounts")
+
+    def _want(self, reason: str) -> None:
+        if reason not in self._reasons:
+            self._reasons.append(reason)
+
+    def _check(self) -> None:
+        """Start a full check that is due, take the result of one that has ended."""
+        if self._rescan is not None:
+            if not self._rescan.ended():
+                return
+            self._queue.put([Checked(self._rescan.name, self._rescan.result())])
+            self._rescan = None
+        if self._plan.full_every and time.monotonic() >= self._due:
+            self._due = time.monotonic() + self._plan.full_every
+            self._want("schedule")
+        if self._reasons:
+            self._checks += 1
+            reason, self._reasons = " and ".join(self._reasons), []
+            self._rescan = Rescan(reason, self._plan.check_words, self._checks)
+            self._queue.put([begun(self._target, self._rescan)])
+
+    def _finish(self) -> None:
+        """Take what is in the kernel's queue still, have all of it judged, and let go."""
+        if self._rescan is not None:
+            self._rescan.stop()
+        if self._judging.error is None:
+            for _ in range(200):
+                if not self._read():
+                    break
+            if self._enforcement is not None:
+                self._queue.put(list(self._enforcement.stop()))
+        elif self._enforcement is not None:
+            self._enforcement.stop()
+        self._queue.end()
+        self._judging.thread.join()
+        if self._judging.error is not None:
+            raise self._judging.error
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[int]:
+        """SIGTERM and SIGINT end the run; a descriptor that wakes the poll."""
+        reading, writing = socket.socketpair()
+        writing.setblocking(False)
+
+        def stop(number: int, _: object) -> None:
+            self.stop_reason = signal.Signals(number).name
+
+        former = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        wakeup = signal.set_wakeup_fd(writing.fileno())
+        try:
+            yield reading.fileno()
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in former.items():
+                signal.signal(number, handler)
+            reading.close()
+            writing.close()
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """A mountinfo file: it polls as readable when a mount changes (proc(5)); -1 without one."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield -1
+        return
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _process_of(target: Target) -> Iterator[int]:
+    """A pidfd of a container's or process's target; -1 for a tree. Raises InputError."""
+    if target.kind not in ("container", "process"):
+        yield -1
+        return
+    try:
+        handle = os.pidfd_open(int(target.root.parent.name))
+    except (OSError, ValueError):
+        raise InputError("has ended", where=target.name) from None
+    try:
+        yield handle
+    finally:
+        os.close(handle)

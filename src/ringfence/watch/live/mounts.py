@@ -1,0 +1,82 @@
+"""What is mounted where, by /proc/PID/mountinfo (proc(5)): as far as marks need it."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from ringfence.watch.baseline.targets import Target
+
+PSEUDO = frozenset(
+    "autofs bpf cgroup cgroup2 configfs debugfs devpts efivarfs mqueue nsfs proc pstore "
+    "rpc_pipefs securityfs selinuxfs sysfs tracefs".split()
+)
+"""File systems of the kernel's own, into which nobody puts a program."""
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """One line: `device` is major:minor, `root` what of the file system is mounted at `point`."""
+
+    device: str
+    root: str
+    point: str
+    kind: str
+
+
+def parse_mounts(text: str) -> list[Mount]:
+    """All mounts; lines that make no sense are left out."""
+    found = []
+    for line in text.splitlines():
+        head, dash, tail = line.partition(" - ")
+        fields = head.split(" ")
+        if dash and len(fields) >= 6 and tail:
+            root, point = _unescaped(fields[3]), _unescaped(fields[4])
+            found.append(Mount(fields[2], root, point, tail.split(" ")[0]))
+    return found
+
+
+def at(mounts: list[Mount], path: str) -> Mount | None:
+    """What is mounted at `path` itself, the topmost."""
+    return next((mount for mount in reversed(mounts) if mount.point == path), None)
+
+
+def alone(mounts: list[Mount], path: str) -> bool:
+    """Whether a whole file system is mounted at `path`, and nothing of it anywhere outside."""
+    here = at(mounts, path)
+    if here is None or here.root != "/" or here.kind in PSEUDO:
+        return False
+    below = path.rstrip("/") + "/"
+    return all(
+        mount.point == path or mount.point.startswith(below)
+        for mount in mounts
+        if mount.device == here.device
+    )
+
+
+def _unescaped(text: str) -> str:
+    """Spaces and the like are octal escapes; bytes that are no UTF-8 stay as os.fsdecode has."""
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, char)
+    return text
+
+
+def read_mounts(path: str | os.PathLike[str]) -> list[Mount]:
+    """The mounts of a mountinfo file. Raises OSError."""
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return parse_mounts(file.read())
+
+
+def own_filesystem(target: Target) -> bool:
+    """Whether a target's root is a file system that nothing but this target has.
+
+    Seen from inside a container, the host's own file system can look like that.
+    """
+    mounts = read_mounts(target.mountinfo)
+    if target.kind not in ("container", "process"):
+        return alone(mounts, os.path.realpath(target.root))
+    here = at(mounts, "/")
+    if here is None or not alone(mounts, "/"):
+        return False
+    elsewhere = any(mount.device == here.device for mount in read_mounts("/proc/self/mountinfo"))
+    return here.kind == "overlay" or not elsewhere

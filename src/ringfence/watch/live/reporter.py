@@ -1,0 +1,41 @@
+"""Tells the watcher, and never waits for it: whoever decides must not be held up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+from ringfence.watch.live.terms import Denied, Message, Said, encode
+
+
+class Reporter:
+    """Sends messages on a packet socket. What does not fit is counted, and the count is sent."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._dropped = 0
+        self._alone = False
+
+    def say(self, message: Message) -> None:
+        """Send one. With nobody there to hear, denials become lines on standard error."""
+        if self._alone:
+            self._aloud(message)
+            return
+        try:
+            if self._dropped:
+                os.write(self._fd, encode(Said("dropped", f"{self._dropped} messages")))
+                self._dropped = 0
+            os.write(self._fd, encode(message))
+        except BlockingIOError:
+            self._dropped += 1
+        except OSError:
+            self._alone = True
+            self._aloud(message)
+
+    def _aloud(self, message: Message) -> None:
+        if isinstance(message, Denied):
+            with contextlib.suppress(OSError):
+                path = message.path.decode("utf-8", "backslashreplace")
+                sys.stderr.write(f"ringfence: denied {path!r}: {message.why}\n")
+                sys.stderr.flush()

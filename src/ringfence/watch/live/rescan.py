@@ -1,0 +1,121 @@
+"""A full check in a process of its own, beside the events, and what it found that is news."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from ringfence.watch.baseline.result import Item, Report
+from ringfence.watch.baseline.targets import Target
+from ringfence.watch.live.told import EVENT, Told, finding
+
+MOST_REMEMBERED = 500_000
+MISSED = (
+    "events do not tell of: changes before the start, writes through a mapping until it is closed, "
+    "changes below the file system or through other mounts of it, and what an overflow lost"
+)
+
+
+class Rescan:
+    """One check on its way. `ask` says whether it has ended."""
+
+    def __init__(self, reason: str, words: list[str], number: int) -> None:
+        self.reason = reason
+        self.name = f"full check {number} ({reason})"
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115 - `result` or `stop` closes it
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ringfence", "watch", "check", "--format", "json", *words],
+            stdin=subprocess.DEVNULL, stdout=self._out, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._process.poll() is not None
+
+    def result(self) -> Report | str:
+        """What it reported, or why there is no report. Once."""
+        complaint = b""
+        if self._process.stderr is not None:
+            complaint = self._process.stderr.read(4096)
+            self._process.stderr.close()
+        with self._out as file:
+            file.seek(0)
+            data = file.read()
+        if self._process.returncode not in (0, 1):
+            return complaint.decode("utf-8", "replace").strip() or "it was killed"
+        try:
+            return msgspec.json.decode(data, type=Report)
+        except msgspec.DecodeError as error:
+            return f"its report makes no sense: {error}"
+
+    def stop(self) -> None:
+        """End it."""
+        if not self.ended():
+            self._process.terminate()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+        self._out.close()
+
+
+class News:
+    """What was told of each path last, so that the same finding is told once."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+
+    def is_news(self, path: str, verdict: str, item: Item | None) -> bool:
+        """Whether this differs from what was told of the path last. Remembers it."""
+        mark = hash((verdict, repr(item.attributes) if item else ""))
+        if self._last.get(path) == mark:
+            return False
+        if len(self._last) >= MOST_REMEMBERED:
+            self._last.clear()
+        self._last[path] = mark
+        return True
+
+
+def command_words(words: tuple[str, ...], baseline: Path, public_key: Path, kind: str) -> list[str]:
+    """The words of `watch check` for the target of this run."""
+    found = ["--baseline", os.fspath(baseline), "--public-key", os.fspath(public_key)]
+    return [*(["--kind", kind] if kind else []), *found, "--", *words]
+
+
+def begun(target: Target, rescan: Rescan) -> Told:
+    """The record of a check's start."""
+    return Told(EVENT, target.name, {
+        "event": "rescan", "reason": rescan.reason, "by": rescan.name, "why": MISSED,
+    })  # fmt: skip
+
+
+def findings(report: Report, news: News, name: str) -> Iterator[Told]:
+    """A record for everything that differs and was not told so already."""
+    for verdict in ("added", "removed", "changed"):
+        for item in getattr(report, verdict):
+            if news.is_news(item.path, verdict, item):
+                yield finding(verdict, item, name)
+
+
+def summary(target: Target, report: Report | str, name: str, told: int) -> Told:
+    """The record of a check's end."""
+    detail: dict[str, object] = {"event": "full-check", "by": name}
+    if isinstance(report, str):
+        detail |= {"verdict": "failed", "why": report}
+    else:
+        differing = len(report.added) + len(report.removed) + len(report.changed)
+        detail |= {
+            "verdict": "unchanged" if report.same else "differs",
+            "found": differing, "records": told, "entries": report.checked.entries,
+            "unseen": len(report.unseen),
+        }  # fmt: skip
+    return Told(EVENT, target.name, detail)

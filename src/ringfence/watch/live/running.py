@@ -1,0 +1,153 @@
+"""A run from a person's wishes: everything opened in the right order, and closed again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from ringfence import __version__
+from ringfence.errors import UsageError
+from ringfence.watch.baseline import seal
+from ringfence.watch.baseline.targets import Target, find_target
+from ringfence.watch.baseline.walk import Start, open_root
+from ringfence.watch.ledger.keys import private_key
+from ringfence.watch.ledger.sinks.choose import choose
+from ringfence.watch.ledger.writer import Ledger
+from ringfence.watch.live import fanotify
+from ringfence.watch.live.allowed import read_learned
+from ringfence.watch.live.enforce import Enforcement, Rule
+from ringfence.watch.live.judge import Judge
+from ringfence.watch.live.judging import Judging
+from ringfence.watch.live.keeper import Keeper
+from ringfence.watch.live.known import Known
+from ringfence.watch.live.loop import Plan, Watching
+from ringfence.watch.live.machine import machine
+from ringfence.watch.live.marks import Marks
+from ringfence.watch.live.queue import Queue
+from ringfence.watch.live.rescan import command_words
+from ringfence.watch.live.told import EVENT, Told
+from ringfence.watch.live.who import Census
+
+SWITCH = 0.0005
+"""Seconds after which the thread that judges lets the one that asks who did it go on."""
+Show = Callable[[Told, str], str]
+
+
+class Wishes(msgspec.Struct, frozen=True):
+    """What a person asked for; the fields are the options of `ringfence watch run`."""
+
+    words: tuple[str, ...]
+    kind: str
+    baseline: Path
+    public_key: Path
+    ledger: Path | None = None
+    key: Path | None = None
+    sinks: tuple[str, ...] = ()
+    full_every: float = 0.0
+    first: bool = True
+    enforce: bool = False
+    learning: Path | None = None
+    learned: Path | None = None
+    deny: bool = True
+    patience: float = 2.0
+
+
+def run(wishes: Wishes, show: Show) -> None:
+    """Watch until a signal. `show` makes a line of what is told, and when."""
+    public = seal.read_public(wishes.public_key)
+    known = Known(wishes.baseline, public)
+    target = _target(wishes, known)
+    _more_descriptors()
+    sys.setswitchinterval(SWITCH)
+    with contextlib.ExitStack() as stack:
+        # The group first: what this machine refuses is said before anything is written.
+        group = fanotify.Group()
+        stack.callback(group.close)
+        root = open_root(target.root)
+        stack.callback(os.close, root)
+        start = Start(b"", root, mounts=bool(target.only))
+        judge = Judge(known, start, target.mounts())
+        marks = Marks(group, target, start, judge)
+        ledger = _ledger(wishes)
+        if ledger is not None:
+            stack.callback(ledger.close)
+        _watch(wishes, target, group, marks, judge, ledger, public, root, show)
+
+
+def _watch(
+    wishes: Wishes, target: Target, group: fanotify.Group, marks: Marks, judge: Judge,
+    ledger: Ledger | None, public: bytes, root: int, show: Show,
+) -> None:  # fmt: skip
+    watching: Watching | None = None
+    keeper = Keeper(
+        ledger, lambda told: show(told, datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]),
+        lambda: watching is not None and bool(watching.stop_reason),
+    )  # fmt: skip
+    queue = Queue()
+    enforcement = _enforcement(wishes, target, root, judge.known.header.algorithm, public)
+    keeper.keep([_started(wishes, target, group, marks)])
+    if enforcement is not None:
+        keeper.keep([enforcement.ready()])
+    words = command_words(wishes.words, wishes.baseline, wishes.public_key, wishes.kind)
+    judging = Judging(queue, judge, keeper, target)
+    watching = Watching(
+        target, group, marks, Census(), judging, queue,
+        Plan(words, wishes.full_every, wishes.first), enforcement,
+    )  # fmt: skip
+    watching.run()
+    keeper.keep([Told(EVENT, target.name, {
+        "event": "stop", "reason": watching.stop_reason, "records": keeper.kept,
+        "permitted": judging.permitted, "overflows": watching.overflows,
+    })])  # fmt: skip
+
+
+def _target(wishes: Wishes, known: Known) -> Target:
+    target = find_target(wishes.words, wishes.kind)
+    if not target.live:
+        raise UsageError("an archive does not change", where=target.name,
+                         remedy="`watch check` compares it")  # fmt: skip
+    return msgspec.structs.replace(target, only=known.header.only)
+
+
+def _enforcement(
+    wishes: Wishes, target: Target, root: int, algorithm: str, public: bytes
+) -> Enforcement | None:
+    if not wishes.enforce and wishes.learning is None:
+        return None
+    if wishes.learned is not None:
+        read_learned(wishes.learned, algorithm)
+    deny = wishes.deny and wishes.learning is None
+    rule = Rule(wishes.baseline, public, wishes.learned, wishes.learning, deny, wishes.patience)
+    return Enforcement(target, root, algorithm, rule)
+
+
+def _ledger(wishes: Wishes) -> Ledger | None:
+    if wishes.ledger is None or wishes.key is None:
+        return None
+    return Ledger.open(wishes.ledger, private_key(wishes.key), [choose(s) for s in wishes.sinks])
+
+
+def _started(wishes: Wishes, target: Target, group: fanotify.Group, marks: Marks) -> Told:
+    detail: dict[str, object] = {
+        "event": "start", "version": __version__, "pid": os.getpid(),
+        "marks": "its file system" if marks.whole else f"{len(marks)} folders",
+        "pidfd": group.pidfd, "rename": group.rename, "machine": machine(),
+        "baseline": os.fspath(wishes.baseline), "full_every": wishes.full_every,
+    }  # fmt: skip
+    if marks.refused:
+        detail["refused"] = [[os.fsdecode(path), why] for path, why in marks.refused[:50]]
+    return Told(EVENT, target.name, detail)
+
+
+def _more_descriptors() -> None:
+    """Each event read brings a descriptor."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most))

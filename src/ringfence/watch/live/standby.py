@@ -1,0 +1,242 @@
+"""The standby: watches over the decider, and answers in its place when it is gone.
+
+Started by the watcher as `python -m ringfence.watch.live.standby TERMS POINTS`. It holds a
+second descriptor of the group. A process that waits for an answer of a decider that has died would
+wait for ever, as long as any descriptor of the group is open; so what the dead one had read is
+answered first, then what comes, by --when-gone, and a new decider is started meanwhile. It forks
+and executes by itself: subprocess would wait for the child's exec, which waits for this process.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gc
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+
+import msgspec
+
+from ringfence.watch.live import fanotify
+from ringfence.watch.live.events import parse
+from ringfence.watch.live.reporter import Reporter
+from ringfence.watch.live.ruling import is_data, question
+from ringfence.watch.live.terms import (
+    BEAT,
+    EXECUTE,
+    GO,
+    MARK,
+    OPEN,
+    READY,
+    STOP,
+    UNMARKED,
+    Denied,
+    Point,
+    Said,
+    Terms,
+)
+from ringfence.watch.live.who import Census
+
+MODULE = "ringfence.watch.live.decider"
+MASK = fanotify.OPEN_PERM | fanotify.OPEN_EXEC_PERM
+START = 30.0
+"""Seconds for a new decider to read its baseline."""
+PAUSE = 1.0
+"""Seconds between two starts."""
+READ = 4096
+GONE = "the decider is gone"
+
+
+class Standby:
+    """Runs until the watcher says stop. `terms.beat` is its line to the watcher."""
+
+    def __init__(self, terms: Terms, points: list[Point]) -> None:
+        self._terms = terms
+        self._points = points
+        self._control = socket.socket(fileno=terms.beat)
+        self._reporter = Reporter(terms.report)
+        self._census = Census()
+        self._decider = 0
+        self._line: socket.socket | None = None
+        self._ready = False
+        self._last = 0.0
+        self._marked = False
+        self._watched = True
+
+    def run(self) -> None:
+        """Serve; at its end the decider is ended, and with it the group."""
+        self._start()
+        try:
+            while self._turn():
+                pass
+        finally:
+            self._kill()
+
+    def _turn(self) -> bool:
+        poll = select.poll()
+        if self._watched:
+            poll.register(self._terms.beat, select.POLLIN)
+        if self._line is not None:
+            poll.register(self._line, select.POLLIN)
+        if not self._ready and self._marked:
+            poll.register(self._terms.group, select.POLLIN)
+        for fd, _ in poll.poll(BEAT * 1000):
+            if fd == self._terms.beat:
+                if not self._heard():
+                    return False
+            elif fd == self._terms.group:
+                self._questions()
+            else:
+                self._sign()
+        self._watch()
+        return True
+
+    def _heard(self) -> bool:
+        """Something from the watcher: the word to stop, or its end without one."""
+        data, handles, _, _ = socket.recv_fds(self._control, 64, 4)
+        if data == STOP:
+            return False
+        if data == MARK:
+            self._points += [Point(handle, whole=False) for handle in handles]
+            if self._marked:
+                self._mark()
+            return True
+        self._watched = False
+        return self._terms.deny
+
+    def _sign(self) -> None:
+        """A sign of life of the decider, or its end."""
+        line = self._line
+        if line is None:
+            return
+        data = line.recv(64)
+        if not data:
+            self._lost("it ended")
+            return
+        self._last = time.monotonic()
+        if data == READY:
+            if not self._marked:
+                self._mark()
+            self._ready = True  # from here on only the decider reads
+            line.send(GO)
+            self._reporter.say(Said("ready"))
+
+    def _watch(self) -> None:
+        """Whether the decider is well; start another where there is none."""
+        silent = time.monotonic() - self._last
+        if self._line is None:
+            if silent >= PAUSE:
+                self._start()
+        elif silent > (self._terms.patience if self._ready else START):
+            self._lost(f"it gave no sign for {silent:.1f} s")
+
+    def _lost(self, why: str) -> None:
+        self._kill()
+        was_ready, self._ready = self._ready, False
+        # One that was well is followed at once, one that never came up after a pause.
+        self._last = 0.0 if was_ready else time.monotonic()
+        if was_ready:
+            response = fanotify.DENY if self._terms.deny else fanotify.ALLOW
+            # Its descriptors' numbers are the names of what it had read and not answered.
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            ended = sum(fanotify.answer(self._terms.group, fd, response) for fd in range(most))
+            rule = "denied" if self._terms.deny else "allowed"
+            self._reporter.say(Said("gone", f"{why}; {ended} waiting were {rule}"))
+        else:
+            self._reporter.say(Said("gone", f"{why} before it was ready"))
+
+    def _kill(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        if self._decider:
+            with contextlib.suppress(OSError):
+                os.kill(self._decider, signal.SIGKILL)
+            # A killed process ends once nothing that it waits for is ours to answer.
+            with contextlib.suppress(OSError):
+                os.waitpid(self._decider, 0)
+            self._decider = 0
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        terms = msgspec.structs.replace(self._terms, beat=theirs.fileno())
+        text = base64.b64encode(msgspec.msgpack.encode(terms)).decode()
+        command = [sys.executable, "-m", MODULE, text]
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for fd in (terms.beat, terms.group, terms.report):
+                    os.set_inheritable(fd, True)
+                os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted
+            finally:
+                os._exit(127)
+        theirs.close()
+        self._decider, self._line = pid, ours
+        self._last = time.monotonic()
+
+    def _mark(self) -> None:
+        for point in self._points:
+            kind = fanotify.MARK_FILESYSTEM if point.whole else fanotify.MARK_MOUNT
+            try:
+                fanotify.mark(self._terms.group, fanotify.MARK_ADD | kind, point.handle, MASK)
+            except OSError as error:
+                self._reporter.say(Said(UNMARKED, os.strerror(error.errno or 0).lower()))
+            os.close(point.handle)
+        self._points = []
+        self._marked = True
+
+    def _questions(self) -> None:
+        """In the decider's place: no digests, so code is denied or allowed as such."""
+        try:
+            data = os.read(self._terms.group, READ)
+        except OSError:
+            return
+        for event in parse(data):
+            if event.fd >= 0:
+                try:
+                    self._question(event.fd, event.pid, executed=bool(event.mask & _EXEC))
+                finally:
+                    os.close(event.fd)
+
+    def _question(self, fd: int, pid: int, *, executed: bool) -> None:
+        group = self._terms.group
+        if not self._terms.deny or pid in (os.getpid(), self._decider):
+            fanotify.answer(group, fd, fanotify.ALLOW)
+            return
+        shown = b""
+        try:
+            asked = question(fd, self._terms.prefix, executed=executed)
+            shown, fine = asked.path or asked.shown, is_data(asked)
+        except OSError:
+            fine = False
+        if fine or (not executed and self._terms.watcher.began(pid)):
+            fanotify.answer(group, fd, fanotify.ALLOW)
+            return
+        who = self._census.ask(pid)
+        fanotify.answer(group, fd, fanotify.DENY)
+        how = EXECUTE if executed else OPEN
+        self._reporter.say(Denied(b"/" + shown.lstrip(b"/"), GONE, how, who, gone=True))
+
+
+_EXEC = fanotify.OPEN_EXEC_PERM
+
+
+def main() -> None:
+    """Terms and points as base64 of MessagePack are the arguments."""
+    terms = msgspec.msgpack.decode(base64.b64decode(sys.argv[1]), type=Terms)
+    points = msgspec.msgpack.decode(base64.b64decode(sys.argv[2]), type=list[Point])
+    for number in (signal.SIGINT, signal.SIGIO, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    os.set_blocking(terms.report, False)
+    standby = Standby(terms, points)
+    gc.freeze()
+    standby.run()
+
+
+if __name__ == "__main__":
+    main()

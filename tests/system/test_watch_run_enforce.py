@@ -1,0 +1,273 @@
+"""`ringfence watch run --enforce exec`: what runs, what does not, and when nobody decides.
+
+Only ever on a tmpfs that the test makes, in a process group that a timer kills: no other file of
+this machine is asked about.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ringfence.watch.live.allowed import LearnedFile
+from tests.command import ringfence
+from tests.system.watch_runs import Run, tmpfs
+
+pytestmark = pytest.mark.system
+
+LOADER = Path("/lib64/ld-linux-x86-64.so.2")
+LIBRARY = Path("/lib/x86_64-linux-gnu/libz.so.1")
+ON = ("--enforce", "exec")
+DECIDER, STANDBY = "ringfence.watch.live.decider", "ringfence.watch.live.standby"
+
+
+@pytest.fixture
+def fence(tmp_path: Path) -> Iterator[Run]:
+    """A tmpfs with a program, a script, a library and data, and its baseline."""
+    with tmpfs(tmp_path / "target") as target:
+        shutil.copy("/bin/true", target / "good")
+        shutil.copy("/bin/true", target / "second")
+        shutil.copy(LIBRARY, target / "good.so")
+        (target / "script.sh").write_text("#!/bin/sh\nexit 0\n")
+        (target / "script.sh").chmod(0o755)
+        (target / "data").write_text("data")
+        run = Run(tmp_path, target)
+        run.watched.init()
+        yield run
+
+
+def outcome(*command: object) -> int:
+    """The exit code of a command; 126 and more: it could not be executed."""
+    quoted = ["sh", "-c", '"$@"', "sh", *map(str, command)]
+    return subprocess.run(quoted, capture_output=True, timeout=20, check=False).returncode
+
+
+def loads(library: Path) -> bool:
+    """Whether dlopen(3) takes a library, in a process of its own."""
+    code = f"import ctypes; ctypes.CDLL({str(library)!r})"
+    return outcome(sys.executable, "-c", code) == 0
+
+
+def plant(target: Path) -> None:
+    """Foreign code, made while it is enforced: writing it is no offence yet."""
+    (target / "evil").write_bytes(Path("/bin/true").read_bytes())
+    (target / "evil").chmod(0o755)
+    (target / "evil.so").write_bytes(LIBRARY.read_bytes())
+    (target / "evil.sh").write_text("#!/bin/sh\nexit 0\n")
+
+
+def test_what_the_baseline_has_runs_in_every_way(fence: Run) -> None:
+    target = fence.target
+    with fence.running(*ON, sign="enforce"):
+        assert outcome(target / "good") == 0
+        assert outcome(LOADER, target / "good") == 0
+        assert outcome(target / "script.sh") == 0
+        assert outcome("sh", target / "script.sh") == 0
+        assert loads(target / "good.so")
+        assert (target / "data").read_text() == "data"
+        assert not fence.events("denial")
+        assert fence.stop() == 0
+
+
+def test_foreign_code_runs_in_none(fence: Run) -> None:
+    target = fence.target
+    with fence.running(*ON, sign="enforce"):
+        plant(target)
+        assert outcome(target / "evil") >= 126
+        assert outcome(LOADER, target / "evil") != 0
+        assert not loads(target / "evil.so")
+        assert outcome("sh", target / "evil.sh") != 0
+        os.link(target / "evil", target / "link")
+        assert outcome(target / "link") >= 126
+        (target / "evil").rename(target / "renamed")
+        assert outcome(target / "renamed") >= 126
+        found = fence.until_event("denial", "/evil", how="execute", why="not in the baseline")
+        assert found.kind == "denial"
+        assert found.detail["who"]["uid"] == 0
+        fence.until_event("denial", "/evil.so", how="open")
+        fence.until_event("denial", "/evil.sh", how="open")
+        assert fence.stop() == 0
+    assert outcome(target / "renamed") == 0, "it was enforcement alone that kept it"
+
+
+def test_code_is_not_written_to_and_its_other_content_does_not_run(fence: Run) -> None:
+    target = fence.target
+    with fence.running(*ON, sign="enforce"):
+        with pytest.raises(PermissionError):
+            (target / "good").open("r+b")
+        (target / "good").unlink()
+        (target / "good").write_bytes(Path("/bin/false").read_bytes())
+        (target / "good").chmod(0o755)
+        assert outcome(target / "good") >= 126
+        fence.until_event("denial", "/good", why="not the baseline's content")
+        (target / "good").unlink()
+        (target / "good").write_bytes(Path("/bin/true").read_bytes())
+        (target / "good").chmod(0o755)
+        assert outcome(target / "good") == 0, "the right content may come back"
+
+
+def test_code_that_was_open_for_writing_before_does_not_run(fence: Run) -> None:
+    with (fence.target / "good.so").open("r+b"), fence.running(*ON, sign="enforce"):
+        assert not loads(fence.target / "good.so")
+        fence.until_event("denial", "/good.so", why="somebody holds it open for writing")
+    with fence.running(*ON, sign="enforce"):
+        assert loads(fence.target / "good.so")
+
+
+def test_a_deleted_file_does_not_run_by_its_descriptor(fence: Run) -> None:
+    with fence.running(*ON, sign="enforce"):
+        handle = os.open(fence.target / "good", os.O_RDONLY)
+        try:
+            (fence.target / "good").unlink()
+            command = ["sh", "-c", f"/proc/self/fd/{handle}"]
+            done = subprocess.run(command, pass_fds=[handle], capture_output=True, check=False)
+        finally:
+            os.close(handle)
+        assert done.returncode >= 126
+
+
+def test_what_is_said_not_to_be_covered_is_not(fence: Run) -> None:
+    """docs/watch.md says so: this keeps it honest."""
+    (fence.target / "plain").write_text("exit 7\n")
+    with fence.running(*ON, sign="enforce"):
+        assert outcome("sh", fence.target / "plain") == 7, "text without a sign of code"
+        memory = os.memfd_create("m")
+        os.write(memory, Path("/bin/true").read_bytes())
+        command = ["sh", "-c", f"/proc/self/fd/{memory}"]
+        done = subprocess.run(command, pass_fds=[memory], capture_output=True, check=False)
+        os.close(memory)
+        assert done.returncode == 0, "a file in memory alone"
+
+
+def test_a_killed_decider_is_replaced_and_meanwhile_code_is_denied(fence: Run) -> None:
+    plant(fence.target)
+    with fence.running(*ON, sign="enforce"):
+        (decider,) = fence.children(DECIDER)
+        os.kill(decider, signal.SIGKILL)
+        fence.until_event("enforce", str(fence.target), verdict="gone")
+        fence.until_event("enforce", str(fence.target), verdict="ready")
+        assert outcome(fence.target / "good") == 0
+        assert outcome(fence.target / "evil") >= 126
+        (again,) = fence.children(DECIDER)
+        assert again != decider
+
+
+@pytest.mark.parametrize("rule", ["deny", "allow"])
+def test_while_the_decider_hangs_the_rule_decides_in_time(fence: Run, rule: str) -> None:
+    plant(fence.target)
+    with fence.running(*ON, "--when-gone", rule, "--patience", "0.5", sign="enforce"):
+        (decider,) = fence.children(DECIDER)
+        os.kill(decider, signal.SIGSTOP)
+        began = time.monotonic()
+        found = outcome(fence.target / "evil")
+        assert time.monotonic() - began < 15
+        assert (found == 0) is (rule == "allow")
+        assert (fence.target / "data").read_text() == "data", "data may be opened whatever the rule"
+        fence.until_event("enforce", str(fence.target), verdict="ready")
+        assert outcome(fence.target / "evil") >= 126
+
+
+@pytest.mark.parametrize(("rule", "runs"), [("deny", False), ("allow", True)])
+def test_when_the_watcher_is_killed_the_rule_decides(fence: Run, rule: str, runs: bool) -> None:
+    plant(fence.target)
+    with fence.running(*ON, "--when-gone", rule, sign="enforce"):
+        assert fence.process is not None
+        os.kill(fence.process.pid, signal.SIGKILL)
+        fence.process.wait()
+        deadline = time.monotonic() + 5
+        while runs and fence.children(STANDBY) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert (outcome(fence.target / "evil") == 0) is runs
+        assert outcome(fence.target / "good") == 0
+    assert outcome(fence.target / "evil") == 0, "with all of them gone the kernel allows"
+
+
+def test_all_of_them_killed_nothing_waits_for_an_answer(fence: Run) -> None:
+    plant(fence.target)
+    with fence.running(*ON, sign="enforce"):
+        fence.kill_all()
+        assert fence.process is not None
+        fence.process.wait()
+        assert outcome(fence.target / "evil") == 0
+
+
+def test_learning_denies_nothing_and_later_only_what_was_learned_runs(
+    fence: Run, tmp_path: Path
+) -> None:
+    learned = tmp_path / "learned.json"
+    plant(fence.target)
+    with fence.running("--learn", learned, sign="enforce"):
+        assert outcome(fence.target / "good") == 0
+        assert outcome(fence.target / "evil") == 0
+        fence.until_event("learned", "/evil", why="not in the baseline as it is: would be denied")
+        assert fence.stop() == 0
+    files = msgspec.json.decode(learned.read_bytes(), type=LearnedFile).files
+    assert {(item.path, item.known) for item in files} == {("/good", True), ("/evil", False)}
+    with fence.running(*ON, "--learned", learned, sign="enforce"):
+        assert outcome(fence.target / "good") == 0
+        assert outcome(fence.target / "second") >= 126
+        assert outcome(fence.target / "evil") >= 126
+
+
+def test_a_full_check_reads_foreign_code(fence: Run) -> None:
+    plant(fence.target)
+    with fence.running(*ON, first=True, sign="enforce"):
+        found = fence.until_event("found", "/evil", verdict="added")
+        assert "sha256" in found.detail["attributes"]
+
+
+def test_it_is_refused_where_it_would_reach_beyond_the_target(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "file").write_text("x")
+    run = Run(tmp_path, target)
+    run.watched.init()
+    for words in ([target], ["--kind", "process", str(os.getpid())]):
+        done = ringfence("watch", "run", *words, "--baseline", run.watched.baseline,
+                         "--public-key", run.watched.public, *ON)  # fmt: skip
+        assert done.code == 2, done
+        assert "mount" in done.err
+
+
+def test_a_process_in_mounts_of_its_own_is_enforced_there_alone(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "root") as root:
+        for folder in ("bin", "lib64", "lib", "tmp", "proc"):
+            (root / folder).mkdir()
+        busybox = shutil.which("busybox")
+        if busybox is None:
+            pytest.skip("busybox is not installed")
+        shutil.copy(busybox, root / "bin/busybox")
+        script = (
+            f"mount --bind {root} {root}; cd {root}; mkdir old; pivot_root . old; "
+            "umount -l /old; exec /bin/busybox sleep 600"
+        )
+        with subprocess.Popen(["unshare", "-m", "/bin/sh", "-c", script]) as inside:
+            try:
+                _enforced_inside(tmp_path, root, inside.pid)
+            finally:
+                inside.kill()
+
+
+def _enforced_inside(place: Path, root: Path, pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while b"busybox" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        assert time.monotonic() < deadline, "it did not get there"
+        time.sleep(0.05)
+    run = Run(place, Path(str(pid)))
+    run.watched.init("--kind", "process")
+    enter = ["nsenter", "-t", str(pid), "-m", "-r", "/bin/busybox"]
+    with run.running("--kind", "process", *ON, sign="enforce"):
+        assert outcome(*enter, "true") == 0
+        assert outcome(*enter, "cp", "/bin/busybox", "/tmp/true") == 0
+        assert outcome(*enter, "sh", "-c", "/tmp/true") != 0
+        run.until_event("denial", "/tmp/true", how="execute")
+        assert outcome("/bin/true") == 0, "the host is not asked about"

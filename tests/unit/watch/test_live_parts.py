@@ -1,0 +1,273 @@
+"""The pure parts of the watch in real time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ringfence.errors import InputError
+from ringfence.report.watch_live import line
+from ringfence.watch.baseline.result import Item
+from ringfence.watch.live.allowed import FORMAT, Allowed, Learned, LearnedFile, read_learned
+from ringfence.watch.live.code import looks_like_code
+from ringfence.watch.live.happening import FROM, TO, Happening, merged
+from ringfence.watch.live.judge import Judgement, Verdict
+from ringfence.watch.live.known import Known
+from ringfence.watch.live.learning import Lessons
+from ringfence.watch.live.mounts import alone, at, parse_mounts
+from ringfence.watch.live.places import Places
+from ringfence.watch.live.rescan import News
+from ringfence.watch.live.told import change, denial
+from ringfence.watch.live.who import Census, Process, Who, container_of, parse_stat, told
+from tests.watching import Watched
+
+
+def test_a_folder_moves_with_all_that_is_below_it() -> None:
+    places = Places()
+    places.fix(b"root", b"")
+    places.put(b"a", b"root", b"a")
+    places.put(b"b", b"a", b"b")
+    assert places.path(b"b") == b"a/b"
+    places.put(b"a", b"root", b"z")
+    assert places.path(b"b") == b"z/b"
+    places.drop(b"a")
+    assert places.path(b"b") is None
+    assert places.path(b"root") == b""
+    assert places.path(b"never seen") is None
+
+
+def test_a_selected_folder_stays_where_it_is_and_circles_end() -> None:
+    places = Places()
+    places.fix(b"sel", b"usr/bin")
+    places.put(b"x", b"sel", b"x")
+    assert places.path(b"x") == b"usr/bin/x"
+    places.put(b"p", b"q", b"p")
+    places.put(b"q", b"p", b"q")
+    assert places.path(b"p") is None
+
+
+def test_secrets_are_not_told() -> None:
+    given = b"curl\0--token\0abc\0--api-key=def\0DB_PASSWORD=ghi\0http://me:jkl@host/\0-v\0file\0"
+    words = told(given)
+    assert words == ("curl", "--token", "***", "--api-key=***", "DB_PASSWORD=***",
+                     "http://***@host/", "-v", "file")  # fmt: skip
+    assert told(b"") == ("",)
+    assert told(b"ls\0--password\0--all\0") == ("ls", "--password", "--all")
+
+
+def test_a_stat_with_a_hostile_name_is_read_rightly() -> None:
+    tail = " S 1 " + " ".join(["0"] * 17) + " 777 " + " ".join(["0"] * 25) + " 99 0 0"
+    found = parse_stat("5 (a) b) (c" + ")" + tail)
+    assert found is not None
+    assert (found.name, found.parent, found.started, found.arguments) == ("a) b) (c", 1, 777, 99)
+    assert parse_stat("5 (a) S 1") is None
+    assert parse_stat("") is None
+
+
+def test_who_asks_is_found_and_its_end_noticed() -> None:
+    census = Census()
+    here = census.ask(os.getpid())
+    assert here.uid == os.getuid()
+    assert here.executable == os.readlink("/proc/self/exe")
+    assert not here.gone
+    with subprocess.Popen(["sleep", "60"]) as process:
+        pidfd = os.pidfd_open(process.pid)
+        assert Process.this().began(process.pid)
+        assert not Process(os.getpid(), 1).began(process.pid)
+        process.kill()
+        process.wait()
+        assert census.ask(process.pid, pidfd).gone
+        os.close(pidfd)
+    assert census.ask(process.pid, -1).gone
+    assert census.ask(0).gone
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (f"0::/system.slice/docker-{'a' * 64}.scope\n", "a" * 64),
+        (f"0::/machine.slice/libpod-{'b' * 64}.scope/container\n", "b" * 64),
+        (f"12:pids:/docker/{'c' * 64}\n0::/\n", "c" * 64),
+        ("3:memory:/web\n", "web"),
+        ("0::/\n", ""),
+        ("nonsense", ""),
+    ],
+)
+def test_containers_are_named_by_their_cgroup(text: str, name: str) -> None:
+    assert container_of(text) == name
+
+
+def happening(name: bytes, *did: str, pid: int = 1, other: bytes | None = None) -> Happening:
+    """Something that happened at the root."""
+    return Happening(b"", name, did, Who(pid), other)
+
+
+def test_what_one_process_did_to_one_file_is_one_thing() -> None:
+    found = merged([
+        happening(b"a", "create"), happening(b"b", "create"),
+        happening(b"a", "write", "close-after-write"), happening(b"a", "write"),
+    ])  # fmt: skip
+    assert [(item.name, item.did) for item in found] == [
+        (b"a", ("create", "write", "close-after-write")),
+        (b"b", ("create",)),
+    ]
+
+
+def test_other_processes_renames_and_removals_stay_apart() -> None:
+    items = [
+        happening(b"a", "write"), happening(b"a", "write", pid=2), happening(b"a", "delete", pid=2),
+        happening(b"a", "create", pid=2), happening(b"a", FROM, pid=2, other=b"b"),
+        happening(b"a", TO, pid=2, other=b"c"), happening(b"a", "write", pid=2),
+    ]  # fmt: skip
+    assert [item.did for item in merged(items)] == [
+        ("write",), ("write", "delete"), ("create",), (FROM,), (TO,), ("write",),
+    ]  # fmt: skip
+
+
+MOUNTS = """\
+22 1 254:0 / / rw - ext4 /dev/vda rw
+30 22 0:40 / /srv rw shared:1 - tmpfs x rw
+31 22 0:41 / /data rw - tmpfs x rw
+32 22 0:41 /in /elsewhere rw - tmpfs x rw
+33 22 254:0 /var/www /web\\040site rw - ext4 /dev/vda rw
+34 22 0:5 / /proc rw - proc proc rw
+broken line
+"""
+
+
+def test_only_a_file_system_of_its_own_is_marked_as_a_whole() -> None:
+    mounts = parse_mounts(MOUNTS)
+    assert alone(mounts, "/srv")
+    assert not alone(mounts, "/data"), "a part of it is mounted elsewhere"
+    assert not alone(mounts, "/web site"), "a part of another one"
+    assert not alone(mounts, "/srv/below")
+    assert not alone(mounts, "/proc")
+    found = at(mounts, "/web site")
+    assert found is not None
+    assert found.root == "/var/www"
+
+
+@pytest.mark.parametrize(
+    ("head", "mode", "name", "is_code"),
+    [
+        (b"\x7fELF", 0o644, b"/x", True),
+        (b"#!/b", 0o600, b"/x", True),
+        (b"data", 0o755, b"/x", True),
+        (b"prin", 0o644, b"/x.PY", True),
+        (b"text", 0o644, b"/libz.so.1.2", True),
+        (b"text", 0o644, b"/notes.txt", False),
+        (b"", 0o644, b"/sh", False),
+    ],
+)
+def test_what_looks_like_code(head: bytes, mode: int, name: bytes, is_code: bool) -> None:
+    assert bool(looks_like_code(head, mode, name)) is is_code
+
+
+def sealed(place: Path) -> tuple[Watched, Known]:
+    """A baseline of a few hundred files."""
+    target = place / "target"
+    target.mkdir()
+    for number in range(700):
+        folder = target / f"d{number % 7}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"f{number}").write_text(f"content {number}")
+    watched = Watched(place, target)
+    watched.init()
+    public = bytes.fromhex(watched.report()["sealed_by"].removeprefix("ed25519:"))
+    return watched, Known(watched.baseline, public)
+
+
+def test_known_and_allowed_find_every_file_and_no_other(tmp_path: Path) -> None:
+    import hashlib
+
+    _, known = sealed(tmp_path)
+    allowed = Allowed(known)
+    assert len(allowed) == 700
+    for number in range(700):
+        digest = hashlib.sha256(f"content {number}".encode()).digest()
+        entry = known.entry(b"d%d" % (number % 7), b"f%d" % number)
+        assert entry is not None
+        assert entry.digest == digest
+        assert allowed.digest(b"d%d/f%d" % (number % 7, number)) == digest
+    assert known.entry(b"d1", b"f0") is None
+    assert known.entry(b"zzz", b"f0") is None
+    assert known.entry(b"", b"") is not None
+    assert allowed.digest(b"d1/f0") is None
+    assert allowed.digest(b"") is None
+
+
+def test_an_altered_baseline_is_not_known(tmp_path: Path) -> None:
+    watched, known = sealed(tmp_path)
+    data = bytearray(watched.baseline.read_bytes())
+    data[len(data) // 2] ^= 1
+    watched.baseline.write_bytes(data)
+    with pytest.raises(InputError):
+        Known(watched.baseline, bytes.fromhex("00" * 32))
+    assert known.entry(b"d0", b"f0") is not None
+
+
+def test_what_was_learned_narrows_and_never_widens(tmp_path: Path) -> None:
+    import hashlib
+
+    _, known = sealed(tmp_path)
+    digest = hashlib.sha256(b"content 7").digest()
+    path = tmp_path / "learned.json"
+    lessons = Lessons(path, "sha256")
+    assert lessons.take(Learned.of(b"d0/f7", digest, "execute", known=True))
+    assert not lessons.take(Learned.of(b"d0/f7", digest, "execute", known=True))
+    assert lessons.take(Learned.of(b"d0/foreign\xff", b"\1" * 32, "open", known=False))
+    assert lessons.take(Learned.of(b"d0/f0", b"\2" * 32, "open", known=False))
+    lessons.save()
+    learned = read_learned(path, "sha256")
+    assert {item.key()[0] for item in learned} == {b"d0/f7", b"d0/foreign\xff", b"d0/f0"}
+    allowed = Allowed(known, learned)
+    assert len(allowed) == 1
+    assert allowed.digest(b"d0/f7") == digest
+    assert allowed.digest(b"d0/f0") is None
+    assert len(Lessons(path, "sha256")._files) == 3, "a second run goes on with it"
+
+
+def test_a_file_that_was_not_learned_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "learned.json"
+    for data in (b"", b"{}", b"[]", msgspec.json.encode(LearnedFile(FORMAT, "blake3", []))):
+        path.write_bytes(data)
+        with pytest.raises(InputError):
+            read_learned(path, "sha256")
+    with pytest.raises(InputError):
+        read_learned(tmp_path / "absent", "sha256")
+
+
+def test_the_same_finding_is_news_once() -> None:
+    news = News()
+    item = Item("/a", "low", "data", {"size": (1, 2)})
+    assert news.is_news("/a", "changed", item)
+    assert not news.is_news("/a", "changed", item)
+    assert news.is_news("/a", "changed", Item("/a", "low", "data", {"size": (1, 3)}))
+    assert news.is_news("/a", "removed", None)
+
+
+def test_a_line_says_what_which_and_who_and_has_no_control_characters() -> None:
+    item = Item("/etc/x", "high", "configuration", {"sha256": ("aa", "bb")})
+    who = Who(9, 0, "root", "/bin/sh", ("sh", "-c", "\x1b[31m"), container="web")
+    record = change(
+        Happening(b"etc", b"x\n\xff", ("write",), who), Judgement(Verdict.CHANGED, item)
+    )
+    assert record.detail["attributes"] == {"sha256": ["aa", "bb"]}
+    text = line(record, "12:00:00")
+    assert text.isprintable()
+    for word in ("12:00:00", "high", "changed", "/etc/x", "(write)", "[sha256]", "/bin/sh[9]",
+                 "of root", "in web"):  # fmt: skip
+        assert word in text
+    denied = line(denial(b"/evil", "not in the baseline", "execute", Who(3, gone=True)), "t")
+    assert "denial" in denied and "not in the baseline" in denied and "ended since" in denied
+
+
+def test_a_record_is_never_longer_than_a_ledger_takes() -> None:
+    item = Item("/a", "high", "data", {f"xattr {number}": ("x" * 999, "y") for number in range(99)})
+    record = change(Happening(b"", b"a", ("write",)), Judgement(Verdict.CHANGED, item))
+    assert len(msgspec.json.encode(record.detail)) < 65536 - 512
+    assert "left_out" in record.detail
