@@ -69,10 +69,19 @@ def _used(inside: Inside, fact: PathFact, access: str) -> Outcome:
     flags = O_RDONLY if access == "read" else O_RDWR if fact.kind == "device" else O_WRONLY
     if fact.kind == "directory":
         flags = O_RDONLY | O_DIRECTORY
-    result = inside.open(fact.path, flags)
-    # A program that runs is busy (ETXTBSY) only for who might write it.
-    reached = (errno.ETXTBSY, errno.EBUSY, errno.ENODEV) if access == "write" else ()
-    return inside.judged(result, reached, detail=fact.path)
+    if access == "write":
+        return written(inside, fact.path, flags)
+    return inside.judged(inside.open(fact.path, flags), detail=fact.path)
+
+
+def written(inside: Inside, path: str, flags: int = O_WRONLY) -> Outcome:
+    """Opens a file for writing and writes nothing. A program that runs is busy (ETXTBSY), which
+    comes after its mode is checked but before the mount is (fs/open.c, do_dentry_open): then the
+    question alone is asked."""
+    result = inside.open(path, flags)
+    if result == -errno.ETXTBSY and inside.passes("faccessat2", AT_FDCWD, path, 2, EACCESS).passes:
+        result = inside.call("faccessat2", AT_FDCWD, path, 2, EACCESS, path=path)
+    return inside.judged(result, (errno.ETXTBSY, errno.EBUSY, errno.ENODEV), detail=path)
 
 
 def write_folder(inside: Inside, path: str) -> Outcome:
@@ -95,12 +104,12 @@ def connect(inside: Inside, path: str) -> Outcome:
 
 
 def own_program(inside: Inside) -> Outcome:
-    """Opens the workload's own program for writing and writes nothing; ETXTBSY, since it runs,
-    comes after the check of the mode."""
+    """Opens the workload's own program for writing and writes nothing; since it runs, the kernel
+    has to be asked a second time (`written`)."""
     path = inside.view.process.executable
     if not path:
         return unsupported("its program could not be seen")
-    return inside.judged(inside.open(path, O_WRONLY), (errno.ETXTBSY,), detail=path)
+    return written(inside, path)
 
 
 def own_libraries(inside: Inside) -> Outcome:
@@ -112,7 +121,7 @@ def own_libraries(inside: Inside) -> Outcome:
         return closed("missing file", "it has loaded no library")
     outcome = None
     for path in paths[:MOST]:
-        outcome = inside.judged(inside.open(path, O_WRONLY), (errno.ETXTBSY,), detail=path)
+        outcome = written(inside, path)
         if outcome.seen is Seen.OPEN:
             break
     return outcome or closed("missing file")
