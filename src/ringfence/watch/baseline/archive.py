@@ -30,7 +30,6 @@ from ringfence.watch.baseline.looking import ACCESS_ACL, DEFAULT_ACL, kept
 from ringfence.watch.baseline.rules import Mode, Rules
 from ringfence.watch.baseline.sorting import Sorter
 
-BLIND = ("links", "ctime", "inode", "mount")
 PIECE = 1 << 20
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 _KINDS = {"0": FILE, "2": LINK, "3": CHAR, "4": BLOCK, "5": DIRECTORY, "6": FIFO}

@@ -45,7 +45,7 @@ def maker(algorithm: str) -> Callable[[memoryview], Digest]:
 
 
 class Shortened(Exception):
-    """The file ended before the size that it had when it was opened."""
+    """The file does not have the size that it had when it was opened."""
 
 
 class Digester:
@@ -56,6 +56,13 @@ class Digester:
         self.passed = 0
         self._buffers = [bytearray(PIECE)]
         self._view = memoryview(self._buffers[0])
+
+    def small(self, handle: int, size: int) -> bytes:
+        """The digest of a file of at most `PIECE` bytes in one reading. Raises Shortened."""
+        if size and os.readv(handle, self._buffers) != size:
+            raise Shortened
+        self.passed += size
+        return self.make(self._view[:size]).digest()
 
     def whole(self, handle: int, size: int) -> bytes:
         """The digest of the first `size` bytes from the handle's position. Raises Shortened."""

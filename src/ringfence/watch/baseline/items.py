@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from ringfence.collect.files.census import capability_text
 from ringfence.watch.baseline.acl import acl_text
 from ringfence.watch.baseline.compare import FIELDS, USUAL, Change
 from ringfence.watch.baseline.entry import FILE, KIND_NAMES, Entry
@@ -106,6 +105,8 @@ def _xattrs(old: Entry | None, new: Entry | None) -> dict[str, tuple[Value, Valu
 def _xattr(name: bytes, value: bytes | None) -> tuple[str, Value]:
     """Name and value for people. Values that could hold anything are shown as their SHA-256."""
     if name == CAPABILITY:
+        from ringfence.collect.files.census import capability_text
+
         return "capabilities", None if value is None else capability_text(value)
     if name in LABELS:
         label = None if value is None else value.rstrip(b"\0").decode("utf-8", "backslashreplace")

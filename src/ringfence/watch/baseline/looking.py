@@ -11,9 +11,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import stat
 
-from ringfence.watch.baseline.digests import MOST_HOLES, Digester, Shortened
+from ringfence.watch.baseline.digests import MOST_HOLES, PIECE, Digester, Shortened
 from ringfence.watch.baseline.entry import (
     BLOCK,
     CHAR,
@@ -34,9 +33,13 @@ MOST_VALUE, MOST_VALUES = 4096, 16384
 MOST_LINKED = 4096
 
 ACCESS_ACL, DEFAULT_ACL = b"system.posix_acl_access", b"system.posix_acl_default"
+_TYPE = 0o170000
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_UNSEEN = _READ | os.O_NOATIME
 _Identity = tuple[int, int, int, int, int]
+_Attributes = tuple[Xattrs | None, bytes | None, bytes | None]
+_NOTHING: _Attributes = ((), b"", b"")
 
 
 class Looker:
@@ -61,9 +64,9 @@ class Looker:
         handle = os.open(name or b".", _LOOK, dir_fd=folder)
         try:
             info = os.fstat(handle)
-            kind = KINDS[stat.S_IFMT(info.st_mode)]
+            kind = KINDS[info.st_mode & _TYPE]
             rule = rules.simple or rules.of(name, kind)
-            if rule.mode in (Mode.IGNORED, Mode.UNLISTED):
+            if rule.mode is Mode.IGNORED or rule.mode is Mode.UNLISTED:
                 return None
             if self.quick and old is not None and _as_before(info, kind, mount, old):
                 self.taken += 1
@@ -99,9 +102,9 @@ class Looker:
         rule: Rule,
         old: Entry | None,
     ) -> tuple[Entry, bytes]:
+        self.files_read += 1
         digest, part, sparse, unread = None, b"", False, UNSTABLE
-        values: tuple[Xattrs | None, bytes | None, bytes | None]
-        values = None, None, None
+        values: _Attributes = (None, None, None)
         for _ in range(TRIES):
             try:
                 file = self._open(handle)
@@ -111,7 +114,10 @@ class Looker:
                 break
             try:
                 values = _attributes(file)
-                digest, part, sparse = self._digest(file, info, rule, old)
+                if info.st_size <= PIECE and info.st_nlink == 1 and rule.mode is Mode.EXACT:
+                    digest = self.digester.small(file, info.st_size)
+                else:
+                    digest, part, sparse = self._digest(file, info, rule, old)
                 after = os.fstat(file)
                 if _stable(info, after, rule):
                     unread = ""
@@ -124,7 +130,6 @@ class Looker:
                 break
             finally:
                 os.close(file)
-        self.files_read += 1
         entry = Entry(
             name, FILE, info.st_mode & 0o7777, info.st_uid, info.st_gid, info.st_size,
             info.st_nlink, None, None, *values, digest, mount, info.st_mtime_ns,
@@ -134,7 +139,7 @@ class Looker:
 
     def _open(self, handle: int) -> int:
         try:
-            return os.open(str(handle), _READ | os.O_NOATIME, dir_fd=self._proc)
+            return os.open(str(handle), _UNSEEN, dir_fd=self._proc)
         except PermissionError:
             # O_NOATIME is for the owner and for root.
             return os.open(str(handle), _READ, dir_fd=self._proc)
@@ -188,7 +193,7 @@ def _as_before(info: os.stat_result, kind: str, mount: bool, old: Entry) -> bool
     )
 
 
-def _attributes(place: int | str) -> tuple[Xattrs | None, bytes | None, bytes | None]:
+def _attributes(place: int | str) -> _Attributes:
     """Extended attributes, access ACL and default ACL of a descriptor or path.
 
     An ACL that is not there is b''; all three are None where the file system refuses.
@@ -196,9 +201,9 @@ def _attributes(place: int | str) -> tuple[Xattrs | None, bytes | None, bytes | 
     try:
         names = os.listxattr(place)
     except OSError as error:
-        return ((), b"", b"") if error.errno == errno.ENOTSUP else (None, None, None)
+        return _NOTHING if error.errno == errno.ENOTSUP else (None, None, None)
     if not names:
-        return (), b"", b""
+        return _NOTHING
     values = {}
     for text in names:
         name = os.fsencode(text)

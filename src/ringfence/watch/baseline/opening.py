@@ -18,7 +18,7 @@ MOST_PART = 4000
 """Bytes of a path in one call; the kernel takes 4,095."""
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
 _absent = False
 
 
@@ -28,6 +28,12 @@ class _How(ctypes.Structure):
         ("mode", ctypes.c_uint64),
         ("resolve", ctypes.c_uint64),
     )
+
+
+_STRICT = BENEATH | NO_SYMLINKS | NO_MAGICLINKS
+_HOWS = {mounts: _How(FOLDER, 0, _STRICT | (0 if mounts else NO_XDEV)) for mounts in (True, False)}
+_POINTERS = {mounts: ctypes.byref(how) for mounts, how in _HOWS.items()}
+_SIZE = ctypes.sizeof(_How)
 
 
 def open_folder(root: int, path: bytes, *, mounts: bool = False) -> int:
@@ -61,10 +67,8 @@ def _open_part(root: int, path: bytes, mounts: bool) -> int:
     global _absent
     if _absent:
         return _one_by_one(root, path, mounts)
-    resolve = BENEATH | NO_SYMLINKS | NO_MAGICLINKS | (0 if mounts else NO_XDEV)
-    how = _How(FOLDER, 0, resolve)
     for _ in range(16):
-        found: int = _libc.syscall(SYS_OPENAT2, root, path, ctypes.byref(how), ctypes.sizeof(how))
+        found: int = _syscall(SYS_OPENAT2, root, path, _POINTERS[mounts], _SIZE)
         if found >= 0:
             return found
         number = ctypes.get_errno()

@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from ringfence.watch.baseline.archive import Archive
 from ringfence.watch.baseline.compare import Comparison
 from ringfence.watch.baseline.entry import Group, joined
 from ringfence.watch.baseline.merging import Merge
 from ringfence.watch.baseline.pool import Pool
 from ringfence.watch.baseline.rules import Mode, Rules
-from ringfence.watch.baseline.sorting import Sorter
 from ringfence.watch.baseline.store import Frame, Packer
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.baseline.units import Unit, aligned, batches
 from ringfence.watch.baseline.walk import Walk, open_root
 from ringfence.watch.baseline.work import Seen, Task, Worker
+
+if TYPE_CHECKING:
+    from ringfence.watch.baseline.sorting import Sorter
 
 MOST_WORKERS = 32
 _seen = msgspec.msgpack.Decoder(Seen)
@@ -47,6 +49,8 @@ def looking(target: Target, what: Pass) -> Iterator[Iterator[Seen]]:
         with _live(target, what) as seen:
             yield seen
         return
+    from ringfence.watch.baseline.sorting import Sorter  # SQLite, for archives alone
+
     with contextlib.closing(Sorter()) as sorter:
         yield _archived(target, what, sorter)
 
@@ -95,6 +99,8 @@ def _from_pool(pool: Pool, walk: Walk, what: Pass, target: Target) -> Iterator[S
 
 
 def _archived(target: Target, what: Pass, sorter: Sorter) -> Iterator[Seen]:
+    from ringfence.watch.baseline.archive import Archive
+
     image = target.kind == "image"
     archive = Archive(sorter, what.algorithm, what.rules, image=image)
     archive.lay(target.layers())

@@ -7,6 +7,7 @@ with many small files Python's lock would keep one processor idle.
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -179,6 +180,7 @@ def _serve(queue: socket.socket, write: int, make: Callable[[], Work]) -> None:
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+        gc.disable()  # units make no cycles, and the parent's objects stay shared
         work = make()
         buffer = bytearray(MOST_PACKET + 64)
         while size := queue.recv_into(buffer):

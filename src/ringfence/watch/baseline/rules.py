@@ -100,6 +100,7 @@ class Rules:
 
     def __init__(self, rules: Sequence[Rule], default: Rule = EVERYTHING) -> None:
         self.default = default
+        self._none = FolderRules(b"", [], default)
         self._prefixes: list[bytes] = []
         self._below: dict[bytes, list[tuple[int, Rule, re.Pattern[bytes]]]] = {}
         for place, rule in enumerate(rules):
@@ -112,6 +113,8 @@ class Rules:
 
     def of_folder(self, folder: bytes) -> FolderRules:
         """The rules that can match something directly in `folder`."""
+        if not self._below:
+            return self._none
         found = list(self._below.get(b"", ()))
         for ancestor in _ancestors(folder):
             found += self._below.get(ancestor, ())

@@ -12,6 +12,7 @@ import base64
 import binascii
 import contextlib
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -19,7 +20,6 @@ from pathlib import Path
 
 import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ringfence.errors import InputError, UsageError
@@ -28,7 +28,9 @@ COMMAND = "command:"
 PATIENCE = 300.0
 """Seconds for a command that signs: a person may have to touch a token."""
 MOST_KEY = 1 << 16
-_RAW = serialization.Encoding.Raw, serialization.PublicFormat.Raw
+_PRIVATE = bytes.fromhex("302e020100300506032b657004220420")
+_PUBLIC = bytes.fromhex("302a300506032b6570032100")
+"""What stands before the 32 bytes of a key (RFC 8410); other encodings are left to the library."""
 
 
 def message(digest: bytes, public: bytes) -> bytes:
@@ -69,7 +71,7 @@ def signer(key: str, public: Path | None) -> Signer:
     """What `--key` names: a file, or a command that signs. Raises InputError, UsageError."""
     if not key.startswith(COMMAND):
         private = _private(Path(key))
-        return Signer(private.public_key().public_bytes(*_RAW), private.sign)
+        return Signer(private.public_key().public_bytes_raw(), private.sign)
     words = shlex.split(key.removeprefix(COMMAND))
     if not words or public is None:
         raise UsageError(
@@ -106,6 +108,10 @@ def _signature(output: bytes, where: str) -> bytes:
 
 def _private(path: Path) -> Ed25519PrivateKey:
     data = _read(path)
+    if seed := _bare(data, b"PRIVATE KEY", _PRIVATE):
+        return Ed25519PrivateKey.from_private_bytes(seed)
+    from cryptography.hazmat.primitives import serialization
+
     load = serialization.load_pem_private_key
     if b"BEGIN OPENSSH PRIVATE KEY" in data:
         load = serialization.load_ssh_private_key
@@ -125,6 +131,10 @@ def _private(path: Path) -> Ed25519PrivateKey:
 def read_public(path: Path) -> bytes:
     """The 32 bytes of a public key file: PEM, or OpenSSH's one line. Raises InputError."""
     data = _read(path)
+    if bare := _bare(data, b"PUBLIC KEY", _PUBLIC):
+        return bare
+    from cryptography.hazmat.primitives import serialization
+
     load = serialization.load_pem_public_key
     if data.startswith(b"ssh-"):
         load = serialization.load_ssh_public_key
@@ -135,7 +145,22 @@ def read_public(path: Path) -> bytes:
     if not isinstance(found, Ed25519PublicKey):
         raise InputError("is no Ed25519 public key", where=str(path),
                          remedy="openssl pkey -pubout prints it")  # fmt: skip
-    return found.public_bytes(*_RAW)
+    return found.public_bytes_raw()
+
+
+def _bare(data: bytes, kind: bytes, before: bytes) -> bytes:
+    """The key of a PEM file in its usual encoding, b'' for anything else.
+
+    Done here because the library's readers take longer to load than a small check takes.
+    """
+    match = re.fullmatch(
+        rb"-----BEGIN %b-----\s(.*?)-----END %b-----\s*" % (kind, kind), data, re.S
+    )
+    with contextlib.suppress(binascii.Error):
+        plain = base64.b64decode(b"".join(match[1].split()), validate=True) if match else b""
+        if len(plain) == len(before) + 32 and plain.startswith(before):
+            return plain[len(before) :]
+    return b""
 
 
 def _read(path: Path) -> bytes:
@@ -149,6 +174,8 @@ def _read(path: Path) -> bytes:
 def generate(path: Path) -> Signer:
     """A new key pair: `path` (for its owner alone) and `path`.pub. Never writes over a file."""
     private = Ed25519PrivateKey.generate()
+    from cryptography.hazmat.primitives import serialization
+
     pem = serialization.Encoding.PEM
     secret = private.private_bytes(
         pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -161,4 +188,4 @@ def generate(path: Path) -> Signer:
             raise InputError(f"cannot be written: {error.strerror}", where=str(place)) from None
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-    return Signer(private.public_key().public_bytes(*_RAW), private.sign)
+    return Signer(private.public_key().public_bytes_raw(), private.sign)

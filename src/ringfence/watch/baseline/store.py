@@ -87,25 +87,35 @@ class Packer:
 
     def frames(self, groups: list[Group]) -> Iterator[bytes]:
         """Frames of groups in order, each of about `MOST_GROUPS` bytes at most."""
-        batch: list[Group] = []
-        weight = 0
-        for folder, entries in groups:
-            first = 0
-            for place, entry in enumerate(entries):
-                own = _weight(entry)
-                if weight + own > MOST_GROUPS and (batch or place > first):
-                    yield self._frame([*batch, *_part(folder, entries[first:place])])
-                    batch, first, weight = [], place, 0
-                weight += own
-            batch += _part(folder, entries[first:])
-            weight += len(folder)
-        if batch:
-            yield self._frame(batch)
+        data = self._encoder.encode(groups)
+        if len(data) <= MOST_GROUPS:
+            if groups:
+                yield self._frame(groups, data)
+            return
+        for lot in _lots(groups):
+            yield self._frame(lot, self._encoder.encode(lot))
 
-    def _frame(self, groups: list[Group]) -> bytes:
+    def _frame(self, groups: list[Group], data: bytes) -> bytes:
         folder, entries = groups[-1]
-        body = self._zstd.compress(self._encoder.encode(groups))
-        return self._encoder.encode(Frame(folder, entries[-1].name, body))
+        return self._encoder.encode(Frame(folder, entries[-1].name, self._zstd.compress(data)))
+
+
+def _lots(groups: list[Group]) -> Iterator[list[Group]]:
+    """The groups cut into lots of about `MOST_GROUPS` bytes at most."""
+    batch: list[Group] = []
+    weight = 0
+    for folder, entries in groups:
+        first = 0
+        for place, entry in enumerate(entries):
+            own = _weight(entry)
+            if weight + own > MOST_GROUPS and (batch or place > first):
+                yield [*batch, *_part(folder, entries[first:place])]
+                batch, first, weight = [], place, 0
+            weight += own
+        batch += _part(folder, entries[first:])
+        weight += len(folder)
+    if batch:
+        yield batch
 
 
 def _part(folder: bytes, entries: list[Entry]) -> list[Group]:

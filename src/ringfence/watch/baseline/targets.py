@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from ringfence.collect.container.running import find_container, is_running
-from ringfence.collect.files.image import open_image, sniff
-from ringfence.collect.files.streams import Expanded, Stretch, expanded, whole_file
 from ringfence.errors import InputError, UsageError
-from ringfence.watch.baseline.archive import BLIND
 from ringfence.watch.baseline.entry import joined
 from ringfence.watch.baseline.walk import mounts_below
 
+if TYPE_CHECKING:
+    from ringfence.collect.files.streams import Expanded, Stretch
+
 KINDS = ("directory", "host", "container", "process", "image", "archive")
+BLIND = ("links", "ctime", "inode", "mount")
+"""What an archive cannot tell."""
 HOST = ("bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "opt", "root", "sbin", "srv",
         "usr", "var")  # fmt: skip
 """What of a host is looked at unless --only says otherwise: not /proc, /sys, /dev, /run, /tmp and
@@ -52,6 +54,9 @@ class Target(msgspec.Struct, frozen=True):
 
     def layers(self) -> Iterator[Stretch | Expanded]:
         """The layers of an archive, the lowest first. Raises InputError."""
+        from ringfence.collect.files.image import open_image
+        from ringfence.collect.files.streams import expanded, whole_file
+
         if self.kind == "image":
             yield from open_image(self.root).layers()
         else:
@@ -100,20 +105,27 @@ def _kind(word: str) -> str:
     if word == "host":
         return "host"
     if path.is_dir():
-        return "image" if sniff(path) == "image" else "directory"
+        layout = (path / "oci-layout").is_file() or (path / "manifest.json").is_file()
+        return "image" if layout else "directory"
     if path.exists():
+        from ringfence.collect.files.image import sniff
+
         found = sniff(path)
         if found is None:
             raise InputError("is neither an image nor a tar archive", where=word)
         return "image" if found == "image" else "archive"
     if "/" in word:
         raise InputError("there is no such file", where=word)
+    from ringfence.collect.container.running import is_running
+
     return "process" if word.isdigit() and not is_running(word) else "container"
 
 
 def _one(word: str, kind: str, only: tuple[bytes, ...]) -> Target:
     if kind in ("container", "process"):
-        pid = find_container(word).pid if kind == "container" else int(word)
+        from ringfence.collect.container.running import find_container
+
+        pid = find_container(word).pid if kind == "container" else _pid(word)
         place = Path(f"/proc/{pid}")
         return Target(kind, word, place / "root", place / "mountinfo", only)
     if kind in ("image", "archive"):
@@ -121,6 +133,12 @@ def _one(word: str, kind: str, only: tuple[bytes, ...]) -> Target:
     if kind == "host":
         return Target(kind, word, Path("/"), only=only or tuple(map(os.fsencode, HOST)))
     return Target(kind, _name(os.path.abspath(word)), Path(word), only=only)
+
+
+def _pid(word: str) -> int:
+    if not word.isdigit() or not Path(f"/proc/{word}/root").is_dir():
+        raise InputError("there is no such process, or its files may not be seen", where=word)
+    return int(word)
 
 
 def _name(text: str) -> str:
