@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from ringfence.collect.seccomp.tables import native_calls
 from ringfence.knowledge.loader import load
 from ringfence.probe.probing import INJECT, JOIN, probe_process
+from tests import seccomp
 from tests.system import containers
 from tests.system.conftest import program
 
@@ -88,7 +90,11 @@ def host() -> dict[str, object]:
     links = subprocess.run([program("ip"), "-o", "link"], capture_output=True, check=True)
     policies = subprocess.run([program("ip"), "xfrm", "policy"], capture_output=True, check=False)
     return {
-        "mounts": Path("/proc/self/mountinfo").read_text(),
+        "mounts": [
+            line
+            for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            if not line.split()[4].startswith(("/tmp/", "/var/tmp/", "/run/"))
+        ],
         "swaps": Path("/proc/swaps").read_text(),
         "name": os.uname().nodename,
         "ipc": ipc,
@@ -202,3 +208,19 @@ def test_secrets_are_counted_not_kept() -> None:
     seen = {item.id: item for item in report.attempts}
     assert seen["information.environment-secrets"].seen == "open"
     assert "do-not-print-me" not in repr(report)
+
+
+@pytest.mark.parametrize("name", ["unlinkat", "mq_unlink", "shmctl", "msgctl", "close"])
+def test_a_filter_that_forbids_undoing_leaves_nothing_either(name: str) -> None:
+    """What an attempt makes is taken back whether its filters permit that, or kill for it."""
+    number = native_calls()[name]
+    kill = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x80000000),
+            (0x06, 0, 0, 0x7FFF0000)]  # fmt: skip
+    for program_ in (seccomp.native_refusing(number), kill):
+        before = host()
+        with seccomp.child(lambda program_=program_: seccomp.install(program_)) as pid:
+            probe_process(pid, KNOWLEDGE)
+        after = host()
+        assert {key for key in before if before[key] != after[key]} == set()
+        assert not [entry for place in ("/tmp", "/dev/shm", "/var/tmp", "/run")
+                    for entry in os.listdir(place) if entry.startswith(".ringfence-")]  # fmt: skip

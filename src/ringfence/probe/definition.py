@@ -66,6 +66,16 @@ class Inside:
         self.last = Tried(name, kept, -result if result < 0 else 0, path)
         return result
 
+    def undo(self, name: str, *arguments: Argument) -> None:
+        """Take back what the attempt made: the filters are not asked, and where the attempt was
+        the child's end another one does it."""
+        zygote = self.child.parent
+        if self.child.alive or zygote is None:
+            self.child.manage(name, *arguments)
+            return
+        with zygote.fork() as other:
+            other.manage(name, *arguments)
+
     def execute(self, name: str, *arguments: Argument, path: str = "") -> int:
         """Make a call that executes a program: 0 once that stands before its first instruction."""
         return self.call(name, *arguments, path=path)

@@ -77,7 +77,7 @@ def dropped(inside: Inside) -> Outcome:
         if handle < 0:
             refusal = _more_telling(refusal, handle, inside, place)
             continue
-        found = _executed(inside, handle, place, place)
+        found = _executed(inside, handle, place, _noexec(inside, place))
         if found.seen is Seen.OPEN:
             return found
     return found or refusal or closed("missing file", "no folder to write in")
@@ -108,10 +108,10 @@ def dropped_with_a_name(inside: Inside) -> Outcome:
                 result = runner.call("execve", path, 0, 0)
                 ran = runner.executed
         finally:
-            inside.call("unlinkat", AT_FDCWD, path, 0)
+            inside.undo("unlinkat", AT_FDCWD, path, 0)
         if ran:
             return opened(place)
-        tried = Tried("execve", (path, 0, 0), -result, path)
+        tried = Tried("execve", (path, 0, 0), -result, _noexec(inside, place))
         found = Outcome(Seen.CLOSED, place, tried)
     return found or refusal or closed("missing file", "no folder to write in")
 
@@ -135,11 +135,17 @@ def loader(inside: Inside) -> Outcome:
 
 def _not_mapped(inside: Inside, place: str, result: int) -> str:
     """mmap(2) answers EPERM for a file of a noexec mount."""
-    mount = covering(inside.view.process.mounts.value or (), place)
-    noexec = mount is not None and "noexec" in mount.options
     tried = inside.last
     passes = tried is None or inside.passes(tried.name, *tried.arguments).passes
+    noexec = bool(_noexec(inside, place))
     return "mount (noexec)" if result == -errno.EPERM and noexec and passes else ""
+
+
+def _noexec(inside: Inside, place: str) -> str:
+    """The place, where its mount permits no execution: that may have refused a file of ours,
+    whose mode did not."""
+    mount = covering(inside.view.process.mounts.value or (), place)
+    return place if mount is not None and "noexec" in mount.options else ""
 
 
 def map_memory_file(inside: Inside) -> Outcome:

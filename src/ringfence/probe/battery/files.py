@@ -9,6 +9,7 @@ time, where the mount keeps one.
 from __future__ import annotations
 
 import errno
+import stat
 
 from ringfence.knowledge.loader import load
 from ringfence.knowledge.records import PathEntry
@@ -69,6 +70,9 @@ def _used(inside: Inside, fact: PathFact, access: str) -> Outcome:
     flags = O_RDONLY if access == "read" else O_RDWR if fact.kind == "device" else O_WRONLY
     if fact.kind == "directory":
         flags = O_RDONLY | O_DIRECTORY
+    if stat.S_ISBLK(fact.mode):
+        # Closing a disk that was open for writing makes udev read its partitions again.
+        return inside.judged(inside.open(fact.path, O_RDONLY), detail=fact.path)
     if access == "write":
         return written(inside, fact.path, flags)
     return inside.judged(inside.open(fact.path, flags), detail=fact.path)

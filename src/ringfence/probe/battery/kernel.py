@@ -198,7 +198,7 @@ def message_queue(inside: Inside) -> Outcome:
     made = inside.call("mq_open", name, O_RDWR | O_CREAT | O_EXCL, 0o600, 0)
     tried = inside.judged(made)
     if made >= 0:
-        inside.call("mq_unlink", name)
+        inside.undo("mq_unlink", name)
     return tried
 
 
@@ -207,7 +207,7 @@ def shared_memory(inside: Inside) -> Outcome:
     made = inside.call("shmget", 0, 4096, 0o1600)
     tried = inside.judged(made)
     if made >= 0:
-        inside.call("shmctl", made, 0, 0)
+        inside.undo("shmctl", made, 0, 0)
     return tried
 
 
@@ -216,7 +216,7 @@ def semaphores(inside: Inside) -> Outcome:
     made = inside.call("semget", 0, 1, 0o1600)
     tried = inside.judged(made)
     if made >= 0:
-        inside.call("semctl", made, 0, 0, 0)
+        inside.undo("semctl", made, 0, 0, 0)
     return tried
 
 

@@ -221,7 +221,7 @@ def ipc_owner(inside: Inside) -> Outcome:
         result = inside.call("msgctl", queue, 2, bytearray(120))
         tried = inside.last
     finally:
-        inside.call("msgctl", queue, 0, 0)
+        inside.undo("msgctl", queue, 0, 0)
     if result >= 0:
         return opened()
     return Outcome(Seen.CLOSED, "", tried, "CAP_IPC_OWNER")
@@ -319,7 +319,7 @@ def sys_time(inside: Inside) -> Outcome:
 
 def sys_tty_config(inside: Inside) -> Outcome:
     """Hangs up the terminal of a child of ours that has just left its session and has none."""
-    if inside.call("setsid") < 0:
+    if inside.child.manage("setsid") < 0:
         return unsupported("the child cannot leave its session, whose terminal it would hang up")
     return inside.judged(inside.call("vhangup"), capability="CAP_SYS_TTY_CONFIG")
 
@@ -331,7 +331,7 @@ def mknod(inside: Inside) -> Outcome:
         name = f"{place.rstrip('/')}/.ringfence-node-{os.getpid()}"
         result = inside.call("mknodat", AT_FDCWD, name, 0o020600, os.makedev(1, 3), path=name)
         if result >= 0:
-            inside.call("unlinkat", AT_FDCWD, name, 0)
+            inside.undo("unlinkat", AT_FDCWD, name, 0)
             return opened(place)
         if result == -errno.EPERM:
             return Outcome(Seen.CLOSED, place, inside.last, "CAP_MKNOD")
