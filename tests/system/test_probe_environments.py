@@ -31,6 +31,10 @@ KNOWLEDGE = load()
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
+HOLLOW = frozenset({"iopl", "ioperm"})
+"""There, and without the machine's ports in the kernel they only say ENOSYS (ioport.c)."""
+
+
 class Battery:
     """The results of one environment."""
 
@@ -296,3 +300,35 @@ def as_nobody(*words: object) -> Outcome:
         text = answer.read()
     os.waitpid(child, 0)
     return msgspec.json.decode(text, type=Outcome)
+
+
+def test_the_kernels_table_is_known_call_by_call(host: Battery) -> None:
+    """The kernel's own symbols as the oracle: a call that was left out is a weak one (COND_SYSCALL
+    of kernel/sys_ni.c), and the usual sweep takes those for allowed."""
+    kinds: dict[str, set[str]] = {}
+    for line in Path("/proc/kallsyms").read_text().splitlines():
+        _, kind, symbol, *_ = line.split()
+        if symbol.startswith("__x64_sys_"):
+            kinds.setdefault(symbol.removeprefix("__x64_sys_"), set()).add(kind)
+    compared = {True: 0, False: 0}
+    for item in host.report.attempts:
+        name = item.id.removeprefix("call.")
+        if item.group == "system calls" and name in kinds and name not in HOLLOW:
+            there = "T" in kinds[name] or "t" in kinds[name]
+            assert (item.seen != "unsupported") == there, name
+            compared[there] += 1
+    assert compared[True] > 300 and compared[False] >= 5
+
+
+def test_calls_that_no_table_of_ours_knows_are_tried_all_the_same(host: Battery) -> None:
+    """Their numbers are: whatever answers is in the report."""
+    import ctypes
+
+    from ringfence.collect.seccomp.tables import native_calls
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    known = set(native_calls().values())
+    for number in range(max(known) + 1, max(known) + 40):
+        ctypes.set_errno(0)
+        there = libc.syscall(number, *[ctypes.c_long(-1)] * 6) != -1 or ctypes.get_errno() != 38
+        assert (f"call.call-{number}" in host.by_id) == there, number
