@@ -13,6 +13,7 @@ from ringfence.harden.policy import (
     quadlet,
     seccomp,
     selinux,
+    selinux_contexts,
     systemd,
 )
 from ringfence.harden.policy.needs import Needs
@@ -22,6 +23,7 @@ LANGUAGES: dict[str, Callable[[Needs], str]] = {
     "seccomp-serving.json": seccomp.serving,
     "apparmor": apparmor.write,
     "selinux.cil": selinux.write,
+    "selinux.contexts": selinux_contexts.write,
     "nftables.nft": nftables.write,
     "landlock.json": landlock.write,
     "service.service": systemd.write,
