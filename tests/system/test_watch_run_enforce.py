@@ -259,7 +259,7 @@ def test_a_process_in_mounts_of_its_own_is_enforced_there_alone(tmp_path: Path) 
 
 def _enforced_inside(place: Path, root: Path, pid: int) -> None:
     deadline = time.monotonic() + 10
-    while b"busybox" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+    while not os.readlink(f"/proc/{pid}/exe").endswith("/busybox"):
         assert time.monotonic() < deadline, "it did not get there"
         time.sleep(0.05)
     run = Run(place, Path(str(pid)))
@@ -271,3 +271,37 @@ def _enforced_inside(place: Path, root: Path, pid: int) -> None:
         assert outcome(*enter, "sh", "-c", "/tmp/true") != 0
         run.until_event("denial", "/tmp/true", how="execute")
         assert outcome("/bin/true") == 0, "the host is not asked about"
+
+
+def test_a_file_that_takes_too_long_is_denied_and_decided_the_next_time(fence: Run) -> None:
+    big = fence.target / "big.so"
+    big.touch()
+    os.truncate(big, 1000 << 20)  # nothing but a hole: a second of digesting, no memory
+    fence.watched.init()
+    with fence.running(*ON, "--patience", "0.2", sign="enforce"):
+        with pytest.raises(PermissionError):
+            big.open("rb")
+        fence.until_event("denial", "/big.so", why="reading it took longer than --patience")
+        deadline = time.monotonic() + 20
+        while outcome("head", "-c", "1", big) != 0:
+            assert time.monotonic() < deadline, "it was never decided"
+        assert not fence.events("enforce")[1:], "the decider was well all the time"
+
+
+@pytest.mark.parametrize(("rule", "runs"), [("deny", False), ("allow", True)])
+def test_when_the_standby_is_killed_the_decider_goes_on_or_ends(
+    fence: Run, rule: str, runs: bool
+) -> None:
+    plant(fence.target)
+    with fence.running(*ON, "--when-gone", rule, sign="enforce"):
+        (standby,) = fence.children(STANDBY)
+        os.kill(standby, signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while runs and fence.children(DECIDER) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert (outcome(fence.target / "evil") == 0) is runs
+        assert outcome(fence.target / "good") == 0
+        if not runs:
+            fence.until_event("enforce", str(fence.target), verdict="lost")
+            assert fence.stop() == 0
+            assert outcome(fence.target / "evil") == 0, "stopped, nothing is enforced any more"

@@ -29,7 +29,18 @@ from ringfence.watch.live.events import parse
 from ringfence.watch.live.known import Known
 from ringfence.watch.live.reporter import Reporter
 from ringfence.watch.live.ruling import Question, Ruling, Rulings, question
-from ringfence.watch.live.terms import ALIVE, BEAT, EXECUTE, GO, OPEN, READY, Denied, Ran, Terms
+from ringfence.watch.live.terms import (
+    ALIVE,
+    BEAT,
+    EXECUTE,
+    GO,
+    OPEN,
+    READY,
+    Denied,
+    Ran,
+    Said,
+    Terms,
+)
 from ringfence.watch.live.who import Census
 
 READ = 4096
@@ -86,6 +97,7 @@ class Decider:
                     if not self._terms.deny:
                         return  # nobody watches over us: the kernel allows all, as was asked for
                     poll.unregister(fd)
+                    self._reporter.say(Said("lost", "the standby has ended; the decider goes on"))
                     self._beaten = float("inf")
             self._overdue()
             self._beat()

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -60,6 +61,7 @@ class Enforcement:
         self._target, self._rule = target, rule
         self._lessons = Lessons(rule.learning, algorithm) if rule.learning else None
         self.ended = False
+        self._decider, self._stopping = -1, False
         points = marking(target, root)
         self._report, report = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._line, line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -96,7 +98,9 @@ class Enforcement:
             said = [item for item in self._messages() if isinstance(item, Said)]
             if any(item.what == UNMARKED for item in said):
                 break
-            if any(item.what == "ready" for item in said):
+            ready = next((item for item in said if item.what == "ready"), None)
+            if ready is not None:
+                self._decided_by(ready.pid)
                 return self._said("on", "")
             if self.ended or said:
                 break
@@ -114,9 +118,11 @@ class Enforcement:
                 if self._lessons is not None and self._lessons.take(message.file):
                     yield self._learned(message)
             else:
+                if message.what == "ready":
+                    self._decided_by(message.pid)
                 yield self._said(message.what, message.why)
-        if self.ended and self._process.poll() is not None:
-            yield self._said("lost", "the standby ended: see docs/watch.md for what holds now")
+        if self.ended and not self._stopping:
+            yield self._said("lost", "decider and standby have ended: everything may run")
 
     def mounted(self, before: frozenset[bytes], now: frozenset[bytes]) -> None:
         """Mark what was mounted in a container since."""
@@ -136,6 +142,7 @@ class Enforcement:
 
     def stop(self) -> Iterator[Told]:
         """End it: everything may run again. What was said until then."""
+        self._stopping = True
         with contextlib.suppress(OSError):
             self._line.send(STOP)
         try:
@@ -143,13 +150,25 @@ class Enforcement:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._report.setblocking(False)
+        self._decided_by(0)
         found = [] if self.ended else list(self.read())
         self._report.close()
         self._line.close()
         if self._lessons is not None:
             self._lessons.save()
         return iter([*found, self._said("off", "")])
+
+    def _decided_by(self, pid: int) -> None:
+        """Hold the decider's pidfd: should the standby die, it is ended by that. 0: end it."""
+        if self._decider >= 0:
+            if pid == 0:
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(self._decider, signal.SIGKILL)
+            os.close(self._decider)
+            self._decider = -1
+        if pid:
+            with contextlib.suppress(OSError):
+                self._decider = os.pidfd_open(pid)
 
     def _messages(self) -> Iterator[Denied | Ran | Said]:
         """Messages that are there now; at the standby's end, `ended`."""

@@ -124,7 +124,7 @@ class Standby:
                 self._mark()
             self._ready = True  # from here on only the decider reads
             line.send(GO)
-            self._reporter.say(Said("ready"))
+            self._reporter.say(Said("ready", pid=self._decider))
 
     def _watch(self) -> None:
         """Whether the decider is well; start another where there is none."""

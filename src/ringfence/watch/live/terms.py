@@ -65,10 +65,12 @@ class Ran(msgspec.Struct, frozen=True, tag="ran"):
 
 
 class Said(msgspec.Struct, frozen=True, tag="said"):
-    """Something about enforcement itself: ready, gone, back, stopped, dropped."""
+    """Something about enforcement itself: ready (with the decider's `pid`), gone, lost (of the
+    standby), unmarked, dropped."""
 
     what: str
     why: str = ""
+    pid: int = 0
 
 
 Message = Denied | Ran | Said
