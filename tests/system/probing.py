@@ -63,11 +63,6 @@ class Case(NamedTuple):
     act: Act | None = None
     stance: str = JOIN
 
-    @property
-    def name(self) -> str:
-        """As pytest shows it."""
-        return f"{self.probe}-{self.by.partition('(')[0].strip()}".replace(" ", "-")
-
 
 def attempt(pid: int, *ids: str, stance: str = JOIN) -> dict[str, Shown]:
     """These probes alone, tried on a live process."""
@@ -94,28 +89,41 @@ def _shown(result: Result) -> Shown:
     return Shown(seen, result.layer if seen != OPEN else "", result.outcome.detail)
 
 
-def check(case: Case) -> None:
-    """Sets the condition up, then its opposite, and compares what the probe says."""
-    for seen, steps in ((OPEN, case.opened), (CLOSED, case.closed)):
-        with standing(*steps, act=case.act) as there:
-            shown = attempt(there.pid, case.probe, stance=case.stance)[case.probe]
-        assert shown.seen == seen, f"{case.probe} should be {seen}: {shown}"
-        if case.act is not None:
-            could = "could" if there.errno == 0 else os.strerror(there.errno)
-            assert (there.errno == 0) == (seen == OPEN), f"its own act, where {seen}: {could}"
-        if seen == CLOSED:
-            assert shown.by == case.by, shown
+def check(*cases: Case) -> None:
+    """Sets each condition up, then its opposite, and compares what the probe says. Cases with the
+    same opposite set that up once."""
+    seen: set[tuple[object, ...]] = set()
+    for case in cases:
+        opposite = (case.probe, case.opened, case.act, case.stance)
+        if opposite not in seen:
+            seen.add(opposite)
+            _compare(case, OPEN, case.opened)
+        shown = _compare(case, CLOSED, case.closed)
+        assert shown.by == case.by, shown
+
+
+def _compare(case: Case, seen: str, steps: tuple[Step, ...]) -> Shown:
+    with standing(*steps, act=case.act) as there:
+        shown = attempt(there.pid, case.probe, stance=case.stance)[case.probe]
+    assert shown.seen == seen, f"{case.probe} should be {seen}: {shown}"
+    if case.act is not None:
+        could = "could" if there.errno == 0 else os.strerror(there.errno)
+        assert (there.errno == 0) == (seen == OPEN), f"its own act, where {seen}: {could}"
+    return shown
 
 
 # --- a process of the test's own -----------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def standing(*steps: Step, act: Act | None = None, orphan: bool = False) -> Iterator[Standing]:
+def standing(
+    *steps: Step, act: Act | None = None, orphan: bool = False, becomes: Step | None = None
+) -> Iterator[Standing]:
     """A child that has taken these steps, done its act, and waits; killed afterwards. An `orphan`
-    is no relative of ours: the view of a workload leaves us and our kin out."""
+    is no relative of ours: the view of a workload leaves us and our kin out. `becomes` executes
+    another program in the end."""
     with contextlib.ExitStack() as stack:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stack.callback(ours.close)
         # With this option the kernel says who speaks, numbered as in our own PID namespace.
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -123,22 +131,28 @@ def standing(*steps: Step, act: Act | None = None, orphan: bool = False) -> Iter
         if orphan:
             _orphaned(theirs, steps, act)
         else:
-            child = _forked(theirs, steps, act)
+            child = _forked(theirs, steps, act, becomes)
             stack.callback(_reaped, child)
         theirs.close()
         pid, number = _heard(ours)
         if pid != child:
             stack.callback(_killed, pid)
+        if becomes is not None:
+            assert not ours.recv(1), "it did not become another program"  # closed by the execve
         yield Standing(pid, number)
 
 
-def _forked(speak: socket.socket, steps: tuple[Step, ...], act: Act | None) -> int:
+def _forked(
+    speak: socket.socket, steps: tuple[Step, ...], act: Act | None, becomes: Step | None = None
+) -> int:
     pid = os.fork()
     if pid == 0:
         try:
             for step in steps:
                 step()
             os.write(speak.fileno(), struct.pack("=i", did(act) if act is not None else 0))
+            if becomes is not None:
+                becomes()
             while True:
                 signal.pause()
         except BaseException as error:

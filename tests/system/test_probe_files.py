@@ -99,9 +99,16 @@ def test_a_secret_by_its_mode(probe: str, path: str) -> None:
 
 @pytest.mark.parametrize(("probe", "path"), READ[:3])
 def test_a_secret_that_is_not_there(probe: str, path: str) -> None:
-    absent = (*_placed(path, 0o604), partial(os.unlink, path))
-    check(Case(probe, _placed(path, 0o600), absent, "missing file",
-               partial(acts.opened, path, os.O_RDONLY)))  # fmt: skip
+    absent: tuple[Step, ...] = (*_placed(path, 0o604), partial(os.unlink, path))
+    check(
+        Case(
+            probe,
+            _placed(path, 0o600),
+            absent,
+            "missing file",
+            partial(acts.opened, path, os.O_RDONLY),
+        )
+    )
 
 
 @pytest.mark.parametrize(("probe", "path"), WRITE)
@@ -154,20 +161,40 @@ def _covered(path: str, mode: int) -> Step:
 
 
 def test_the_root_folder() -> None:
-    with_root = (*PRIVATE, tmpfs("/mnt", data="mode=777"), partial(os.chroot, "/mnt"),
-                 partial(os.chdir, "/"))  # fmt: skip
-    check(Case("file.root-folder", (*with_root, user(SOMEBODY)),
-               (*with_root, partial(os.chmod, "/", 0o755), user(SOMEBODY)), "file mode",
-               partial(_made, "")))  # fmt: skip
+    with_root = (
+        *PRIVATE,
+        tmpfs("/mnt", data="mode=777"),
+        partial(os.chroot, "/mnt"),
+        partial(os.chdir, "/"),
+    )
+    check(
+        Case(
+            "file.root-folder",
+            (*with_root, user(SOMEBODY)),
+            (*with_root, partial(os.chmod, "/", 0o755), user(SOMEBODY)),
+            "file mode",
+            partial(_made, ""),
+        )
+    )
 
 
 def test_the_journal() -> None:
     path = "/run/log/journal"
-    logs = (*PRIVATE, tmpfs("/var/log", data="mode=755"), tmpfs("/run", data="mode=755"),
-            run("mkdir", "-p", path))  # fmt: skip
-    check(Case("file.journal-directory", (*logs, user(SOMEBODY)),
-               (*logs, partial(os.chmod, path, 0o750), user(SOMEBODY)), "file mode",
-               partial(os.listdir, path)))  # fmt: skip
+    logs = (
+        *PRIVATE,
+        tmpfs("/var/log", data="mode=755"),
+        tmpfs("/run", data="mode=755"),
+        run("mkdir", "-p", path),
+    )
+    check(
+        Case(
+            "file.journal-directory",
+            (*logs, user(SOMEBODY)),
+            (*logs, partial(os.chmod, path, 0o750), user(SOMEBODY)),
+            "file mode",
+            partial(os.listdir, path),
+        )
+    )
 
 
 # --- its own -------------------------------------------------------------------------------------
@@ -178,13 +205,17 @@ PROGRAM = os.path.realpath("/proc/self/exe")
 def test_its_own_program() -> None:
     """Its own program is busy, so that who might write it is told ETXTBSY instead of a refusal."""
     fixed = (*PRIVATE, bound(PROGRAM, PROGRAM, RDONLY))
-    check(Case("file.own-program", PRIVATE, fixed, "read-only mount"))
-    check(Case("file.own-program", (), (user(SOMEBODY),), "file mode"))
+    check(
+        Case("file.own-program", PRIVATE, fixed, "read-only mount"),
+        Case("file.own-program", (), (user(SOMEBODY),), "file mode"),
+    )
 
 
 def test_its_own_libraries() -> None:
-    check(Case("file.own-libraries", (), (user(SOMEBODY),), "file mode"))
-    check(Case("file.own-libraries", (), (*PRIVATE, nothing_writable), "read-only mount"))
+    check(
+        Case("file.own-libraries", (), (user(SOMEBODY),), "file mode"),
+        Case("file.own-libraries", (), (*PRIVATE, nothing_writable), "read-only mount"),
+    )
 
 
 # --- settings of the kernel's --------------------------------------------------------------------
@@ -219,8 +250,13 @@ def test_its_own_settings() -> None:
         check(Case(probe, dull, (*PRIVATE, bound("/proc", "/proc", RDONLY), user(SOMEBODY)),
                    "read-only mount"))  # fmt: skip
     with standing(user(SOMEBODY), partial(_dumpable, 0),
-                  act=lambda: (_dumpable(1), acts.opened(path, os.O_WRONLY))) as there:  # fmt: skip
+                  act=partial(_asked_back, path)) as there:  # fmt: skip
         assert there.errno == 0
+
+
+def _asked_back(path: str) -> None:
+    _dumpable(1)
+    acts.opened(path, os.O_WRONLY)
 
 
 def _dumpable(value: int) -> None:
@@ -288,16 +324,28 @@ def test_disks() -> None:
 def test_a_filter_on_both_ways_to_open() -> None:
     """openat alone is not enough: open(2) is tried, too, as an attacker would."""
     act = partial(acts.opened, "/etc/shadow", os.O_RDONLY)
-    check(Case("file.shadow", (refused("openat"),), (refused("openat", "open"),), EPERM, None))
-    check(Case("file.shadow", (), (refused("openat", "open"),), EPERM, act))
+    check(
+        Case("file.shadow", (refused("openat"),), (refused("openat", "open"),), EPERM, None),
+        Case("file.shadow", (), (refused("openat", "open"),), EPERM, act),
+    )
 
 
 def test_a_user_who_is_root_only_in_its_namespace() -> None:
     """All capabilities, over files of users that it does not know."""
-    own = (user_space(f"0 {SOMEBODY} 1"), partial(os.setresgid, 0, 0, 0),
-           partial(os.setresuid, 0, 0, 0))  # fmt: skip
-    check(Case("file.shadow", (), own, "user namespace",
-               partial(acts.opened, "/etc/shadow", os.O_RDONLY)))  # fmt: skip
+    own = (
+        user_space(f"0 {SOMEBODY} 1"),
+        partial(os.setresgid, 0, 0, 0),
+        partial(os.setresuid, 0, 0, 0),
+    )
+    check(
+        Case(
+            "file.shadow",
+            (),
+            own,
+            "user namespace",
+            partial(acts.opened, "/etc/shadow", os.O_RDONLY),
+        )
+    )
 
 
 def test_root_without_its_way_past_modes() -> None:
@@ -365,12 +413,16 @@ def _reached(path: str) -> None:
 def test_an_engines_socket(probe: str, path: str) -> None:
     act = partial(_reached, path)
     opened = (*_listens(path), user(SOMEBODY))
-    check(Case(probe, opened, (*_listens(path, mode=0o600), user(SOMEBODY)), "file mode", act))
-    check(Case(probe, opened, (*_listens(path, stale=True), user(SOMEBODY)), "nobody listens", act))
+    check(
+        Case(probe, opened, (*_listens(path, mode=0o600), user(SOMEBODY)), "file mode", act),
+        Case(probe, opened, (*_listens(path, stale=True), user(SOMEBODY)), "nobody listens", act),
+    )
 
 
 def test_an_engines_socket_that_is_not_there_or_that_a_filter_keeps() -> None:
     probe, path = SOCKETS[0]
     act = partial(_reached, path)
-    check(Case(probe, _listens(path), (*PRIVATE, tmpfs("/run")), "missing file", act))
-    check(Case(probe, _listens(path), (*_listens(path), refused("connect")), EPERM, act))
+    check(
+        Case(probe, _listens(path), (*PRIVATE, tmpfs("/run")), "missing file", act),
+        Case(probe, _listens(path), (*_listens(path), refused("connect")), EPERM, act),
+    )

@@ -33,8 +33,10 @@ from tests.system.conditions import (
     written,
 )
 from tests.system.probing import (
+    BY_ID,
     CLOSED,
     INJECT,
+    JOIN,
     OPEN,
     UNSUPPORTED,
     Act,
@@ -226,6 +228,41 @@ def test_landlock_is_not_asked_through_the_filter() -> None:
         shown = attempt(there.pid, "kernel.landlock")["kernel.landlock"]
     version = call("landlock_create_ruleset", None, 0, 1)
     assert shown.seen == OPEN and shown.detail.startswith(f"version {version} ")
+
+
+CALLS = tuple(name for name in BY_ID if name.startswith("call.") and "[" not in name)
+
+
+@pytest.mark.parametrize("stance", [JOIN, INJECT])
+@pytest.mark.parametrize("number", [1, 38])
+def test_every_call_of_the_table(stance: str, number: int) -> None:
+    """A filter on every third call, and none on the others, whatever the kernel would answer."""
+    keep = {"clone", "exit_group", "pause", "restart_syscall", "write", "prctl", "seccomp"}
+    names = [name.removeprefix("call.") for name in CALLS]
+    chosen = sorted(set(names[::3]) - keep - {"uretprobe", "uprobe"})
+    with standing(refused(*chosen, errno=number)) as there:
+        shown = attempt(there.pid, *CALLS, stance=stance)
+    closed = sorted(name.removeprefix("call.") for name, one in shown.items() if one.seen != OPEN)
+    assert closed == chosen
+    assert {one.by.partition(",")[0] for one in shown.values() if one.by} == {
+        f"seccomp (errno {number}"
+    }
+    with standing() as there:
+        shown = attempt(there.pid, *CALLS, stance=stance)
+    assert {one.seen for one in shown.values()} == {OPEN}
+
+
+@pytest.mark.parametrize(
+    ("probe", "step"),
+    [("call.socket[AF_ALG]", refused_with("socket", 0, 38)),
+     ("call.socket[AF_NETLINK,*,NETLINK_NETFILTER]", refused_with("socket", 2, 12)),
+     ("call.clone[CLONE_NEWUSER]", refused_with("clone", 0, 0x10000000, mask=0x10000000)),
+     ("call.ioctl[*,TIOCSTI]", refused_with("ioctl", 1, TIOCSTI)),
+     ("call.setsockopt[*,6,31]", refused_with("setsockopt", 1, 6))],
+)  # fmt: skip
+def test_calls_with_arguments(probe: str, step: Step) -> None:
+    """What a filter says to these arguments, the call never made."""
+    check(Case(probe, (), (step,), EPERM))
 
 
 # --- by settings ---------------------------------------------------------------------------------

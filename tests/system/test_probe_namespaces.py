@@ -102,8 +102,10 @@ def test_the_flags_of_clone(kind: str) -> None:
 
 
 def test_clone3() -> None:
-    check(Case("namespace.clone3", (), (refused("clone3", errno=38),), ENOSYS))
-    check(Case("namespace.clone3", (), (refused("clone3"),), EPERM))
+    check(
+        Case("namespace.clone3", (), (refused("clone3", errno=38),), ENOSYS),
+        Case("namespace.clone3", (), (refused("clone3"),), EPERM),
+    )
 
 
 # --- those of process 1 --------------------------------------------------------------------------
@@ -125,9 +127,11 @@ def test_entering_the_namespace_of_process_1(first: int, kind: str) -> None:
     probe = f"namespace.enter-{kind}"
     own = (entered(first, "pid", "mnt"), spaces(kind), forked)
     act = partial(_entered, kind)
-    check(Case(probe, own, (*own, without(ADMIN)), f"capability {ADMIN}", act))
-    check(Case(probe, own, (*own, user(SOMEBODY, ADMIN)), "capability CAP_SYS_PTRACE", act))
-    check(Case(probe, own, (*own, refused("setns")), EPERM, act))
+    check(
+        Case(probe, own, (*own, without(ADMIN)), f"capability {ADMIN}", act),
+        Case(probe, own, (*own, user(SOMEBODY, ADMIN)), "capability CAP_SYS_PTRACE", act),
+        Case(probe, own, (*own, refused("setns")), EPERM, act),
+    )
     if kind == "mnt":
         check(Case(probe, own, (*own, without("CAP_SYS_CHROOT")), "capability CAP_SYS_CHROOT", act))
 
@@ -171,8 +175,10 @@ MOUNTS: tuple[tuple[str, str, Act | None], ...] = (
 @pytest.mark.parametrize(("probe", "name", "act"), MOUNTS)
 def test_mounting(probe: str, name: str, act: Act | None) -> None:
     admin = (user(SOMEBODY, ADMIN),)
-    check(Case(probe, admin, (user(SOMEBODY),), f"capability {ADMIN}", act))
-    check(Case(probe, admin, (*admin, refused(name)), EPERM, act))
+    check(
+        Case(probe, admin, (user(SOMEBODY),), f"capability {ADMIN}", act),
+        Case(probe, admin, (*admin, refused(name)), EPERM, act),
+    )
 
 
 @pytest.mark.parametrize(("probe", "name", "act"), MOUNTS)
@@ -200,9 +206,11 @@ def _within(*arguments: object) -> None:
 def test_in_a_user_namespace_of_its_own(probe: str, name: str, act: Act | None) -> None:
     opened = (user(SOMEBODY),)
     setting = "kernel setting (user.max_*_namespaces)"
-    check(Case(probe, opened, (*_no_more_user_namespaces, user(SOMEBODY)), setting, act))
-    check(Case(probe, opened, (user(SOMEBODY), refused("unshare")), EPERM, act))
-    check(Case(probe, opened, (user(SOMEBODY), refused(name)), EPERM, act))
+    check(
+        Case(probe, opened, (*_no_more_user_namespaces, user(SOMEBODY)), setting, act),
+        Case(probe, opened, (user(SOMEBODY), refused("unshare")), EPERM, act),
+        Case(probe, opened, (user(SOMEBODY), refused(name)), EPERM, act),
+    )
 
 
 def test_no_new_privileges_closes_none_of_this() -> None:

@@ -107,16 +107,34 @@ def test_seeing_others(another: int) -> None:
 
 
 def test_others_that_proc_hides(another: int) -> None:
-    hidden = (entered(another, "pid", "mnt"), spaces("mnt"), proc("hidepid=invisible"), forked,
-              user(SOMEBODY))  # fmt: skip
-    check(Case("process.see-others", _beside(another), hidden, "missing file",
-               partial(os.listdir, "/proc/1")))  # fmt: skip
+    hidden = (
+        entered(another, "pid", "mnt"),
+        spaces("mnt"),
+        proc("hidepid=invisible"),
+        forked,
+        user(SOMEBODY),
+    )
+    check(
+        Case(
+            "process.see-others",
+            _beside(another),
+            hidden,
+            "missing file",
+            partial(os.listdir, "/proc/1"),
+        )
+    )
 
 
 def test_another_root(same: int) -> None:
     """A neighbour whose root is elsewhere is a way there; one with the same root is none."""
-    fenced = (entered(same, "pid", "mnt"), spaces("mnt"), tmpfs("/mnt"), _jailed, forked,
-              user(SOMEBODY))  # fmt: skip
+    fenced = (
+        entered(same, "pid", "mnt"),
+        spaces("mnt"),
+        tmpfs("/mnt"),
+        _jailed,
+        forked,
+        user(SOMEBODY),
+    )
     check(Case("process.other-root", fenced, _beside(same), "namespace (mnt)"))
 
 
@@ -139,8 +157,11 @@ def test_another_users_root(another: int) -> None:
 def test_signals_out_of_a_landlock_domain(same: int) -> None:
     """A domain that scopes signals: seen by inject, which stands in it; not by join."""
     within = _beside(same, partial(landlock, scoped=SCOPE_SIGNAL))
-    check(Case("process.signal", _beside(same), within, "Landlock", partial(os.kill, FIRST, 0),
-               INJECT))  # fmt: skip
+    check(
+        Case(
+            "process.signal", _beside(same), within, "Landlock", partial(os.kill, FIRST, 0), INJECT
+        )
+    )
     with standing(*within) as there:
         assert attempt(there.pid, "process.signal")["process.signal"].seen == OPEN
 

@@ -69,7 +69,8 @@ def _refused(tried: Tried, capability: str, inside: Inside) -> str:
 
 
 LANDLOCKED = {("bind", errno.EACCES), ("connect", errno.EACCES), ("connect", errno.EPERM),
-              ("kill", errno.EPERM)}  # fmt: skip
+              ("kill", errno.EPERM), ("execve", errno.EACCES),
+              ("execveat", errno.EACCES)}  # fmt: skip
 """What a domain answers, where nothing else is left that would (inject alone sees one):
 https://docs.kernel.org/userspace-api/landlock.html."""
 
@@ -97,7 +98,9 @@ def _by_file(tried: Tried, inside: Inside) -> str:
     if found is not None and found.device_allowed is False:
         return "device cgroup"
     if tried.errno == errno.EPERM:
-        return "kernel (lockdown or a setting)"
+        capability = GUARDED.get(tried.path, "")
+        missing = capability and not view.holds(capability)
+        return f"capability {capability}" if missing else "kernel (lockdown or a setting)"
     if found is None or not _mode_permits(found, tried, view):
         return "file mode"
     label = view.process.mac_label.value
@@ -106,6 +109,11 @@ def _by_file(tried: Tried, inside: Inside) -> str:
     if view.private("user"):
         return "Landlock or user namespace" if view.owns else "user namespace"
     return "Landlock" if view.owns else "file mode"  # of a folder on the way
+
+
+GUARDED = {"/dev/kmsg": "CAP_SYSLOG", "/proc/kcore": "CAP_SYS_RAWIO",
+           "/dev/mem": "CAP_SYS_RAWIO", "/dev/port": "CAP_SYS_RAWIO"}  # fmt: skip
+"""What opening asks for beside the mode (kernel/printk, fs/proc/kcore.c, drivers/char/mem.c)."""
 
 
 def _mode_permits(found: PathFact, tried: Tried, view: View) -> bool:

@@ -26,6 +26,7 @@ ARGUMENTS = {
     "modify_ldt": (0, 0, 0, 0, 0, 0), "clone": (0x200, 0, 0, 0, 0, 0),
     "munmap": (1, 0, 0, 0, 0, 0), "kill": (0, -1, 0, 0, 0, 0), "setsid": (0,) * 6,
     "quotactl": (0, -1, 0, -1, 0, 0), "sysfs": (3, 0, 0, 0, 0, 0),
+    "msgget": (-1, 0, 0, 0, 0, 0),  # -1 as its flags would make a queue
     "arch_prctl": (0x1003, -1, 0, 0, 0, 0), "set_thread_area": (-1, 0, 0, 0, 0, 0),
 }  # fmt: skip
 """Where -1 everywhere does not reach the call, or reaches too far."""

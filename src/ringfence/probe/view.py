@@ -199,8 +199,8 @@ def _accepts_all(rule: dict[str, Any], chain: dict[str, Any]) -> bool:
 def _setuid(root: str) -> tuple[str, ...]:
     """Set-user-ID programs of root's in the folders where programs are."""
     found = []
-    for folder in PROGRAM_FOLDERS:
-        real = resolve(root, folder)
+    # /bin is /usr/bin on most systems: each folder is looked through once.
+    for real in dict.fromkeys(resolve(root, folder) for folder in PROGRAM_FOLDERS):
         if real is None:
             continue
         with contextlib.suppress(OSError), os.scandir(root + real) as rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 
+from ringfence.collect.process.mounts import covering
 from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, opened, unsupported
 
 GROUP = "information"
@@ -41,13 +42,19 @@ def _file(name: str) -> Probe:
         handle = inside.open(path, O_RDONLY)
         if handle < 0:
             return inside.judged(handle, detail=path)
-        # The kernel answers some of these with nothing where they are masked (an empty file).
         result = inside.call("read", handle, bytearray(1), 1)
         if result == 0:
-            return closed("masked", f"{path} is empty")
+            return _empty(inside, path)
         return inside.judged(result, (errno.EISDIR, errno.EAGAIN, errno.EINVAL), detail=path)
 
     return Probe(f"information.{name}", GROUP, f"Read: {title}", technique, attempt)
+
+
+def _empty(inside: Inside, path: str) -> Outcome:
+    """Runtimes mount an empty file over what they mask; the rest has nothing to say to it."""
+    mount = covering(inside.view.process.mounts.value or (), path)
+    masked = mount is not None and mount.path == path
+    return closed("masked" if masked else "nothing there", f"{path} is empty")
 
 
 def kernel_addresses(inside: Inside) -> Outcome:
@@ -58,7 +65,7 @@ def kernel_addresses(inside: Inside) -> Outcome:
     room = bytearray(1 << 14)
     size = inside.call("read", handle, room, len(room))
     if size <= 0:
-        return closed("masked", "nothing to read")
+        return _empty(inside, "/proc/kallsyms")
     # Symbols of per-processor data lie at 0 in truth: one that is not shows that none is hidden.
     shown = any(set(line.split()[0]) - set(b"0") for line in bytes(room[:size]).splitlines()[:-1]
                 if line.split())  # fmt: skip

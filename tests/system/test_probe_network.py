@@ -1,0 +1,225 @@
+"""The network: interfaces, routes and rules in a network namespace of a test's own. No packet
+leaves the machine: there is nothing that it could leave by."""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import partial
+
+import pytest
+
+from tests.system import acts
+from tests.system.conditions import (
+    SOMEBODY,
+    Step,
+    landlock,
+    refused,
+    run,
+    spaces,
+    user,
+)
+from tests.system.probing import INJECT, JOIN, OPEN, Case, attempt, check, standing
+
+pytestmark = pytest.mark.system
+
+EPERM = "seccomp (errno 1, operation not permitted)"
+BIND_TCP, CONNECT_TCP = 1, 2
+ALONE = (spaces("net"),)
+UP = (*ALONE, run("ip", "link", "set", "lo", "up"))
+LINKED = (*UP, run("ip", "link", "add", "out0", "type", "veth", "peer", "name", "end0"),
+          run("ip", "addr", "add", "198.51.100.2/24", "dev", "out0"),
+          run("ip", "addr", "add", "2001:db8:1::2/64", "dev", "out0", "nodad"),
+          run("ip", "link", "set", "end0", "up"),
+          run("ip", "link", "set", "out0", "up"))  # fmt: skip
+"""A pair of interfaces, both in here (veth(4))."""
+ROUTED = (*LINKED, run("ip", "route", "add", "default", "via", "198.51.100.1"),
+          run("ip", "-6", "route", "add", "default", "dev", "out0"))  # fmt: skip
+PLACES = {"internet": "192.0.2.1", "private": "10.0.0.1", "metadata": "169.254.169.254",
+          "internet-ipv6": "2001:db8::1", "metadata-ipv6": "fd00:ec2::254"}  # fmt: skip
+
+
+def _rules(text: str) -> Step:
+    """nft(8) rules of the network namespace that one is in."""
+    return run("nft", "-f", "-", given=text)
+
+
+def _chain(hook: str, policy: str, *rules: str) -> Step:
+    body = "\n".join((f"type filter hook {hook} priority 0; policy {policy};", *rules))
+    return _rules(f"table inet t {{ chain c {{ {body}\n}}\n}}\n")
+
+
+@pytest.mark.parametrize(("name", "host"), PLACES.items())
+def test_a_way_out(name: str, host: str) -> None:
+    probe = f"network.{name}"
+    act = partial(acts.routed, host)
+    check(Case(probe, ROUTED, LINKED, "no route", act), Case(probe, ROUTED, UP, "no route", act),
+          Case(probe, ROUTED, ALONE, "no route", act),
+          Case(probe, ROUTED, (*ROUTED, refused("connect")), EPERM, act))  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "blackhole", "prohibit"])
+def test_routes_that_lead_nowhere(kind: str) -> None:
+    nowhere = (*LINKED, run("ip", "route", "add", kind, "default"))
+    for name in ("internet", "metadata"):
+        check(Case(f"network.{name}", ROUTED, nowhere, "no route",
+                   partial(acts.routed, PLACES[name])))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["internet", "private", "metadata-ipv6"])
+def test_rules_that_drop_what_goes_out(name: str) -> None:
+    """A policy of drop; and the same chain with a policy of accept, or a rule that accepts all."""
+    probe = f"network.{name}"
+    dropping = (*ROUTED, _chain("output", "drop"))
+    check(
+        Case(probe, (*ROUTED, _chain("output", "accept")), dropping, "network filter"),
+        Case(probe, (*ROUTED, _chain("output", "drop", "accept")), dropping, "network filter"),
+        Case(probe, (*ROUTED, _chain("input", "drop")), dropping, "network filter"),
+    )
+
+
+# --- loopback ------------------------------------------------------------------------------------
+
+PORT = 8099
+
+
+def _serve(host: str = "127.0.0.1") -> Step:
+    """A service that takes connections."""
+
+    def step() -> None:
+        handle = socket.socket()
+        handle.bind((host, PORT))
+        handle.listen()
+        os.dup(handle.detach())
+
+    return step
+
+
+REACHED = partial(acts.connected, "127.0.0.1", PORT)
+
+
+def test_a_service_of_loopback() -> None:
+    served = (*UP, _serve())
+    check(
+        Case("network.loopback-services", served, UP, "nobody listens", REACHED),
+        Case("network.loopback-services", served, (*served, refused("connect")), EPERM, REACHED),
+        Case(
+            "network.loopback-services",
+            served,
+            (*served, _chain("input", "accept", f"tcp dport {PORT} drop")),
+            "network filter",
+            REACHED,
+        ),
+        Case("network.loopback-services", served, (*ALONE, _serve("0.0.0.0")), "no route", REACHED),  # noqa: S104
+    )
+
+
+def test_a_service_beside_a_landlock_domain() -> None:
+    served = (*UP, _serve())
+    within = (*served, partial(landlock, 0, CONNECT_TCP))
+    check(Case("network.loopback-services", served, within, "Landlock", REACHED, INJECT))
+    with standing(*within) as there:
+        shown = attempt(there.pid, "network.loopback-services", stance=JOIN)
+    assert shown["network.loopback-services"].seen == OPEN
+
+
+def _bound() -> None:
+    with socket.socket() as handle:
+        handle.bind(("0.0.0.0", 0))  # noqa: S104 - in a namespace of the test's own
+
+
+def _listening() -> None:
+    with socket.socket() as handle:
+        handle.listen()
+
+
+def test_binding() -> None:
+    check(Case("network.bind", UP, (*UP, refused("bind")), EPERM, _bound),
+          Case("network.bind", ALONE, (*ALONE, refused("bind")), EPERM, _bound),
+          Case("network.bind", UP, (*UP, refused("socket")), EPERM, _bound),
+          Case("network.bind", UP, (*UP, partial(landlock, 0, BIND_TCP)), "Landlock", _bound,
+               INJECT))  # fmt: skip
+
+
+def test_listening() -> None:
+    """Without an address of loopback, or where bind is refused, only the filter is asked."""
+    check(Case("network.listen", UP, (*UP, refused("listen")), EPERM, _listening),
+          Case("network.listen", ALONE, (*ALONE, refused("listen")), EPERM, _listening),
+          Case("network.listen", (*UP, refused("bind")), (*UP, refused("bind", "listen")), EPERM,
+               _listening))  # fmt: skip
+
+
+def test_datagrams() -> None:
+    act = partial(acts.routed, "127.0.0.1")
+    check(Case("network.datagrams", UP, ALONE, "no route", act),
+          Case("network.datagrams", UP, (*UP, refused("connect")), EPERM, act))  # fmt: skip
+
+
+# --- what is in the namespace --------------------------------------------------------------------
+
+
+def _links() -> None:
+    if {name for _, name in socket.if_nameindex()} <= {"lo", "sit0", "tunl0"}:
+        raise OSError(19, "only loopback")
+
+
+def test_interfaces() -> None:
+    check(Case("network.interfaces", LINKED, UP, "namespace (net)", _links),
+          Case("network.interfaces", LINKED, ALONE, "namespace (net)", _links))  # fmt: skip
+
+
+SHIM = "\0/containerd-shim/test.sock"
+
+
+def _shim(others: int = 0) -> Step:
+    """A containerd shim's abstract socket, with others listed before it."""
+
+    def step() -> None:
+        for number in range(others):
+            handle = socket.socket(socket.AF_UNIX)
+            handle.bind(f"\0other-{number}")
+            os.dup(handle.detach())
+        handle = socket.socket(socket.AF_UNIX)
+        handle.bind(SHIM)
+        handle.listen()
+        os.dup(handle.detach())
+
+    return step
+
+
+def _asked() -> None:
+    with socket.socket(socket.AF_UNIX) as handle:
+        handle.connect(SHIM)
+
+
+def test_a_containerd_shim() -> None:
+    """CVE-2020-15257: it is reached where the host's network namespace is shared."""
+    check(Case("network.containerd-shim", (*ALONE, _shim()), ALONE, "namespace (net)", _asked),
+          Case("network.containerd-shim", (*ALONE, _shim(400)), (*ALONE, _shim(400),
+               refused("connect")), EPERM, _asked))  # fmt: skip
+
+
+def test_a_containerd_shim_beside_a_landlock_domain() -> None:
+    """A domain that scopes abstract sockets refuses those that were made outside it."""
+    shim = (*ALONE, _shim())
+    check(
+        Case(
+            "network.containerd-shim",
+            shim,
+            (*shim, partial(landlock, scoped=1)),
+            "Landlock",
+            _asked,
+            INJECT,
+        )
+    )
+
+
+def _marked() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        handle.setsockopt(socket.SOL_SOCKET, 36, 1)  # SO_MARK
+
+
+@pytest.mark.parametrize("name", ["CAP_NET_ADMIN", "CAP_NET_RAW"])
+def test_marks(name: str) -> None:
+    check(Case("network.mark", (user(SOMEBODY, name),), (user(SOMEBODY),),
+               "capability CAP_NET_ADMIN", _marked))  # fmt: skip
