@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import socket
@@ -218,7 +219,7 @@ def test_a_filter_that_forbids_undoing_leaves_nothing_either(name: str) -> None:
             (0x06, 0, 0, 0x7FFF0000)]  # fmt: skip
     for program_ in (seccomp.native_refusing(number), kill):
         before = host()
-        with seccomp.child(lambda program_=program_: seccomp.install(program_)) as pid:
+        with seccomp.child(functools.partial(seccomp.install, program_)) as pid:
             probe_process(pid, KNOWLEDGE)
         after = host()
         assert {key for key in before if before[key] != after[key]} == set()
