@@ -43,6 +43,8 @@ bench: $(BIN)/ringfence system
 	$(BIN)/python -m bench.probe
 	$(BIN)/python -m bench.guest
 	$(BIN)/python -m bench.ledger
+	$(BIN)/python -m bench.watch
+	$(BIN)/python -m bench.watch_live
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo

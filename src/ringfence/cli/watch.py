@@ -1,4 +1,4 @@
-"""`ringfence watch init|check`"""
+"""`ringfence watch init|check|run|log`"""
 
 from __future__ import annotations
 
@@ -37,4 +37,4 @@ class LazyGroup(click.Group):
 
 @click.group("watch", cls=LazyGroup)
 def command() -> None:
-    """See change: baselines and checks of files."""
+    """See and stop unauthorized change, and keep a record that cannot be quietly altered."""
