@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.command import ringfence
 from tests.system.conftest import program
 from tests.system.guests import examined, linux, values
 from tests.system.hardening import NGINX, Done, fenced, static_server
@@ -30,8 +31,9 @@ for path, headers in json.loads(sys.argv[2]):
     peer.request("GET", path, headers=headers)
     answer = peer.getresponse()
     found.append([answer.status, answer.read().decode("latin-1")])
-with open(sys.argv[1], "w") as file:
+with open(sys.argv[1] + ".part", "w") as file:
     json.dump(found, file)
+os.rename(file.name, sys.argv[1])  # it is run again and again, and may be cut short
 """
 END = """
 import os, urllib.request
@@ -71,10 +73,18 @@ def booted(
     return found, [(status, body) for status, body in json.loads(answers.read_text())]
 
 
+Booted = tuple[dict[str, Any], list[tuple[int, str]]]
+
+
+@pytest.fixture(scope="module")
+def machine(result: Path, kernel: Path, tmp_path_factory: pytest.TempPathFactory) -> Booted:
+    return booted(result, kernel, 80, PAGES, tmp_path_factory.mktemp("answers") / "answers")
+
+
 def test_nginx_answers_from_the_machine_what_it_answers_in_the_fence(
-    result: Path, kernel: Path, tmp_path: Path
+    result: Path, machine: Booted
 ) -> None:
-    found, answers = booted(result, kernel, 80, PAGES, tmp_path / "answers")
+    found, answers = machine
     with fenced(result, 80) as service:
         expected = [service.ask(path, **{name.replace("-", "_"): value
                                          for name, value in headers.items()})
@@ -88,6 +98,27 @@ def test_nginx_answers_from_the_machine_what_it_answers_in_the_fence(
     assert facts["writable_executable_pages"] == 0
     network = next(one for one in facts["devices"] if one["name"] == "virtio-net")
     assert network["driver_ok"] is True and network["serving"] > 0
+
+
+def test_it_is_compared_with_what_it_was_made_from(
+    result: Path, machine: Booted, tmp_path: Path
+) -> None:
+    found, _ = machine
+    (tmp_path / "g.json").write_text(json.dumps(found))
+    done = ringfence("compare", result / "image.oci.tar", tmp_path / "g.json", "--targets-only",
+                     "--no-plan", "--format", "json")  # fmt: skip
+    assert done.code == 0, done.err
+    image, guest = json.loads(done.out)["measurements"]
+    assert (image["target"]["kind"], guest["target"]["kind"]) == ("image", "examined")
+    assert [point["id"] for point in image["entry_points"]] == [
+        point["id"] for point in guest["entry_points"]
+    ]
+    assert image["evidence_coverage"]["probed"] == 0 < guest["evidence_coverage"]["probed"]
+    states = {item["id"]: item for line in guest["deployment"]["boundaries"]
+              for item in line["mechanisms"]}  # fmt: skip
+    for name in ("application-in-ring-3", "smep", "smap"):
+        assert states[name]["state"] == "on"
+        assert states[name]["evidence"][0]["grade"] == "probed"
 
 
 def test_the_archive_holds_the_image_and_the_kernel_reads_it_as_cpio_does(result: Path) -> None:

@@ -48,7 +48,8 @@ def command(
 
     What was observed on TARGET stays observed; what a deployment of the knowledge base supplies
     is graded assumed. With several targets the first one's service is placed, and the others
-    stand beside it as they were measured.
+    stand beside it as they were measured; a guest that `ringfence guest` has examined (its JSON)
+    is taken to run the same service.
     """
     from ringfence.cli.fail_on import passed
     from ringfence.cli.known import with_known

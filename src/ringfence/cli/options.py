@@ -16,7 +16,9 @@ from ringfence.errors import InputError
 F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = {"terminal": "terminal", "json": "json_format", "markdown": "markdown"}
 """Format -> the module of ringfence.report that writes it."""
-KINDS = ("process", "host", "declared", "bundle", "guest", "image", "rootfs", "container")
+KINDS = (
+    "process", "host", "declared", "bundle", "examined", "guest", "image", "rootfs", "container",
+)  # fmt: skip
 
 
 def measuring(function: F) -> F:

@@ -85,6 +85,18 @@ def _rootfs(target: str, knowledge: Knowledge) -> Facts:
     )
 
 
+def _examined(target: str, knowledge: Knowledge) -> Facts:
+    from ringfence.collect.guest.examined import read_examined
+
+    return Facts(Target("examined", target), examined=read_examined(Path(target)))
+
+
+def _is_examined(target: str) -> bool:
+    from ringfence.collect.guest.examined import accepts
+
+    return accepts(target)
+
+
 def _guest(target: str, knowledge: Knowledge) -> Facts:
     from ringfence.collect.guest.image import read_image
 
@@ -120,6 +132,7 @@ KINDS = (
         lambda target: (Path(target) / "config.json").is_file(),
         _bundle,
     ),
+    Kind("examined", _is_examined, _examined),
     Kind("guest", _is_guest, _guest),
     Kind("image", _sniffed("image"), _image),
     Kind("rootfs", _sniffed("rootfs"), _rootfs),

@@ -124,6 +124,7 @@ class Device(Entry, frozen=True, kw_only=True):
     virtio: tuple[int, ...] = ()
     pci: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    qemu: tuple[str, ...] = ()
 
 
 class Scale(Entry, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ringfence.knowledge.records import Knowledge
 from ringfence.measure.conditions.registry import decide_condition
 from ringfence.measure.conditions.scene import Scene, is_admin, scene
+from ringfence.measure.guest import examined_deployment
 from ringfence.measure.reach import reach
 from ringfence.model.deployment import (
     Asset,
@@ -36,6 +37,8 @@ def deduce(facts: Facts, knowledge: Knowledge) -> Deployment:
     """The deployment that `facts` show. A hand-written one is already there."""
     if facts.declared is not None:
         return facts.declared
+    if facts.examined is not None:
+        return examined_deployment(facts.examined, knowledge)
     view = scene(facts, knowledge)
     zones = _zones(facts)
     points, unseen = entry_points(facts)

@@ -7,6 +7,7 @@ import msgspec
 from ringfence.model.deployment import Deployment
 from ringfence.model.evidence import Evidence, Unseen
 from ringfence.model.files import Tree
+from ringfence.model.guest import ExaminedGuest
 from ringfence.model.kernel import Host
 from ringfence.model.process import Listener, Process
 
@@ -33,7 +34,8 @@ class Facts(msgspec.Struct, frozen=True):
     """One target as it was read.
 
     A live target has processes, listeners and the host; an artefact has a tree and a
-    configuration; a container has both; a hand-written one has `declared` alone. `container`
+    configuration; a container has both; a hand-written one has `declared` alone, a guest that was
+    booted and looked at from outside `examined`. `container`
     is True when the processes stand in a container (engine state or namespaces say so).
     """
 
@@ -44,5 +46,6 @@ class Facts(msgspec.Struct, frozen=True):
     tree: Tree | None = None
     config: ImageConfig | None = None
     declared: Deployment | None = None
+    examined: ExaminedGuest | None = None
     container: bool = False
     unseen: tuple[Unseen, ...] = ()

@@ -14,18 +14,11 @@ from ringfence.collect.guest.kernel import writable_executable
 from ringfence.collect.guest.recognise import Guest, decided
 from ringfence.knowledge.guests import Guests
 from ringfence.knowledge.records import Knowledge
+from ringfence.measure.guest import SUPPOSED_LISTENER, service_alone, supposed_point
 from ringfence.measure.place import place
-from ringfence.model.deployment import (
-    Condition,
-    Count,
-    Deployment,
-    EntryPoint,
-    Handler,
-    Reach,
-)
+from ringfence.model.deployment import Condition, Count, Deployment, EntryPoint
 from ringfence.model.evidence import Evidence, Grade, Unseen
 from ringfence.model.need import State
-from ringfence.model.position import Level
 
 WRITABLE_EXECUTABLE = "code:writable-executable"
 FIXED_ADDRESS = "code:fixed-address"
@@ -34,16 +27,13 @@ RING_0 = "ring:0"
 SPT_CALLS, SPT_DEVICE_CALLS = 6, 2
 """System calls of a Solo5 spt tender without devices, and for each kind of device
 (https://github.com/Solo5/solo5/tree/master/tenders/spt)."""
-SUPPOSED_LISTENER = Unseen(
-    "entry points", "an image names no port: one listening socket reachable by everyone is assumed"
-)
 
 
 def deployment_of(guest: Guest, guests: Guests, knowledge: Knowledge) -> Deployment:
     """The deployment that the image becomes when it is started as its system is used to."""
     template = knowledge.templates[guest.choice.template]
     points, unseen = _entry_points(guest)
-    placed = place(_service(guest, points), template, knowledge)
+    placed = place(service_alone(guest.name, points), template, knowledge)
     conditions = placed.conditions | _observed(guest, guests)
     if not guest.recognised:
         conditions = placed.conditions | _unknown(guest, knowledge)
@@ -58,41 +48,16 @@ def deployment_of(guest: Guest, guests: Guests, knowledge: Knowledge) -> Deploym
     )
 
 
-def _service(guest: Guest, points: tuple[EntryPoint, ...]) -> Deployment:
-    """The service alone: what an image does not show of it is unknown."""
-    unknown = Evidence(Grade.ASSUMED, guest.name, "the image does not show it")
-    return Deployment(
-        name=guest.name,
-        zones=(),
-        kernel_zone="",
-        ring=3,
-        boundaries=(),
-        entry_points=points,
-        conditions={},
-        admin_conditions={},
-        default=Condition(State.UNKNOWN, (unknown,)),
-    )
-
-
 def _entry_points(guest: Guest) -> tuple[tuple[EntryPoint, ...], tuple[Unseen, ...]]:
     """One socket, unless a manifest shows that the image has no network device."""
     manifest = guest.manifest
-    source = Evidence(Grade.ASSUMED, guest.name, "no port is named: a listening socket is assumed")
-    if manifest is not None and manifest.devices is not None:
-        declared = guest.facts["declared devices"]
-        if all(device.kind != "net" for device in manifest.devices):
-            return (), ()
-        source = msgspec.structs.replace(source, detail="the manifest declares a network device")
-        source = msgspec.structs.replace(source, source=declared.source)
-    who = Evidence(Grade.ASSUMED, guest.name, "who serves is not in the image: counted as root")
-    point = EntryPoint(
-        id="tcp:unstated",
-        kind="tcp",
-        reach=Reach.INTERNET,
-        handler=Handler(Level.ADMIN, who),
-        evidence=(source, Evidence(Grade.ASSUMED, guest.name, "published to everyone")),
-    )
-    return (point,), (SUPPOSED_LISTENER,)
+    if manifest is None or manifest.devices is None:
+        return (supposed_point(guest.name),), (SUPPOSED_LISTENER,)
+    if all(device.kind != "net" for device in manifest.devices):
+        return (), ()
+    where = guest.facts["declared devices"].source
+    declared = Evidence(Grade.ASSUMED, where, "the manifest declares a network device")
+    return (supposed_point(guest.name, declared),), (SUPPOSED_LISTENER,)
 
 
 def _observed(guest: Guest, guests: Guests) -> dict[str, Condition]:
