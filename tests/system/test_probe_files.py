@@ -314,7 +314,8 @@ def test_disks() -> None:
         path = "/dev/sdq"
         act = partial(acts.opened, path, flags)
         free = (*made, partial(os.chmod, path, 0o666), user(SOMEBODY))
-        check(Case(probe, free, (*made, partial(os.chmod, path, 0o600), user(SOMEBODY)),
+        less = 0o644 if flags == os.O_RDWR else 0o600
+        check(Case(probe, free, (*made, partial(os.chmod, path, less), user(SOMEBODY)),
                    "file mode", act))  # fmt: skip
 
 

@@ -72,7 +72,10 @@ def _used(inside: Inside, fact: PathFact, access: str) -> Outcome:
         flags = O_RDONLY | O_DIRECTORY
     if stat.S_ISBLK(fact.mode):
         # Closing a disk that was open for writing makes udev read its partitions again.
-        return inside.judged(inside.open(fact.path, O_RDONLY), detail=fact.path)
+        result = inside.open(fact.path, O_RDONLY)
+        if result >= 0 and access == "write":
+            result = inside.call("faccessat2", AT_FDCWD, fact.path, 2, EACCESS, path=fact.path)
+        return inside.judged(result, detail=fact.path)
     if access == "write":
         return written(inside, fact.path, flags)
     return inside.judged(inside.open(fact.path, flags), detail=fact.path)
