@@ -116,6 +116,7 @@ def test_without_a_policy_everything_succeeds(free: Guest) -> None:
     assert set(found) >= ACTS - {"execute a program that is not its own"}
     assert set(found.values()) == {"done"}
     assert denials(free) == []
+    assert "Kernel is locked down from securityfs" in free.console, "as our init has it done"
 
 
 @pytest.mark.parametrize("mac", ["apparmor", "selinux"])
