@@ -154,7 +154,7 @@ def test_a_file_that_never_stands_still_is_said_to_be_unread(tmp_path: Path) -> 
     root = tmp_path / "tree"
     root.mkdir()
     busy = root / "busy"
-    busy.write_bytes(bytes(4_000_000))
+    busy.write_bytes(bytes(60_000_000))
     watched = Watched(tmp_path, root)
     watched.init()
     with busy.open("r+b", buffering=0) as file:

@@ -26,9 +26,9 @@ from ringfence.watch.baseline.entry import (
     Xattrs,
     joined,
 )
-from ringfence.watch.baseline.looking import ACCESS_ACL, DEFAULT_ACL, kept
 from ringfence.watch.baseline.rules import Mode, Rules
 from ringfence.watch.baseline.sorting import Sorter
+from ringfence.watch.baseline.xattrs import ACCESS_ACL, DEFAULT_ACL, kept
 
 PIECE = 1 << 20
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"

@@ -2,14 +2,14 @@
 
 Every name is first opened with O_PATH, which neither follows a symlink nor touches a device or
 a FIFO (open(2)). What it is, is asked of that descriptor, and only a regular file is opened for
-reading, through /proc/self/fd, so that nothing can be swapped in between. A file that changes
-while it is read is read again; see `TRIES`.
+reading, through /proc/self/fd, so that nothing can be swapped in between. Where no device can be
+opened at all (`nodev`), what was listed as a file or folder is opened at once, which is quicker;
+it is without effect on whatever may have taken its place, and the way round is taken then. A
+file that changes while it is read is read again; see `TRIES`.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
 
 from ringfence.watch.baseline.digests import MOST_HOLES, PIECE, Digester, Shortened
@@ -21,32 +21,31 @@ from ringfence.watch.baseline.entry import (
     KINDS,
     LINK,
     Entry,
-    Xattrs,
 )
 from ringfence.watch.baseline.rules import FolderRules, Mode, Rule
+from ringfence.watch.baseline.xattrs import Attributes, attributes
 
 TRIES = 3
 """Readings of a file that changes while it is read, before it is given up as unread."""
 UNSTABLE = "it changes while it is read"
-MOST_VALUE, MOST_VALUES = 4096, 16384
-"""Bytes of one extended attribute, and of all of a file, that are kept; more become a digest."""
 MOST_LINKED = 4096
 
-ACCESS_ACL, DEFAULT_ACL = b"system.posix_acl_access", b"system.posix_acl_default"
+_EXACT, _IGNORED, _UNLISTED = Mode.EXACT, Mode.IGNORED, Mode.UNLISTED
 _TYPE = 0o170000
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _UNSEEN = _READ | os.O_NOATIME
+_DIRECT = _UNSEEN | os.O_NOFOLLOW
 _Identity = tuple[int, int, int, int, int]
-_Attributes = tuple[Xattrs | None, bytes | None, bytes | None]
-_NOTHING: _Attributes = ((), b"", b"")
 
 
 class Looker:
-    """One worker's eyes. `quick` takes a file whose status is the recorded one as unchanged."""
+    """One worker's eyes. `quick` takes a file whose status is the recorded one as unchanged;
+    `direct`: no device can be opened, so what was listed as a file is opened at once."""
 
-    def __init__(self, algorithm: str, *, quick: bool = False) -> None:
+    def __init__(self, algorithm: str, *, quick: bool = False, direct: bool = False) -> None:
         self.quick = quick
+        self.direct = direct and not quick
         self.digester = Digester(algorithm)
         self.files_read = 0
         self.taken = 0
@@ -54,19 +53,30 @@ class Looker:
         self._linked: dict[_Identity, bytes] = {}
 
     def look(
-        self, folder: int, name: bytes, rules: FolderRules, mount: bool, old: Entry | None
+        self,
+        folder: int,
+        name: bytes,
+        rules: FolderRules,
+        mount: bool,
+        old: Entry | None,
+        odd: bool = True,
     ) -> tuple[Entry, bytes, Rule] | None:
         """The file `name` in `folder`; for the folder itself '' or '.'.
 
-        Gives the entry, for a file that grows the digest of its first `old.size` bytes, and the
-        rule for it; None where nothing is kept. Raises OSError, FileNotFoundError among them.
+        `odd`: it is not known to have been listed as a file or folder. Gives the entry, for a file
+        that grows the digest of its first `old.size` bytes, and the rule for it; None where nothing
+        is kept. Raises OSError, FileNotFoundError among them.
         """
+        if self.direct and not odd and rules.simple is not None:
+            found = self._at_once(folder, name, rules.simple, mount, old)
+            if found is not None:
+                return found
         handle = os.open(name or b".", _LOOK, dir_fd=folder)
         try:
             info = os.fstat(handle)
             kind = KINDS[info.st_mode & _TYPE]
             rule = rules.simple or rules.of(name, kind)
-            if rule.mode is Mode.IGNORED or rule.mode is Mode.UNLISTED:
+            if rule.mode is _IGNORED or rule.mode is _UNLISTED:
                 return None
             if self.quick and old is not None and _as_before(info, kind, mount, old):
                 self.taken += 1
@@ -74,68 +84,49 @@ class Looker:
             if kind == FILE and rule.mode is not Mode.METADATA:
                 entry, part = self._file(handle, name, info, mount, rule, old)
                 return entry, part, rule
-            return self._unopened(handle, name, kind, info, mount), b"", rule
+            values = attributes(f"/proc/self/fd/{handle}")
+            target = os.readlink(b"", dir_fd=handle) if kind == LINK else None
+            return _unread(name, kind, info, mount, values, target), b"", rule
         finally:
             os.close(handle)
 
-    def _unopened(
-        self, handle: int, name: bytes, kind: str, info: os.stat_result, mount: bool
-    ) -> Entry:
-        """Everything but a file that is to be read: its descriptor of O_PATH tells enough."""
-        xattrs, acl, default = _attributes(f"/proc/self/fd/{handle}")
-        return Entry(
-            name, kind, info.st_mode & 0o7777, info.st_uid, info.st_gid,
-            size=info.st_size if kind == FILE else None,
-            links=None if kind == DIRECTORY else info.st_nlink,
-            device=info.st_rdev if kind in (BLOCK, CHAR) else None,
-            target=os.readlink(b"", dir_fd=handle) if kind == LINK else None,
-            xattrs=xattrs, acl=acl, default_acl=default, mount=mount,
-            mtime=info.st_mtime_ns, ctime=info.st_ctime_ns, inode=info.st_ino,
-        )  # fmt: skip
+    def _at_once(
+        self, folder: int, name: bytes, rule: Rule, mount: bool, old: Entry | None
+    ) -> tuple[Entry, bytes, Rule] | None:
+        """The same for a file or folder of the mode `exact`; None for everything else."""
+        if rule.mode is not _EXACT:
+            return None
+        try:
+            handle = os.open(name or b".", _DIRECT, dir_fd=folder)
+        except OSError:
+            return None
+        try:
+            info = os.fstat(handle)
+            kind = KINDS[info.st_mode & _TYPE]
+            if kind == FILE:
+                entry, part = self._read(handle, name, info, mount, rule, old)
+                return entry, part, rule
+            if kind == DIRECTORY:
+                return _unread(name, kind, info, mount, attributes(handle), None), b"", rule
+            return None
+        finally:
+            os.close(handle)
 
     def _file(
-        self,
-        handle: int,
-        name: bytes,
-        info: os.stat_result,
-        mount: bool,
-        rule: Rule,
+        self, handle: int, name: bytes, info: os.stat_result, mount: bool, rule: Rule,
         old: Entry | None,
-    ) -> tuple[Entry, bytes]:
-        self.files_read += 1
-        digest, part, sparse, unread = None, b"", False, UNSTABLE
-        values: _Attributes = (None, None, None)
-        for _ in range(TRIES):
-            try:
-                file = self._open(handle)
-            except OSError as error:
-                unread = os.strerror(error.errno or 0).lower()
-                values = _attributes(f"/proc/self/fd/{handle}")
-                break
-            try:
-                values = _attributes(file)
-                if info.st_size <= PIECE and info.st_nlink == 1 and rule.mode is Mode.EXACT:
-                    digest = self.digester.small(file, info.st_size)
-                else:
-                    digest, part, sparse = self._digest(file, info, rule, old)
-                after = os.fstat(file)
-                if _stable(info, after, rule):
-                    unread = ""
-                    break
-                info, digest = after, None
-            except Shortened:
-                info, digest = os.fstat(file), None
-            except OSError as error:
-                digest, unread = None, os.strerror(error.errno or 0).lower()
-                break
-            finally:
-                os.close(file)
-        entry = Entry(
-            name, FILE, info.st_mode & 0o7777, info.st_uid, info.st_gid, info.st_size,
-            info.st_nlink, None, None, *values, digest, mount, info.st_mtime_ns,
-            info.st_ctime_ns, info.st_ino, sparse, unread,
-        )  # fmt: skip
-        return entry, part
+    ) -> tuple[Entry, bytes]:  # fmt: skip
+        """A file of which only a descriptor of O_PATH is there."""
+        try:
+            file = self._open(handle)
+        except OSError as error:
+            why = os.strerror(error.errno or 0).lower()
+            values = attributes(f"/proc/self/fd/{handle}")
+            return _entry(name, info, mount, values, None, False, why), b""
+        try:
+            return self._read(file, name, info, mount, rule, old)
+        finally:
+            os.close(file)
 
     def _open(self, handle: int) -> int:
         try:
@@ -143,6 +134,47 @@ class Looker:
         except PermissionError:
             # O_NOATIME is for the owner and for root.
             return os.open(str(handle), _READ, dir_fd=self._proc)
+
+    def _read(
+        self, file: int, name: bytes, info: os.stat_result, mount: bool, rule: Rule,
+        old: Entry | None,
+    ) -> tuple[Entry, bytes]:  # fmt: skip
+        """Attributes and content of an opened file, the same before and after."""
+        self.files_read += 1
+        if info.st_size <= PIECE and info.st_nlink == 1 and rule.mode is _EXACT:
+            # Most files: one reading, and nothing more to be asked.
+            values = attributes(file)
+            digest = self.digester.small(file, info.st_size)
+            if digest and _stable(info, os.fstat(file), rule):
+                return _entry(name, info, mount, values, digest, False, ""), b""
+            info = os.fstat(file)
+        return self._carefully(file, name, info, mount, rule, old)
+
+    def _carefully(
+        self, file: int, name: bytes, info: os.stat_result, mount: bool, rule: Rule,
+        old: Entry | None,
+    ) -> tuple[Entry, bytes]:  # fmt: skip
+        """The same for every size and rule, several times if need be."""
+        digest, part, sparse, unread = None, b"", False, UNSTABLE
+        values: Attributes = (None, None, None)
+        for turn in range(TRIES):
+            if turn:
+                info, digest = os.fstat(file), None
+            try:
+                os.lseek(file, 0, os.SEEK_SET)
+                values = attributes(file)
+                digest, part, sparse = self._digest(file, info, rule, old)
+            except Shortened:
+                continue
+            except OSError as error:
+                digest, unread = None, os.strerror(error.errno or 0).lower()
+                break
+            if _stable(info, os.fstat(file), rule):
+                unread = ""
+                break
+        else:
+            digest = None
+        return _entry(name, info, mount, values, digest, sparse, unread), part
 
     def _digest(
         self, file: int, info: os.stat_result, rule: Rule, old: Entry | None
@@ -169,6 +201,34 @@ class Looker:
         return digest, b"", False
 
 
+def _entry(
+    name: bytes, info: os.stat_result, mount: bool, values: Attributes, digest: bytes | None,
+    sparse: bool, unread: str,
+) -> Entry:  # fmt: skip
+    """The entry of a regular file."""
+    return Entry(
+        name, FILE, info.st_mode & 0o7777, info.st_uid, info.st_gid, info.st_size,
+        info.st_nlink, None, None, *values, digest, mount, info.st_mtime_ns,
+        info.st_ctime_ns, info.st_ino, sparse, unread,
+    )  # fmt: skip
+
+
+def _unread(
+    name: bytes, kind: str, info: os.stat_result, mount: bool, values: Attributes,
+    target: bytes | None,
+) -> Entry:  # fmt: skip
+    """The entry of everything that is not to be read."""
+    xattrs, acl, default = values
+    return Entry(
+        name, kind, info.st_mode & 0o7777, info.st_uid, info.st_gid,
+        size=info.st_size if kind == FILE else None,
+        links=None if kind == DIRECTORY else info.st_nlink,
+        device=info.st_rdev if kind in (BLOCK, CHAR) else None,
+        target=target, xattrs=xattrs, acl=acl, default_acl=default, mount=mount,
+        mtime=info.st_mtime_ns, ctime=info.st_ctime_ns, inode=info.st_ino,
+    )  # fmt: skip
+
+
 def _stable(before: os.stat_result, after: os.stat_result, rule: Rule) -> bool:
     """Whether what was read is one state of the file; a log may be written to at its end."""
     if rule.mode is Mode.GROWS:
@@ -191,39 +251,3 @@ def _as_before(info: os.stat_result, kind: str, mount: bool, old: Entry) -> bool
         and not old.unread
         and (kind != FILE or info.st_size == old.size)
     )
-
-
-def _attributes(place: int | str) -> _Attributes:
-    """Extended attributes, access ACL and default ACL of a descriptor or path.
-
-    An ACL that is not there is b''; all three are None where the file system refuses.
-    """
-    try:
-        names = os.listxattr(place)
-    except OSError as error:
-        return _NOTHING if error.errno == errno.ENOTSUP else (None, None, None)
-    if not names:
-        return _NOTHING
-    values = {}
-    for text in names:
-        name = os.fsencode(text)
-        try:
-            values[name] = os.getxattr(place, name)
-        except OSError:  # gone since, or not ours to read
-            continue
-    acl, default = values.pop(ACCESS_ACL, b""), values.pop(DEFAULT_ACL, b"")
-    return kept(values), acl, default
-
-
-def kept(values: dict[bytes, bytes]) -> Xattrs:
-    """Extended attributes as an entry has them: sorted, large values as their SHA-256."""
-    rows = [
-        (name, value if len(value) <= MOST_VALUE else b"sha256:" + hashlib.sha256(value).digest())
-        for name, value in sorted(values.items())
-    ]
-    if sum(len(name) + len(value) for name, value in rows) <= MOST_VALUES:
-        return tuple(rows)
-    state = hashlib.sha256()
-    for name, value in rows:
-        state.update(b"%d %d " % (len(name), len(value)) + name + value)
-    return ((b"*", b"sha256:" + state.digest()),)

@@ -61,14 +61,9 @@ def _live(target: Target, what: Pass) -> Iterator[Iterator[Seen]]:
     mounts = target.mounts()
     walk = Walk(root, what.rules, target.only, mounts, what.skip)
     task = Task(
-        tuple(walk.starts),
-        what.rules,
-        what.algorithm,
-        mounts,
-        what.comparison,
-        what.keep,
-        what.quick,
-    )
+        tuple(walk.starts), what.rules, what.algorithm, mounts, what.comparison, what.keep,
+        what.quick, str(target.root) if target.kind in ("directory", "host") else "",
+    )  # fmt: skip
     pool = Pool(workers(), lambda: Worker(task))
     try:
         yield _from_pool(pool, walk, what, target)

@@ -34,16 +34,20 @@ def batches(listings: Iterable[Listing]) -> Iterator[list[Listing]]:
     """Listings in lots of about `MOST_NAMES` names."""
     batch: list[Listing] = []
     names, size = 0, 0
-    for start, folder, found in listings:
+    for start, folder, found, odd in listings:
         for piece in _pieces(found):
-            own = len(folder) + 16 + sum(map(len, piece))
+            own = len(folder) + 16 + sum(map(len, piece)) + sum(map(len, odd))
             if batch and (names + len(piece) > MOST_NAMES or size + own > MOST_BYTES):
                 yield batch
                 batch, names, size = [], 0, 0
-            batch.append((start, folder, piece))
+            batch.append((start, folder, piece, _among(odd, piece, found)))
             names, size = names + len(piece), size + own
     if batch:
         yield batch
+
+
+def _among(odd: frozenset[bytes], piece: list[bytes], whole: list[bytes]) -> frozenset[bytes]:
+    return odd.intersection(piece) if odd and piece is not whole else odd
 
 
 def _pieces(names: list[bytes]) -> Iterator[list[bytes]]:
@@ -71,7 +75,7 @@ def _spread(lots: list[list[Listing]], body: bytes) -> Iterator[Unit]:
     """Much was added within one frame: each lot takes the entries of its own stretch."""
     low: Key | None = None
     for place, lot in enumerate(lots):
-        _, folder, names = lot[-1]
+        _, folder, names, _ = lot[-1]
         high = key(folder, names[-1]) if place < len(lots) - 1 else None
         yield Unit(lot, body, low, high)
         low = high
@@ -95,7 +99,7 @@ class _Stream:
     def until(self, last: Key) -> Iterator[Listing]:
         """What stands at `last` or before it."""
         while (listing := self._peek()) is not None:
-            start, folder, names = listing
+            start, folder, names, odd = listing
             place = key(folder, b"")[0]
             if place > last[0]:
                 return
@@ -105,9 +109,9 @@ class _Stream:
                 continue
             cut = bisect_right(names, last[1])
             if cut:
-                yield start, folder, names[:cut]
+                yield start, folder, names[:cut], odd
             if cut < len(names):
-                self._next.appendleft((start, folder, names[cut:]))
+                self._next.appendleft((start, folder, names[cut:], odd))
                 return
 
     def all(self) -> Iterator[Listing]:

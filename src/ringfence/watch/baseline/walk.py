@@ -21,8 +21,10 @@ from ringfence.watch.baseline.rules import Mode, Rules
 MOST_PATH = 1 << 14
 """Bytes of a path; what is deeper is named as unseen. The kernel takes 4,096 at a time."""
 
-Listing = tuple[int, bytes, list[bytes]]
-"""A start's number, a folder's path from the target's root, and names in it by their bytes."""
+Listing = tuple[int, bytes, list[bytes], frozenset[bytes]]
+"""A start's number, a folder's path from the target's root, names in it by their bytes, and which
+of them are odd: neither files nor folders, or not known to be."""
+NONE_ODD: frozenset[bytes] = frozenset()
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -86,7 +88,7 @@ class Walk:
     def listings(self) -> Iterator[Listing]:
         """Every folder with the names in it. The root's own entry is the name '' of the first."""
         if not self._only:
-            yield 0, b"", [b""]
+            yield 0, b"", [b""], NONE_ODD
             yield from self._tree(0, b"")
             return
         numbers = {start.prefix: place for place, start in enumerate(self.starts) if place}
@@ -107,32 +109,35 @@ class Walk:
         finally:
             os.close(handle)
         if there:
-            yield 0, folder, there
+            yield 0, folder, there, frozenset(there)
 
     def _tree(self, start: int, folder: bytes) -> Iterator[Listing]:
         todo = [folder]
         while todo:
             folder = todo.pop()
             try:
-                names, folders = self._list(start, folder)
+                names, folders, odd = self._list(start, folder)
             except OSError as error:
                 self._refuse(folder, error)
                 continue
             if names:
-                yield start, folder, names
+                yield start, folder, names, odd
             todo += reversed([joined(folder, name) for name in folders])
 
-    def _list(self, start: int, folder: bytes) -> tuple[list[bytes], list[bytes]]:
-        """All names of a folder, and which of them are folders to enter, both sorted."""
-        names, folders = [], []
+    def _list(self, start: int, folder: bytes) -> tuple[list[bytes], list[bytes], frozenset[bytes]]:
+        """All names of a folder, the folders to enter among them, both sorted, and the odd ones."""
+        names: list[bytes] = []
+        folders: list[bytes] = []
+        odd: list[bytes] = []
         handle = self.starts[start].open(folder)
         try:
             with os.scandir(handle) as entries:
                 for entry in entries:
                     name = os.fsencode(entry.name)
                     names.append(name)
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(name)
+                    if entry.is_file(follow_symlinks=False):
+                        continue
+                    (folders if entry.is_dir(follow_symlinks=False) else odd).append(name)
         finally:
             os.close(handle)
         names.sort()
@@ -145,7 +150,7 @@ class Walk:
                 (joined(folder, name)[:256], "its path is too long") for name in folders
             ]
             folders = []
-        return names, folders
+        return names, folders, frozenset(odd) if odd else NONE_ODD
 
     def _to_enter(self, folder: bytes, names: list[bytes]) -> list[bytes]:
         """Folders without those that are ignored with all that is in them, or lead to nothing."""

@@ -9,6 +9,7 @@ import msgspec
 from ringfence.watch.baseline.compare import Change, Comparison
 from ringfence.watch.baseline.entry import Entry, Group, Key, joined, key
 from ringfence.watch.baseline.looking import Looker
+from ringfence.watch.baseline.nodev import same_folder, without_devices
 from ringfence.watch.baseline.rules import FolderRules, Rule, Rules
 from ringfence.watch.baseline.store import Packer, unpacked
 from ringfence.watch.baseline.units import Unit
@@ -21,6 +22,7 @@ MOST_READ = 48 << 20
 class Task(msgspec.Struct, frozen=True):
     """What all units of a pass have in common. `comparison` None: nothing to compare with.
 
+    `place`: where the root lies among the mounts of this host, '' where it lies among others.
     `keep`: entries are packed into frames. `mounts` are paths where something is mounted.
     """
 
@@ -31,6 +33,7 @@ class Task(msgspec.Struct, frozen=True):
     comparison: Comparison | None = None
     keep: bool = True
     quick: bool = False
+    place: str = ""
 
 
 class Seen(msgspec.Struct, array_like=True):
@@ -50,8 +53,9 @@ class Worker:
     """Does units of one task; made in the worker process."""
 
     def __init__(self, task: Task) -> None:
-        self.task = task
-        self.looker = Looker(task.algorithm, quick=task.quick)
+        starts = _own_starts(task) if task.place and not task.quick else None
+        self.task = msgspec.structs.replace(task, starts=starts) if starts else task
+        self.looker = Looker(task.algorithm, quick=task.quick, direct=starts is not None)
         self.packer = Packer()
         self._units = msgspec.msgpack.Decoder(Unit)
 
@@ -61,6 +65,20 @@ class Worker:
         job = _Job(self, unit)
         rest = job.run()
         return msgspec.msgpack.encode(job.seen), msgspec.msgpack.encode(rest) if rest else b""
+
+
+def _own_starts(task: Task) -> tuple[Start, ...] | None:
+    """The same folders, opened anew where no device can be; None where that is not to be had."""
+    if not without_devices():
+        return None
+    found: list[Start] = []
+    for start in task.starts:
+        path = os.path.join(task.place, os.fsdecode(start.prefix))
+        handle = same_folder(path, start.handle)
+        if handle is None:
+            return None
+        found.append(msgspec.structs.replace(start, handle=handle))
+    return tuple(found)
 
 
 class _Job:
@@ -94,13 +112,13 @@ class _Job:
         return rest
 
     def _rest(self, number: int, done: int) -> Unit | None:
-        start, folder, names = self.unit.listings[number]
-        left = [(start, folder, names[done:]), *self.unit.listings[number + 1 :]]
+        start, folder, names, odd = self.unit.listings[number]
+        left = [(start, folder, names[done:], odd), *self.unit.listings[number + 1 :]]
         return Unit(left, self.unit.body, key(folder, names[done - 1]), self.unit.high)
 
     def _listing(self, listing: Listing, limit: int) -> int:
         """Look at the names of one folder; gives how many were done."""
-        start, folder, names = listing
+        start, folder, names, odd = listing
         try:
             handle = self.task.starts[start].open(folder)
         except OSError as error:
@@ -111,7 +129,7 @@ class _Job:
             rules = self.task.rules.of_folder(folder)
             former = self.former.get(folder, {})
             for count, name in enumerate(names, 1):
-                entry = self._name(handle, folder, name, rules, former)
+                entry = self._name(handle, folder, name, rules, former, name in odd)
                 if entry is not None:
                     entries.append(entry)
                 if self.looker.digester.passed > limit:
@@ -125,13 +143,13 @@ class _Job:
 
     def _name(
         self, handle: int, folder: bytes, name: bytes, rules: FolderRules,
-        former: dict[bytes, Entry],
+        former: dict[bytes, Entry], odd: bool,
     ) -> Entry | None:  # fmt: skip
         old = former.get(name)
         mounts = self.task.mounts
         mount = bool(mounts) and joined(folder, name) in mounts
         try:
-            found = self.looker.look(handle, name, rules, mount, old)
+            found = self.looker.look(handle, name, rules, mount, old, odd)
         except OSError as error:
             self._refuse(joined(folder, name), error)
             return None

@@ -23,7 +23,7 @@ from ringfence.errors import InputError
 from ringfence.watch.baseline.acl import acl_bytes
 from ringfence.watch.baseline.aide.attributes import BITS, GROWING
 from ringfence.watch.baseline.entry import DIRECTORY, FILE, KINDS, LINK, Entry
-from ringfence.watch.baseline.looking import kept
+from ringfence.watch.baseline.xattrs import kept
 
 MOST_LINE = 1 << 20
 _BEGIN, _SPEC, _END = b"@@begin_db", b"@@db_spec", b"@@end_db"
