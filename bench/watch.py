@@ -27,7 +27,7 @@ from bench.timing import BIN, finish, verdict
 from bench.trees import copied, many
 
 CACHE = Path(os.environ.get("RINGFENCE_CACHE", "/var/cache/ringfence"))
-ROUNDS, EACH = 2, 6
+ROUNDS, EACH = 2, 8
 FASTER, FLOOR, MEMORY = 8.0, 1.3, 200e6
 FILES = 1_000_000
 ATTRIBUTES = "p+ftype+l+n+u+g+s+acl+xattrs+selinux+caps+sha256"
