@@ -110,9 +110,12 @@ def test_a_process_is_driven_again_and_again_unharmed(way: str) -> None:
     """Whatever it waits in; registers and stack are as before, or it would not live long."""
     with worker(3, way) as process:
         for _ in range(60):
-            with stopped(process.pid):
-                assert call(process.pid, 39, 16, lambda place: Prepared((), b"")) == process.pid
-                assert call(process.pid, 9999, 16, lambda place: Prepared((), b"")) == -38
+            with stopped(process.pid) as before:
+                assert (
+                    call(process.pid, before, 39, 16, lambda place: Prepared((), b""))
+                    == process.pid
+                )
+                assert call(process.pid, before, 9999, 16, lambda place: Prepared((), b"")) == -38
             time.sleep(0.002)
         assert process.poll() is None
         status = procfs.fields(procfs.read(process.pid, "status").decode())

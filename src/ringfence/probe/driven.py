@@ -28,6 +28,8 @@ LOWEST, HIGHEST = 0x10000, 0x7FFFFFFFF000
 """Everything else of the address space is given up (arch/x86/include/asm/page_64_types.h)."""
 WNOHANG, WALL = 1, 0x40000000
 RSEQ_UNREGISTER = 1
+SYS_SECCOMP = 1
+"""si_code of a SIGSYS that a filter sent (sigaction(2))."""
 MOST_STOPS = 32
 """Stops on the way through one call."""
 FOLLOWED = tracee.TRACE_FORK | tracee.TRACE_VFORK | tracee.TRACE_CLONE | tracee.TRACE_EXEC
@@ -62,7 +64,7 @@ class Driven:
         self.parent = parent
         self.local = local
         """Its number as its parent sees it."""
-        self.code = self.scratch = self._used = 0
+        self.code = self.scratch = self._used = self._place = 0
         self.executed = self.trapped = False
         """Whether the last call executed a program, or was answered with SIGSYS."""
         self.caught: list[int] = []
@@ -115,12 +117,12 @@ class Driven:
     def close(self) -> None:
         """End it and what it made, without a trace for whoever waits for children."""
         for pid in self.caught:
-            _end(pid)
+            ended(pid)
             if self.alive:
                 with suppress(InjectionFailed):
                     self.manage("wait4", -1, 0, WALL | WNOHANG, 0)
         if self.alive:
-            _end(self.pid)
+            ended(self.pid)
             self.alive = False
         if self._memory >= 0:
             os.close(self._memory)
@@ -128,6 +130,16 @@ class Driven:
         if self.parent is not None and self.parent.alive:
             with suppress(InjectionFailed):
                 self.parent.manage("wait4", self.local, 0, WALL | WNOHANG, 0)
+
+    @property
+    def memory(self) -> int:
+        """Its open /proc/PID/mem."""
+        return self._memory
+
+    def forget(self) -> None:
+        """Drive it no more, and leave it as it is: what executes a program has another memory."""
+        os.close(self._memory)
+        self._memory, self.alive = -1, False
 
     def __enter__(self) -> Driven:
         return self
@@ -143,6 +155,7 @@ class Driven:
         if number < 0:
             return -38  # ENOSYS: this architecture has no such call
         placed = [self._placed(value) for value in arguments]
+        self._place = self.code
         regs = tracee.prepared(self.regs, self.code, number, tuple(placed))
         found = self._made(regs, str(name))
         for value, place in zip(arguments, placed, strict=True):
@@ -219,7 +232,7 @@ class Driven:
         event, number = status >> 16, os.WSTOPSIG(status)
         if event in (tracee.EVENT_FORK, tracee.EVENT_VFORK, tracee.EVENT_CLONE):
             child = tracee.message(self.pid)
-            tracee.wait(child)
+            tracee.status(child)
             self.caught.append(child)
             return False
         if event == tracee.EVENT_EXEC:
@@ -227,17 +240,26 @@ class Driven:
             return True
         if event:
             return self._event(event)
-        if number == signal.SIGSYS and not self.trapped:
+        # Signals that somebody sent are taken away from it: whoever runs as the same user could
+        # send it what looks like an answer.
+        sender = tracee.sent_by(self.pid)
+        if number == signal.SIGSYS and sender == SYS_SECCOMP:
             self.trapped = True
             return False  # the trap of the step itself is still to come: it would end the next call
-        # Any other signal is taken away from it: it has no code that could handle one.
-        return number == signal.SIGTRAP or self.trapped
+        return number == signal.SIGTRAP and sender > 0 and self._stepped()
+
+    def _stepped(self) -> bool:
+        """Whether it is past the instruction: a stop on the way out of a former call is not it."""
+        kind = tracee.machine()
+        place = getattr(tracee.registers(self.pid), kind.counter)
+        return bool(place == self._place + len(kind.instruction))
 
     def _event(self, event: int) -> bool:
         return False
 
 
-def _end(pid: int) -> None:
+def ended(pid: int) -> None:
+    """Kill a process that stands still for us, and wait for its end."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     with suppress(InjectionFailed):
@@ -246,8 +268,18 @@ def _end(pid: int) -> None:
 
 
 def adopted(pid: int, regs: Any) -> Driven:
-    """A process that stands still for us, taken over for good. Raises InjectionFailed."""
-    tracee.options(pid, OPTIONS)
-    found = Driven(pid, regs)
-    found.settle()
+    """A process that stands still for us, taken over for good; where that cannot be, it is ended.
+    Raises InjectionFailed."""
+    try:
+        tracee.options(pid, OPTIONS)
+        tracee.set_signal_mask(pid, tracee.U64)
+        found = Driven(pid, regs)
+    except (InjectionFailed, OSError) as error:
+        ended(pid)
+        raise InjectionFailed(str(error)) from None
+    try:
+        found.settle()
+    except (InjectionFailed, OSError, ValueError) as error:
+        found.close()
+        raise InjectionFailed(str(error)) from None
     return found

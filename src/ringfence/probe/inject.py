@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from ringfence.collect.process import procfs
 from ringfence.collect.seccomp.tables import native_calls
 from ringfence.errors import InputError, MissingError
-from ringfence.probe.driven import WALL, WNOHANG, Driven, adopted
+from ringfence.probe.driven import OPTIONS, WALL, WNOHANG, Driven, adopted, ended
 from ringfence.run import tracee
 from ringfence.run.tracee import Ended, InjectionFailed
 
@@ -38,18 +39,22 @@ def injected(pid: int, stopped: Stopped | None = None) -> Iterator[Driven]:
     _check(pid)
     native_calls()  # read before anything stands still
     try:
+        tracee.stops(pid)
         child, local = _cloned(pid, watch)
     except InjectionFailed as failure:
         raise _refused(pid, failure) from None
+    zygote = None
     try:
-        zygote = adopted(child, tracee.registers(child))
-    except InjectionFailed as failure:
-        _collect(pid, local, watch)
-        raise _refused(pid, failure) from None
-    try:
+        try:
+            zygote = adopted(child, tracee.registers(child))
+        except InjectionFailed as failure:
+            raise _refused(pid, failure) from None
         yield zygote
     finally:
-        zygote.close()
+        if zygote is not None:
+            zygote.close()
+        else:
+            ended(child)
         _collect(pid, local, watch)
 
 
@@ -85,66 +90,64 @@ def _refused(pid: int, failure: InjectionFailed) -> InputError:
     return InputError(str(failure), where=f"PID {pid}", remedy="leave out --inject")
 
 
+FOLLOWED = tracee.TRACE_FORK | tracee.TRACE_VFORK | tracee.TRACE_CLONE
+
+
 @contextlib.contextmanager
 def _held(pid: int, watch: Stopped) -> Iterator[Any]:
-    """One thread of the workload, standing still with its registers; it goes on as it was."""
+    """One thread of the workload, standing still with its registers; it goes on as it was. Its
+    filters are lifted for what we make it do: one that refuses clone refuses the workload. Our own
+    signals wait, so that nothing leaves it half-way."""
     began = time.perf_counter()
-    tracee.seize(pid, tracee.TRACE_FORK | tracee.TRACE_VFORK | tracee.TRACE_CLONE)
-    pending = 0
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
-        pending = tracee.interrupt(pid)
-        before = tracee.registers(pid)
+        tracee.seize(pid, FOLLOWED | tracee.TRACE_SYSGOOD)
         try:
-            yield before
+            with tracee.held(pid) as before:
+                tracee.options(pid, FOLLOWED | tracee.TRACE_SYSGOOD | tracee.SUSPEND_SECCOMP)
+                yield before
         finally:
-            after = tracee.copied(before)
-            if not pending:
-                tracee.machine().restarted(after)
-            tracee.set_registers(pid, after)
+            with contextlib.suppress(InjectionFailed):
+                tracee.detach(pid)
     finally:
-        with contextlib.suppress(InjectionFailed):
-            tracee.detach(pid, pending)
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
         watch.times.append(time.perf_counter() - began)
 
 
 def _cloned(pid: int, watch: Stopped) -> tuple[int, int]:
-    """The clone's number here, and as the workload sees it."""
+    """The clone's number here, and as the workload sees it. Raises InjectionFailed."""
+    children: list[int] = []
     with _held(pid, watch) as before:
-        _suspend_filters(pid)
-        child, local = _call(pid, before, "clone", (0, 0, 0, 0, 0))
-        if not child:
-            reason = os.strerror(-local).lower()
-            if local == -EAGAIN:
-                reason = "its limit of processes leaves no room for one more"
-            raise InjectionFailed(f"{pid} cannot be cloned: {reason}")
-    return child, local
+
+        def seen(event: int) -> None:
+            if event in (tracee.EVENT_FORK, tracee.EVENT_VFORK, tracee.EVENT_CLONE):
+                child = tracee.message(pid)
+                tracee.status(child)
+                # It ends with us from now on, whatever happens to us.
+                tracee.options(child, OPTIONS)
+                children.append(child)
+
+        local = tracee.call_made(pid, _prepared(pid, before, "clone", (0, 0, 0, 0, 0)), seen)
+    if not children:
+        reason = os.strerror(-local).lower()
+        if local == -EAGAIN:
+            reason = "its limit of processes leaves no room for one more"
+        raise InjectionFailed(f"{pid} cannot be cloned: {reason}")
+    return children[0], local
 
 
-def _suspend_filters(pid: int) -> None:
-    """A filter that refuses clone refuses the workload, not us."""
-    followed = tracee.TRACE_FORK | tracee.TRACE_VFORK | tracee.TRACE_CLONE
-    tracee.options(pid, followed | tracee.SUSPEND_SECCOMP)
-
-
-def _call(pid: int, before: Any, name: str, values: tuple[int, ...]) -> tuple[int, int]:
-    """One call of the workload's own: the child that it made, 0 for none, and the result."""
+def _prepared(pid: int, before: Any, name: str, values: tuple[int, ...]) -> Any:
+    """Registers with which the workload makes a call by an instruction of its own."""
     memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
     try:
         place = tracee.instruction(pid, before, memory)
     finally:
         os.close(memory)
-    child = 0
-    status = tracee.step(pid, tracee.prepared(before, place, native_calls()[name], values))
-    while status >> 16 in (tracee.EVENT_FORK, tracee.EVENT_VFORK, tracee.EVENT_CLONE):
-        child = tracee.message(pid)
-        tracee.wait(child)
-        tracee.request(tracee.SINGLESTEP, pid)
-        status = tracee.status(pid)
-    return child, tracee.result(tracee.registers(pid))
+    return tracee.prepared(before, place, native_calls()[name], values)
 
 
 def _collect(pid: int, local: int, watch: Stopped) -> None:
     """Take the ended clone from the workload's list of children."""
     with contextlib.suppress(InjectionFailed), _held(pid, watch) as before:
-        _suspend_filters(pid)
-        _call(pid, before, "wait4", (local, 0, WALL | WNOHANG, 0))
+        regs = _prepared(pid, before, "wait4", (local, 0, WALL | WNOHANG, 0))
+        tracee.call_made(pid, regs, lambda event: None)

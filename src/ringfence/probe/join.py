@@ -11,11 +11,13 @@ setns(2), credentials(7), capabilities(7), seccomp(2).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
 import select
 import signal
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +27,10 @@ from ringfence.collect.process import procfs
 from ringfence.collect.process.credentials import CAPABILITIES
 from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.seccomp.live import FilterUnreadable, read_programs
+from ringfence.collect.seccomp.tables import native_calls
 from ringfence.errors import InputError, MissingError
 from ringfence.probe.driven import Driven, adopted
+from ringfence.probe.elf import program
 from ringfence.run import kernel, tracee
 from ringfence.run.tracee import InjectionFailed
 
@@ -36,6 +40,7 @@ SPACES = {
 }  # fmt: skip
 """In the order in which they are joined: the user namespace last, since it takes privileges."""
 PATIENCE = 10.0
+AT_EMPTY_PATH = 0x1000
 SET_MODE_FILTER = 1
 PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = (
     4,
@@ -44,7 +49,7 @@ PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_A
     38,
     47,
 )
-PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
 CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -75,16 +80,54 @@ def joined(pid: int) -> Iterator[tuple[Driven, tuple[str, ...]]]:
     """A process in the workload's place, standing still, to be driven; and what could not be
     joined. Raises InputError or MissingError."""
     wanted = confinement(pid)
-    with _entered(pid, wanted) as (child, notes):
+    with _entered(pid, wanted) as (child, program, notes):
         try:
-            tracee.seize(child)
-            tracee.interrupt(child)
-            zygote = adopted(child, tracee.registers(child))
+            zygote = _emptied(child, program)
         except InjectionFailed as failure:
             raise InputError(str(failure), where=f"PID {pid}") from None
         with zygote:
-            _put_on(zygote, wanted)
+            try:
+                _put_on(zygote, wanted)
+            except InjectionFailed as failure:
+                raise InputError(str(failure), where=f"PID {pid}") from None
             yield zygote, (*wanted.notes, *notes, *_unlike(pid, zygote.pid))
+
+
+def _emptied(child: int, program: int) -> Driven:
+    """Our process made into one with nothing of ours in it, before it is given the workload's
+    user: whoever is that user may open its program and its memory (CVE-2019-5736). It executes a
+    sealed file in memory, of which no instruction is ever run. `program` is its descriptor there.
+    """
+    tracee.seize(child, tracee.TRACE_EXEC | tracee.EXITKILL)
+    tracee.interrupt(child)
+    driver = Driven(child, tracee.registers(child))
+    try:
+        place = tracee.instruction(child, driver.regs, driver.memory)
+        # Its own memory still: the empty path lies where a string of ours ends.
+        empty = _empty_string(child, driver.memory)
+        regs = tracee.prepared(driver.regs, place, native_calls()["execveat"],
+                               (program, empty, 0, 0, AT_EMPTY_PATH))  # fmt: skip
+        tracee.step(child, regs)
+        tracee.onward(child)
+        if os.readlink(f"/proc/{child}/exe").partition(" ")[0] != f"/memfd:{NAME}":
+            raise InjectionFailed("our process could not be emptied (execveat of a memory file)")
+    except BaseException:
+        driver.close()
+        raise
+    driver.forget()
+    return adopted(child, tracee.registers(child))
+
+
+def _empty_string(child: int, memory: int) -> int:
+    """The address of a zero byte in its memory: in the header of the vDSO (elf(5))."""
+    with open(f"/proc/{child}/maps") as maps:
+        for line in maps:
+            if line.rstrip().endswith(("[vdso]", "[stack]")):
+                start, end = (int(word, 16) for word in line.split()[0].split("-"))
+                found = os.pread(memory, end - start, start).find(b"\0")
+                if found >= 0:
+                    return start + found
+    raise InjectionFailed("no place for a string")
 
 
 def confinement(pid: int) -> Confinement:
@@ -206,9 +249,9 @@ def _cgroups(pid: int) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _entered(pid: int, wanted: Confinement) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """A process of ours that has entered and waits; its number here, and what it says it could
-    not join."""
+def _entered(pid: int, wanted: Confinement) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+    """A process of ours that has entered and waits: its number here, the descriptor of the empty
+    program there, and what it says it could not join."""
     try:
         handles = {kind: os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
                    for kind in wanted.spaces}  # fmt: skip
@@ -216,21 +259,50 @@ def _entered(pid: int, wanted: Confinement) -> Iterator[tuple[int, tuple[str, ..
         folder = os.open(f"/proc/{pid}/cwd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise InputError(f"cannot be entered: {error.strerror}", where=f"PID {pid}") from None
+    empty = _sealed_program()
     said, say = os.pipe()
     held, hold = os.pipe()
     outer = os.fork()
     if outer == 0:
         os.close(hold)
         os.close(said)
-        _outer(handles, root, folder, wanted, say, held)
-    for handle in (*handles.values(), root, folder, say, held):
+        _outer(handles, root, folder, empty, wanted, say, held)
+    for handle in (*handles.values(), root, folder, empty, say, held):
         os.close(handle)
     try:
-        yield _answered(said, pid)
+        child, notes = _answered(said, pid)
+        yield child, empty, notes
     finally:
         os.close(hold)
         os.close(said)
-        os.waitpid(outer, 0)
+        # It collects its child first; where it cannot (frozen with the workload), it is ended.
+        _reaped(outer)
+
+
+def _reaped(outer: int) -> None:
+    limit = time.monotonic() + 1.0
+    while time.monotonic() < limit:
+        if os.waitpid(outer, os.WNOHANG)[0]:
+            return
+        time.sleep(0.002)
+    os.kill(outer, signal.SIGKILL)
+    os.waitpid(outer, 0)
+
+
+NAME = "ringfence-empty"
+
+
+def _sealed_program() -> int:
+    """The smallest program in memory, which nobody can change (memfd_create(2)). Made here: a
+    setting of the workload's PID namespace may forbid such files to be executed."""
+    handle = os.memfd_create(NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(handle, program())
+    fcntl.fcntl(handle, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW
+                | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)  # fmt: skip
+    # The descriptor must not be open for writing anywhere while it is executed.
+    again = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+    os.close(handle)
+    return again
 
 
 def _answered(said: int, pid: int) -> tuple[int, tuple[str, ...]]:
@@ -250,13 +322,24 @@ def _answered(said: int, pid: int) -> tuple[int, tuple[str, ...]]:
 
 
 def _outer(
-    handles: dict[str, int], root: int, folder: int, wanted: Confinement, say: int, held: int
+    handles: dict[str, int],
+    root: int,
+    folder: int,
+    program: int,
+    wanted: Confinement,
+    say: int,
+    held: int,
 ) -> None:
     """Joins all but the user namespace; its child, the one to be driven, is in the workload's PID
     namespace. Stays to collect it. Never returns."""
     notes: list[str] = []
     try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         kernel.die_with_parent()
+        if os.geteuid() == 0:
+            # Nobody in there may open its program or memory (ptrace(2), access mode checking).
+            # Without root there is nothing to be had: it is all the same user's.
+            kernel.undumpable()
         for file in wanted.cgroups:
             try:
                 Path(file).write_text("0")
@@ -272,10 +355,13 @@ def _outer(
         ready, tell = os.pipe()
         child = os.fork()
         if child == 0:
-            _inner(handles.get("user"), wanted, tell)
+            _inner(handles.get("user"), program, wanted, tell)
         os.close(tell)
-        notes += os.read(ready, 4096).decode("utf-8", "replace").splitlines()
+        said = os.read(ready, 4096).decode("utf-8", "replace")
         os.read(ready, 1)  # its end is closed once it holds nothing open any more
+        if said.startswith("!"):
+            raise OSError(0, said[1:].strip())
+        notes += said.splitlines()
         os.write(say, "\n".join([str(child), *notes, "", ""]).encode())
         os.read(held, 1)
         with contextlib.suppress(ChildProcessError):
@@ -288,30 +374,41 @@ def _outer(
     os._exit(0)
 
 
-def _inner(user: int | None, wanted: Confinement, tell: int) -> None:
-    """Enters the user namespace, drops all descriptors and waits to be driven. Never returns."""
+def _inner(user: int | None, program: int, wanted: Confinement, tell: int) -> None:
+    """Enters the user namespace, drops all other descriptors and waits to be driven. Never
+    returns."""
     note = ""
     try:
         kernel.die_with_parent()
         if user is not None:
             kernel.setns(user, SPACES["user"])
+            # In there it is nobody, and would lose what it has by executing (capabilities(7)).
+            kernel.keep_capabilities()
         if wanted.label:
-            _take_on(wanted.label)
+            note = _take_on(wanted.label)
     except OSError as error:
-        note = f"not joined: {error.filename or error.strerror}"
-    os.closerange(0, tell)
-    os.closerange(tell + 1, 1 << 16)
+        note = f"!{error.strerror}: {error.filename}"
+    keep = sorted((program, tell))
+    os.closerange(0, keep[0])
+    os.closerange(keep[0] + 1, keep[1])
+    os.closerange(keep[1] + 1, 1 << 16)
     os.write(tell, f"{note}\n".encode())
     os.close(tell)
-    while True:
+    while not note.startswith("!"):
         signal.pause()
+    os._exit(1)
 
 
-def _take_on(label: str) -> None:
-    """AppArmor takes a request, with the mode left out; SELinux the context itself."""
+def _take_on(label: str) -> str:
+    """AppArmor takes a request, with the mode left out; SELinux the context itself. What was
+    refused, '' where it was not."""
     profile, _, mode = label.partition(" (")
     text = f"changeprofile {profile}" if mode else label
-    Path("/proc/thread-self/attr/current").write_text(text)
+    try:
+        Path("/proc/thread-self/attr/current").write_text(text)
+    except OSError as error:
+        return f"the label {label} was not taken on: {error.strerror}"
+    return ""
 
 
 # --- put on from outside -------------------------------------------------------------------------
@@ -323,8 +420,8 @@ def _put_on(zygote: Driven, wanted: Confinement) -> None:
     for kind, (soft, hard) in wanted.limits.items():
         zygote.manage("prlimit64", 0, kind, struct.pack("=QQ", soft & tracee.U64,
                                                         hard & tracee.U64), 0)  # fmt: skip
-    for program in wanted.programs:
-        description = struct.pack("=HxxxxxxQ", len(program) // 8, zygote.put(program))
+    for filter_ in wanted.programs:
+        description = struct.pack("=HxxxxxxQ", len(filter_) // 8, zygote.put(filter_))
         _must(zygote, "seccomp", SET_MODE_FILTER, 0, description)
     if os.geteuid() == 0:
         _identity(zygote, wanted)
@@ -351,6 +448,7 @@ def _capabilities(zygote: Driven, sets: dict[str, int]) -> None:
     effective, permitted, inheritable = sets["CapEff"], sets["CapPrm"], sets["CapInh"]
     halves = [(value & 0xFFFFFFFF, value >> 32) for value in (effective, permitted, inheritable)]
     data = struct.pack("=6I", *(half[0] for half in halves), *(half[1] for half in halves))
+    zygote.manage("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     _must(zygote, "capset", header, data)
     for bit in range(len(CAPABILITIES)):
         if sets["CapAmb"] >> bit & 1:

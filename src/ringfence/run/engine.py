@@ -145,7 +145,7 @@ class Container:
         if self.status is None and self.pid:
             with contextlib.suppress(ChildProcessError):
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
-                if pid:
+                if pid and not os.WIFSTOPPED(status):
                     self.status = os.waitstatus_to_exitcode(status)
         return self.status
 

@@ -1,21 +1,19 @@
 """One system call executed by another live process, which then goes on as if nothing had been.
 
-All threads are stopped (ptrace), the first one's registers are set to the call and it makes a
-single step over a system call instruction of its own; registers and the memory that was borrowed
-for arguments are put back. A call that was interrupted is begun again, as the kernel does for
-signals without a handler. ptrace(2); needs CAP_SYS_ADMIN.
+All threads are stopped (ptrace) and the first one makes the call with an instruction of its own;
+registers, and the memory that was borrowed for arguments, are put back. Signals wait meanwhile. A
+call that was interrupted is begun again. ptrace(2); needs CAP_SYS_ADMIN.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from ringfence.run import tracee
-from ringfence.run.tracee import SUSPEND_SECCOMP, InjectionFailed
+from ringfence.run.tracee import SUSPEND_SECCOMP, TRACE_SYSGOOD, InjectionFailed
 
 __all__ = ["InjectionFailed", "Prepared", "call", "stopped"]
 
@@ -24,21 +22,25 @@ RED_ZONE = 128
 
 
 @contextmanager
-def stopped(pid: int) -> Iterator[list[int]]:
-    """All threads of a process, stopped; they go on in the end. Raises InjectionFailed."""
+def stopped(pid: int) -> Iterator[Any]:
+    """All threads of a process, held; the registers of the first. They go on in the end. Raises
+    InjectionFailed. To be used in a thread that ends soon: what does not stop is let go with it."""
     tracee.machine()
-    threads: dict[int, int] = {}
-    try:
-        while fresh := [one for one in _threads(pid) if one not in threads]:
+    held: dict[int, Any] = {}
+    with ExitStack() as stack:
+        while fresh := [one for one in _threads(pid) if one not in held]:
             for thread in fresh:
-                tracee.seize(thread, SUSPEND_SECCOMP)
-                threads[thread] = 0
-                threads[thread] = tracee.interrupt(thread)
-        yield list(threads)
-    finally:
-        for thread, pending in threads.items():
-            with suppress(InjectionFailed):
-                tracee.detach(thread, pending)
+                tracee.seize(thread, TRACE_SYSGOOD)
+                stack.callback(_let_go, thread)
+                held[thread] = stack.enter_context(tracee.held(thread))
+        # Only now: of a thread that runs its filters must not be lifted.
+        tracee.options(pid, TRACE_SYSGOOD | SUSPEND_SECCOMP)
+        yield held[pid]
+
+
+def _let_go(thread: int) -> None:
+    with suppress(InjectionFailed):
+        tracee.detach(thread)
 
 
 def _threads(pid: int) -> list[int]:
@@ -55,13 +57,13 @@ class Prepared(NamedTuple):
     data: bytes
 
 
-def call(pid: int, number: int, size: int, prepare: Callable[[int], Prepared]) -> int:
-    """The result of a system call made by the first thread of a process that is `stopped`.
+def call(pid: int, before: Any, number: int, size: int, prepare: Callable[[int], Prepared]) -> int:
+    """The result of a system call made by the first thread of a process that is `stopped`, whose
+    registers are `before`.
 
     `prepare` is given the address on its stack where `size` bytes of data will lie for the time
     of the call. Raises InjectionFailed.
     """
-    before = tracee.registers(pid)
     memory = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
     try:
         place = (getattr(before, tracee.machine().stack) - RED_ZONE - size) & ~0xF
@@ -72,24 +74,10 @@ def call(pid: int, number: int, size: int, prepare: Callable[[int], Prepared]) -
         made = prepare(place)
         try:
             os.pwrite(memory, made.data[:size], place)
-            return _stepped(pid, before, step, number, made.arguments)
+            return tracee.made(pid, before, step, number, made.arguments)
         finally:
             os.pwrite(memory, kept, place)
-            after = tracee.copied(before)
-            tracee.machine().restarted(after)
-            tracee.set_registers(pid, after)
     except OSError as error:
         raise InjectionFailed(f"memory of {pid}: {error.strerror}") from None
     finally:
         os.close(memory)
-
-
-def _stepped(pid: int, before: Any, step: int, number: int, values: tuple[int, ...]) -> int:
-    status = tracee.step(pid, tracee.prepared(before, step, number, values))
-    received = os.WSTOPSIG(status) if status >> 16 == 0 else 0
-    if received not in (0, signal.SIGTRAP):
-        os.kill(pid, received)  # not ours: it comes again once the process goes on
-    after = tracee.registers(pid)
-    if getattr(after, tracee.machine().counter) != step + len(tracee.machine().instruction):
-        raise InjectionFailed(f"{pid} did not make the step")
-    return tracee.result(after)

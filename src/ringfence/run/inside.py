@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from ringfence.collect.process.apart import apart
 from ringfence.run import kernel
 
 T = TypeVar("T")
@@ -17,23 +17,13 @@ def in_network(pid: int, work: Callable[[], T]) -> T:
 
     Namespaces are a thread's own, so only the one thread moves. Raises what `work` raises.
     """
-    results: list[T] = []
-    failures: list[BaseException] = []
 
-    def task() -> None:
+    def task() -> T:
+        handle = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            handle = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                kernel.setns(handle, kernel.CLONE_NEWNET)
-            finally:
-                os.close(handle)
-            results.append(work())
-        except BaseException as error:  # handed to the caller, whatever it is
-            failures.append(error)
+            kernel.setns(handle, kernel.CLONE_NEWNET)
+        finally:
+            os.close(handle)
+        return work()
 
-    thread = threading.Thread(target=task)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-    return results[0]
+    return apart(task)

@@ -13,6 +13,7 @@ import struct
 from typing import Any
 
 from ringfence.collect.process import procfs
+from ringfence.collect.process.apart import apart
 from ringfence.collect.process.tree import descendants
 from ringfence.errors import RingfenceError
 from ringfence.run.compile import compiled
@@ -60,9 +61,12 @@ def _install(pid: int, program: bytes) -> None:
         frame = struct.pack("<HxxxxxxQ", len(program) // 8, place)
         return Prepared((SET_MODE_FILTER, TSYNC, place + len(program)), program + frame)
 
+    def drive() -> int:
+        with stopped(pid) as before:
+            return call(pid, before, SECCOMP, len(program) + 16, prepare)
+
     try:
-        with stopped(pid):
-            result = call(pid, SECCOMP, len(program) + 16, prepare)
+        result = apart(drive)
     except InjectionFailed as failure:
         if not os.path.exists(f"/proc/{pid}"):
             return

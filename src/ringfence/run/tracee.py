@@ -11,20 +11,27 @@ import ctypes
 import os
 import platform
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from ringfence.collect.process.apart import apart
 from ringfence.errors import MissingError
 
 KILL, DETACH, SINGLESTEP, CONTINUE = 8, 17, 9, 7
 SETOPTIONS, GETEVENTMSG, GETREGSET, SETREGSET = 0x4200, 0x4201, 0x4204, 0x4205
-SEIZE, INTERRUPT, GET_RSEQ = 0x4206, 0x4207, 0x420F
+GETSIGINFO, SEIZE, INTERRUPT = 0x4202, 0x4206, 0x4207
+GETSIGMASK, SETSIGMASK, GET_RSEQ = 0x420A, 0x420B, 0x420F
+SYSCALL = 24
 NT_PRSTATUS, NT_ARM_SYSTEM_CALL = 1, 0x404
 
 TRACE_FORK, TRACE_VFORK, TRACE_CLONE, TRACE_EXEC, TRACE_SECCOMP = 2, 4, 8, 16, 128
 EXITKILL, SUSPEND_SECCOMP = 1 << 20, 1 << 21
 """PTRACE_O_*. SUSPEND_SECCOMP: the tracee's own filters do not apply; needs CAP_SYS_ADMIN."""
+TRACE_SYSGOOD = 1
+"""Stops at system calls are told from the signal SIGTRAP."""
+CALL_STOP = 0x80 | 5
+SIGSET_BYTES = 8
 EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_SECCOMP, EVENT_STOP = 1, 2, 3, 4, 7, 128
 WALL = 0x40000000
 PATIENCE = 2.0
@@ -76,7 +83,7 @@ class ArmRegisters(ctypes.Structure):
 
 class Machine:
     """How system calls are made on an architecture. `restarted` makes the registers of a thread
-    that was stopped in a call those with which the call is begun again."""
+    that was stopped in a call that is never begun again those with which it is."""
 
     def __init__(
         self,
@@ -99,8 +106,6 @@ class Machine:
         self.restarted = restarted
 
 
-ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK = 512, 513, 514, 516
-RESTART_SYSCALL = 219
 NEVER_RESTARTED = frozenset({65, 128, 220, 232, 281, 441})
 """semop, rt_sigtimedwait, semtimedop, epoll_wait, epoll_pwait, epoll_pwait2: they answer EINTR
 even to a stop (signal(7)), which a program that knows of no signal does not expect."""
@@ -108,20 +113,13 @@ EINTR = 4
 
 
 def _restarted_x86(regs: Any) -> None:
-    """What the kernel does for signals without a handler (arch/x86/kernel/signal.c)."""
-    interrupted = regs.orig_rax < 1 << 63
-    error = (1 << 64) - regs.rax
-    if interrupted and error in (ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND):
-        regs.rax, regs.rip = regs.orig_rax, regs.rip - 2
-    elif interrupted and error == ERESTART_RESTARTBLOCK:
-        regs.rax, regs.rip = RESTART_SYSCALL, regs.rip - 2
-    elif error == EINTR and regs.orig_rax in NEVER_RESTARTED:
-        regs.rax, regs.rip = regs.orig_rax, regs.rip - 2
-    regs.orig_rax = U64
+    """All other calls the kernel begins again by itself (arch/x86/kernel/signal.c)."""
+    if (1 << 64) - regs.rax == EINTR and regs.orig_rax in NEVER_RESTARTED:
+        regs.rax, regs.rip, regs.orig_rax = regs.orig_rax, regs.rip - 2, U64
 
 
 def _restarted_arm(regs: Any) -> None:
-    """Nothing: arm64 prepares it before the stop (arch/arm64/kernel/signal.c, do_signal)."""
+    """Nothing: arm64 has lost the first argument by then (arch/arm64/kernel/signal.c)."""
 
 
 MACHINES = {
@@ -156,15 +154,51 @@ def seize(thread: int, options: int = 0) -> None:
     request(SEIZE, thread, 0, options or None)
 
 
-def interrupt(thread: int) -> int:
-    """Stop a thread that is traced; the signal that arrived instead, 0 for none."""
+def interrupt(thread: int) -> None:
+    """Stop a thread that is traced, where the kernel looks for signals. One that arrives first is
+    delivered as ever: its handler begins once we are gone. Raises InjectionFailed."""
     request(INTERRUPT, thread)
-    return wait(thread)
+    value = status(thread)
+    while value >> 16 != EVENT_STOP:
+        request(CONTINUE, thread, 0, os.WSTOPSIG(value) if value >> 16 == 0 else None)
+        value = status(thread)
 
 
-def detach(thread: int, signal: int = 0) -> None:
+def detach(thread: int) -> None:
     """Let it go on by itself. Raises InjectionFailed."""
-    request(DETACH, thread, 0, signal or None)
+    request(DETACH, thread)
+
+
+def stops(thread: int) -> None:
+    """Find out whether a thread can be stopped at all, in a thread of our own: one that cannot is
+    let go with its end. Raises InjectionFailed."""
+
+    def once() -> None:
+        seize(thread)
+        interrupt(thread)
+        detach(thread)
+
+    apart(once)
+
+
+def sent_by(thread: int) -> int:
+    """Who sent the signal that it stands at: si_code of sigaction(2), above 0 for the kernel."""
+    found = ctypes.create_string_buffer(128)
+    request(GETSIGINFO, thread, 0, ctypes.addressof(found))
+    return ctypes.c_int.from_buffer(found, 8).value
+
+
+def signal_mask(thread: int) -> int:
+    """The signals that it blocks, a bit each. Raises InjectionFailed."""
+    found = ctypes.c_uint64()
+    request(GETSIGMASK, thread, SIGSET_BYTES, ctypes.addressof(found))
+    return found.value
+
+
+def set_signal_mask(thread: int, mask: int) -> None:
+    """Raises InjectionFailed."""
+    wanted = ctypes.c_uint64(mask)
+    request(SETSIGMASK, thread, SIGSET_BYTES, ctypes.addressof(wanted))
 
 
 def options(thread: int, value: int) -> None:
@@ -254,12 +288,6 @@ def status(thread: int, patience: float = PATIENCE) -> int:
             time.sleep(0.0001 if looks < 200 else 0.002)
 
 
-def wait(thread: int) -> int:
-    """Waits for the stop; the signal that arrived instead of it, 0 for none."""
-    value = status(thread)
-    return os.WSTOPSIG(value) if value >> 16 == 0 else 0
-
-
 def step(thread: int, regs: Any, patience: float = PATIENCE) -> int:
     """Go on with these registers for one instruction; the wait status of the stop after it."""
     set_registers(thread, regs)
@@ -304,6 +332,74 @@ def instruction(pid: int, regs: Any, memory: int) -> int:
                 if found >= 0:
                     return start + found
     raise InjectionFailed(f"{pid} has no system call instruction that is known")
+
+
+def onward(thread: int) -> None:
+    """From any stop to where the kernel looks for signals, with no instruction in between."""
+    request(INTERRUPT, thread)
+    request(CONTINUE, thread)
+    while status(thread) >> 16 != EVENT_STOP:
+        request(CONTINUE, thread)
+
+
+@contextmanager
+def held(thread: int) -> Iterator[Any]:
+    """A thread of another process that is traced, standing still, with the registers that it has;
+    it goes on as it was. Calls may be made by it meanwhile (`made`).
+
+    Signals wait meanwhile, and are delivered as ever afterwards. A call that it was stopped in is
+    begun again or answered EINTR by the kernel itself: that looks at the registers when it lets
+    the thread go on from where signals are looked for (get_signal), so that is where we leave it.
+    """
+    interrupt(thread)
+    before, mask = registers(thread), signal_mask(thread)
+    set_signal_mask(thread, U64)
+    try:
+        yield before
+    finally:
+        set_registers(thread, before)
+        onward(thread)
+        again = copied(before)
+        if not _pending(thread, mask):
+            machine().restarted(again)
+        set_registers(thread, again)
+        set_signal_mask(thread, mask)
+
+
+def _pending(thread: int, mask: int) -> bool:
+    """Whether a signal waits for it that it does not block: then EINTR is what it should see."""
+    with open(f"/proc/{thread}/status") as lines:
+        fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    waiting = int(fields["SigPnd"], 16) | int(fields["ShdPnd"], 16)
+    return bool(waiting & ~mask)
+
+
+def made(thread: int, before: Any, place: int, number: int, values: tuple[int, ...]) -> int:
+    """The result of a system call made by a thread that is `held`, with the instruction at
+    `place`. What it makes (a child) is told by `message` at the events of its options."""
+    return call_made(thread, prepared(before, place, number, values), lambda event: None)
+
+
+def call_made(thread: int, regs: Any, seen: Callable[[int], None]) -> int:
+    """The same; `seen` is called at each event on the way. It stops where the call is entered and
+    left, which disturbs no handler, as a single step's SIGTRAP could."""
+    set_registers(thread, regs)
+    entered = False
+    while True:
+        request(SYSCALL, thread)
+        value = status(thread)
+        if os.WSTOPSIG(value) == CALL_STOP and value >> 16 == 0:
+            if entered:
+                return result(registers(thread))
+            entered = True
+        elif value >> 16:
+            seen(value >> 16)
+        elif os.WSTOPSIG(value) in FATAL:
+            raise InjectionFailed(f"{thread} stops at signal {os.WSTOPSIG(value)}")
+
+
+FATAL = frozenset({4, 7, 8, 11})
+"""SIGILL, SIGBUS, SIGFPE, SIGSEGV: what waits while all signals are blocked cannot be these."""
 
 
 def _peek(memory: int, size: int, place: int) -> bytes:

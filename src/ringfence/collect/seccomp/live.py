@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from ringfence.collect.process import procfs
+from ringfence.collect.process.apart import apart
 from ringfence.collect.seccomp.tables import native_calls
 from ringfence.collect.seccomp.verdicts import answers, foreign, table
 from ringfence.model.evidence import Evidence, Grade
@@ -103,6 +104,10 @@ def _least_confined(pid: int) -> tuple[int, int, str]:
 
 def read_programs(thread: int) -> Reading:
     """Stop one thread, copy its filters, let it go. Raises FilterUnreadable."""
+    return apart(lambda: _read_programs(thread))
+
+
+def _read_programs(thread: int) -> Reading:
     ptrace = _ptrace()
     buffer = (ctypes.c_char * FILTER_BYTES)()
     programs: list[bytes] = []
