@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,8 @@ def command(
     from ringfence.probe.probing import INJECT, JOIN, probe_process
     from ringfence.probe.targets import live
 
+    # A plain end would leave behind what was started, and the workload half-way.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if not target and not ctx.obj:
         raise UsageError("nothing to probe", remedy="give a target, or a command after --")
     before = read_report(baseline) if baseline is not None else None

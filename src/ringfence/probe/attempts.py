@@ -26,9 +26,12 @@ class Result(msgspec.Struct, frozen=True):
     layer: str = ""
 
 
-def attempted(zygote: Driven, view: View, probes: Iterable[Probe]) -> dict[str, Result]:
-    """The result of each probe by its id. Raises Ended when the zygote itself is gone."""
-    oracle = Oracle(zygote)
+def attempted(
+    zygote: Driven, view: View, probes: Iterable[Probe], programs: tuple[bytes, ...] = ()
+) -> dict[str, Result]:
+    """The result of each probe by its id. `programs` are filters that may ask another process
+    (`Oracle`). Raises Ended when the zygote itself is gone, InjectionFailed when it cannot fork."""
+    oracle = Oracle(zygote, programs)
     try:
         return {probe.id: _one(zygote, oracle, view, probe) for probe in probes}
     finally:

@@ -49,6 +49,10 @@ ABSENT = frozenset({errno.ENOSYS, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, err
 """The kernel does not have it, if no filter says so in its place."""
 
 
+FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""There is no room at the moment, which closes nothing."""
+
+
 class Inside:
     """Where an attempt is made: a child of its own, and what is known of the workload."""
 
@@ -63,6 +67,10 @@ class Inside:
         kept = tuple(bytes(value) if isinstance(value, bytearray) else value for value in arguments)
         self.last = Tried(name, kept, 0, path)  # should it be the process's end
         result = self.child.call(name, *arguments)
+        if result == -errno.EMFILE:
+            # An attacker would close some, too: a child of ours gives up those it was born with.
+            self.child.manage("close_range", 3, 0xFFFFFFFF, 0)
+            result = self.child.call(name, *arguments)
         self.last = Tried(name, kept, -result if result < 0 else 0, path)
         return result
 
@@ -98,6 +106,8 @@ class Inside:
         if result >= 0 or -result in reached:
             return Outcome(Seen.OPEN, detail)
         tried = self.last
+        if -result in FULL:
+            return Outcome(Seen.UNSUPPORTED, detail, tried, layer="limit")
         if -result in absent and tried is not None and self._reaches(tried):
             return Outcome(Seen.UNSUPPORTED, detail, tried, layer="kernel without the feature")
         return Outcome(Seen.CLOSED, detail, tried, capability)

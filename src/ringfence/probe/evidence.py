@@ -39,6 +39,8 @@ def _settled(name: str, attempt: Attempt, probed: Probed) -> Condition | None:
         if name.startswith(OPENING) and attempt.stopped_by == "kernel without the feature":
             return Condition(State.CLOSED, (_evidence(attempt, probed),))
         return None
+    if attempt.stopped_by == "limit":
+        return None  # no room at the moment, which an attacker makes
     if name.startswith(("cap:", "nscap:")) and not _about_privilege(name, attempt):
         return None
     state = State.OPEN if attempt.seen == Seen.OPEN.value else State.CLOSED

@@ -31,6 +31,7 @@ from ringfence.collect.seccomp.tables import native_calls
 from ringfence.errors import InputError, MissingError
 from ringfence.probe.driven import Driven, adopted
 from ringfence.probe.elf import program
+from ringfence.probe.oracle import asks
 from ringfence.run import kernel, tracee
 from ringfence.run.tracee import InjectionFailed
 
@@ -161,7 +162,7 @@ def confinement(pid: int) -> Confinement:
         label=label,
         limits=limits,
         dumpable=os.stat(f"/proc/{pid}").st_uid == int(fields["Uid"].split()[1]),
-        notes=_unjoined(fields),
+        notes=_unjoined(fields, programs),
     )  # fmt: skip
 
 
@@ -196,10 +197,12 @@ def _refuse_without_root(pid: int, fields: dict[str, str], spaces: tuple[str, ..
         )  # fmt: skip
 
 
-def _unjoined(fields: dict[str, str]) -> tuple[str, ...]:
+def _unjoined(fields: dict[str, str], programs: tuple[bytes, ...]) -> tuple[str, ...]:
     """A process of ours has descriptors and a terminal of its own."""
     notes = ["open descriptors, the controlling terminal and a Landlock domain are the process's "
              "own: --inject sees them"]  # fmt: skip
+    if any(asks(program) for program in programs):
+        notes.append("its filter asks another process about some calls: joined, those are refused")
     if fields.get("Seccomp") == "1":
         notes.append("seccomp's strict mode is not joined")
     return tuple(notes)

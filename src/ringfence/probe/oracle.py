@@ -15,14 +15,15 @@ from enum import StrEnum
 
 import msgspec
 
-from ringfence.collect.seccomp.tables import native
+from ringfence.collect.seccomp.bpf import Call, run
+from ringfence.collect.seccomp.tables import AUDIT_ARCH, native, native_calls
 from ringfence.probe.driven import Argument, Blocked, Driven, Killed
 from ringfence.run import tracee
 from ringfence.run.tracee import InjectionFailed
 
 SET_MODE_FILTER = 1
 PR_SET_NO_NEW_PRIVS = 38
-RETURN, RET_TRACE = 0x06, 0x7FF00000
+RETURN, RET_TRACE, USER_NOTIF = 0x06, 0x7FF00000, 0x7FC00000
 EXEMPT = frozenset({335, 336}) if native() == "x86_64" else frozenset()
 """uretprobe and uprobe: no filter is asked about them, and they work from the kernel's own code
 alone (kernel/seccomp.c, seccomp_uprobe_exception)."""
@@ -36,7 +37,7 @@ class Answer(StrEnum):
     TRAP = "trap"
     KILL = "kill"
     ASK = "ask"
-    """Another process is asked, and had not answered in time."""
+    """Another process is asked, which may let it through."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -53,6 +54,8 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def words(self) -> str:
         """As a person reads it: `seccomp (EPERM)`."""
+        if self.answer is Answer.ASK:
+            return "seccomp (another process is asked)"
         if self.answer is Answer.ERRNO:
             return f"seccomp (errno {self.errno}, {os.strerror(self.errno).lower()})"
         return f"seccomp ({self.answer})"
@@ -70,17 +73,32 @@ class _Asked(Driven):
         return False
 
 
-class Oracle:
-    """Asks the filters of a process, by way of its children."""
+ARGUMENTS = 16
+"""Offset of the first argument in struct seccomp_data."""
 
-    def __init__(self, zygote: Driven) -> None:
+
+def asks(program: bytes) -> bool:
+    """Whether a filter has the answer USER_NOTIF among its constant ones."""
+    return any(code == RETURN and value & 0xFFFF0000 == USER_NOTIF
+               for code, _, _, value in struct.iter_unpack("=HBBI", program))  # fmt: skip
+
+
+class Oracle:
+    """Asks the filters of a process, by way of its children. `programs` are its filters as they
+    were read: a call that one of them hands to another process (USER_NOTIF) is not asked about,
+    since that answer is stricter than ours, and the call would be made if it is let through."""
+
+    def __init__(self, zygote: Driven, programs: tuple[bytes, ...] = ()) -> None:
         self._zygote = zygote
+        self._asking = tuple(program for program in programs if asks(program))
         self._child: _Asked | None = None
 
     def verdict(self, name: str | int, *arguments: Argument) -> Verdict:
         """The answer to one call. Raises InjectionFailed."""
         if name in EXEMPT:
             return Verdict(Answer.PASS)
+        if self._handed_on(name, arguments):
+            return Verdict(Answer.ASK)
         child = self._child or self._made()
         child.passed = False
         try:
@@ -95,7 +113,21 @@ class Oracle:
             return Verdict(Answer.PASS)
         if child.trapped:
             return Verdict(Answer.TRAP)
+        if found >= 0:  # nobody refused it, and it did not stop before us
+            return Verdict(Answer.ASK)
         return Verdict(Answer.ERRNO, -found)
+
+    def _handed_on(self, name: str | int, arguments: tuple[Argument, ...]) -> bool:
+        """Whether some filter hands this call on; what a pointer points to it cannot see."""
+        number = native_calls().get(name, -1) if isinstance(name, str) else name
+        words = tuple(
+            (ARGUMENTS + 8 * index + 4 * half, value >> 32 * half & 0xFFFFFFFF)
+            for index, value in enumerate(arguments) if isinstance(value, int)
+            for half in (0, 1)
+        )  # fmt: skip
+        call = Call(number, AUDIT_ARCH[native()], words)
+        return any(outcome.action == "notify" for program in self._asking
+                   for outcome in run(program, call).outcomes)  # fmt: skip
 
     def close(self) -> None:
         """End the child."""

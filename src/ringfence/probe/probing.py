@@ -12,6 +12,7 @@ import msgspec
 from ringfence.collect.live import collect_process
 from ringfence.collect.process import procfs
 from ringfence.collect.process.tree import read_process
+from ringfence.collect.seccomp.live import FilterUnreadable, read_programs
 from ringfence.errors import InputError
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.facts import Facts, Target
@@ -28,7 +29,7 @@ from ringfence.probe.join import joined
 from ringfence.probe.record import SCHEMA, Attempt, ProbeReport, ProbeTarget
 from ringfence.probe.table import kernel_table
 from ringfence.probe.view import View, view_of
-from ringfence.run.tracee import Ended
+from ringfence.run.tracee import Ended, InjectionFailed
 
 JOIN, INJECT = "join", "inject"
 CONTROL = "this host, as the user who probes, unconfined"
@@ -61,12 +62,15 @@ def probe_process(
     expectations = Expectations(alone, knowledge)
     view = view_of(process, alone, owns=stance == INJECT)
     stopped = Stopped()
+    programs = _programs(pid) if stance == INJECT else ()
     with _inside(pid, stance, stopped) as (zygote, notes):
         began = time.perf_counter()
         try:
-            results = attempted(zygote, view, probes)
+            results = attempted(zygote, view, probes, programs)
         except Ended:
             raise InputError("ended while it was being probed", where=f"PID {pid}") from None
+        except InjectionFailed as failure:
+            raise InputError(f"probing stopped: {failure}", where=f"PID {pid}") from None
         seconds = time.perf_counter() - began
     attempts = tuple(
         _attempt(probe, results[probe.id], expectations.of(probe), control, table)
@@ -90,6 +94,14 @@ def _process(pid: int, asked: tuple[str, ...], knowledge: Knowledge) -> Process:
         return read_process(pid, knowledge, asked)
     except (procfs.Vanished, OSError):
         raise InputError("ended while it was being read", where=f"PID {pid}") from None
+
+
+def _programs(pid: int) -> tuple[bytes, ...]:
+    """Its filters, where it has some that can be read."""
+    try:
+        return read_programs(pid).programs
+    except (FilterUnreadable, procfs.Vanished):
+        return ()
 
 
 @contextlib.contextmanager

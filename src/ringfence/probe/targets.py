@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from ringfence.run.phases import tighten
 from ringfence.run.places import reachable_folder
 from ringfence.run.result import Options, Ready, ready
 from ringfence.run.result import unpacked as unpacked_image
+from ringfence.run.watchdog import guarded
 
 PATIENCE = 15.0
 SETTLED = 0.3
@@ -86,12 +88,16 @@ def _command(command: tuple[str, ...]) -> Iterator[int]:
         _until_settled(process.pid, process, command[0])
         yield process.pid
     finally:
-        process.terminate()
-        try:
+        _end_group(process)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """All that it has started in its session ends with it."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _until_settled(pid: int, process: subprocess.Popen[bytes], name: str) -> None:
@@ -115,6 +121,7 @@ def _fenced(folder: Path) -> Iterator[int]:
         filters = notifying(workload.fence.seccomp or {}, listener.path)
         fence = msgspec.structs.replace(workload.fence, seccomp=filters)
         container = Container(fence, place, working_engine())
+        stack.enter_context(guarded(container, place))
         stack.callback(_stopped, container, workload)
         container.launch()
         _until_up(container, workload.ports)
@@ -148,6 +155,7 @@ def _image(path: Path) -> Iterator[int]:
             capabilities=ENGINE_CAPABILITIES if uid == "0" else (), no_new_privileges=False,
         )  # fmt: skip
         container = Container(fence, place, working_engine())
+        stack.enter_context(guarded(container, place))
         stack.callback(container.remove)
         container.launch()
         _until_up(container, ports)

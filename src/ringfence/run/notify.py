@@ -10,8 +10,10 @@ from __future__ import annotations
 import array
 import contextlib
 import fcntl
+import functools
 import os
 import select
+import shutil
 import socket
 import struct
 import threading
@@ -29,12 +31,16 @@ _NOTICE, _ANSWER = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
 EPERM = 1
 NOTIFY = "SCMP_ACT_NOTIFY"
 SOCKET_TYPE = 0xF
+CLONE_NAMESPACES = 0x7E020000
+"""What the rules of harden look at of clone's flags (harden/policy/seccomp.py)."""
 WIDTHS: dict[str, dict[int, int]] = {
     "socket": {0: 6}, "socketpair": {0: 6}, "prctl": {0: 7}, "ioctl": {1: 16},
     "personality": {0: 8},
 }  # fmt: skip
 """Bits of an argument that the kernel's own numbers take (families end at 45, options of prctl at
 79, commands of terminals and sockets at 0x89ff): what lies beyond is refused without a word."""
+MOST_NAMES = 512
+"""Kinds of refusals that are told apart: whoever makes up more of them floods nobody."""
 UNNOTIFIED = frozenset({"write"})
 """runc refuses to be notified of the call with which it hands the listener over."""
 
@@ -60,7 +66,9 @@ def shown(name: str, arguments: tuple[int, ...]) -> str:
         return f"{name}[{family},{_constant('SOCK_', arguments[1] & SOCKET_TYPE)}]"
     if name == "ioctl":
         return f"{name}[*,{_constant('TIOC', arguments[1])}]"
-    if name in ("prctl", "personality", "clone"):
+    if name == "clone":
+        return f"clone[{arguments[0] & CLONE_NAMESPACES:#x}]"
+    if name in ("prctl", "personality"):
         return f"{name}[{arguments[0] & 0xFFFFFFFF:#x}]"
     return name
 
@@ -142,6 +150,8 @@ class Listener:
         return True
 
     def _note(self, name: str, pid: int) -> None:
+        if name not in self.refused and len(self.refused) >= MOST_NAMES:
+            name = "others"
         first = name not in self.refused
         self.refused[name] = self.refused.get(name, 0) + 1
         if first and self._report is not None:
@@ -149,11 +159,22 @@ class Listener:
 
 
 def _is_engine(pid: int) -> bool:
-    """Whether it is the engine still, before the program: what it is refused there it can bear."""
+    """Whether it is the engine still, before the program: what it is refused there it can bear.
+    Told by what it executes, since any process may call itself what it likes."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().startswith("runc:")
+        found = os.stat(f"/proc/{pid}/exe")
+        copied = os.readlink(f"/proc/{pid}/exe").startswith("/memfd:runc_cloned:")
     except OSError:
         return False
+    # runc executes a copy of itself in memory, or itself through a mount of its own.
+    return copied or (found.st_dev, found.st_ino) == _engine_program()
+
+
+@functools.cache
+def _engine_program() -> tuple[int, int] | None:
+    program = shutil.which("runc")
+    found = os.stat(program) if program else None
+    return (found.st_dev, found.st_ino) if found else None
 
 
 def _hung_up(handle: int) -> bool:

@@ -109,7 +109,10 @@ def _asked(text: str) -> list[dict[str, Any]]:
 
 
 def _limit(call: str, index: int, value: int) -> dict[str, Any]:
-    """A socket's type comes with flags, which do not matter."""
+    """A socket's type comes with flags, which do not matter; of clone's only namespaces do."""
+    if index == 0 and call == "clone":
+        return {"index": 0, "value": CLONE_NAMESPACES, "valueTwo": value & CLONE_NAMESPACES,
+                "op": "SCMP_CMP_MASKED_EQ"}  # fmt: skip
     if index == 1 and call in ("socket", "socketpair"):
         return {"index": 1, "value": TYPE_MASK, "valueTwo": value & TYPE_MASK,
                 "op": "SCMP_CMP_MASKED_EQ"}  # fmt: skip
