@@ -103,7 +103,7 @@ def in_runc(rootfs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     (place / "nginx.conf").write_text(containers.NGINX)
     defaults = containers.engine_defaults(rootfs, place / "nginx.conf")
     privileged = containers.privileged(defaults)
-    privileged["mounts"].append({"destination": "/host", "type": "bind", "source": "/",
+    privileged["mounts"].append({"destination": "/mnt", "type": "bind", "source": "/",
                                  "options": ["rbind", "rw"]})  # fmt: skip
     found = {}
     for name, config in (("defaults", defaults), ("privileged", privileged)):
