@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-
 import click
+
+from ringfence.cli.lazy import LazyGroup
 
 COMMANDS = {
     "init": "A sealed baseline of what every file is.",
@@ -14,27 +14,13 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group whose commands live in `ringfence.cli.watch_NAME`, so that --help imports none."""
+class WatchCommands(LazyGroup):
+    """Each command in a module of its own."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the help page."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command itself, imported now."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"ringfence.cli.watch_{cmd_name}")
-        command: click.Command = module.command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands from the table, without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+    table = COMMANDS
+    prefix = "ringfence.cli.watch_"
 
 
-@click.group("watch", cls=LazyGroup)
+@click.group("watch", cls=WatchCommands)
 def command() -> None:
     """See and stop unauthorized change, and keep a record that cannot be quietly altered."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from ringfence.collect.seccomp.tables import native_calls
 from ringfence.run import tracee
+from ringfence.run.registers import U64, machine
 from ringfence.run.tracee import Ended, InjectionFailed
 
 Argument = int | str | bytes | bytearray
@@ -86,7 +87,7 @@ class Driven:
             raise InjectionFailed(f"no memory in {self.pid}: {os.strerror(-min(scratch, code))}")
         self.scratch = scratch
         # ptrace may write where the process itself may not.
-        os.pwrite(self._memory, tracee.machine().instruction, code)
+        os.pwrite(self._memory, machine().instruction, code)
         self.code = code
         # The kernel writes to this area of the C library's, and a fault there is a signal.
         area = tracee.rseq(self.pid)
@@ -250,7 +251,7 @@ class Driven:
 
     def _stepped(self) -> bool:
         """Whether it is past the instruction: a stop on the way out of a former call is not it."""
-        kind = tracee.machine()
+        kind = machine()
         place = getattr(tracee.registers(self.pid), kind.counter)
         return bool(place == self._place + len(kind.instruction))
 
@@ -272,7 +273,7 @@ def adopted(pid: int, regs: Any) -> Driven:
     Raises InjectionFailed."""
     try:
         tracee.options(pid, OPTIONS)
-        tracee.set_signal_mask(pid, tracee.U64)
+        tracee.set_signal_mask(pid, U64)
         found = Driven(pid, regs)
     except (InjectionFailed, OSError) as error:
         ended(pid)

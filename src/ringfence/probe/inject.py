@@ -20,6 +20,7 @@ from ringfence.collect.seccomp.tables import native_calls
 from ringfence.errors import InputError, MissingError
 from ringfence.probe.driven import OPTIONS, WALL, WNOHANG, Driven, adopted, ended
 from ringfence.run import tracee
+from ringfence.run.registers import machine
 from ringfence.run.tracee import Ended, InjectionFailed
 
 EAGAIN = 11
@@ -61,7 +62,7 @@ def injected(pid: int, stopped: Stopped | None = None) -> Iterator[Driven]:
 def _check(pid: int) -> None:
     if os.geteuid() != 0:
         raise MissingError("driving another process", remedy="run as root (sudo)")
-    tracee.machine()
+    machine()
     try:
         fields = procfs.fields(procfs.read(pid, "status").decode("utf-8", "replace"))
     except (OSError, procfs.Vanished):
@@ -117,17 +118,21 @@ def _held(pid: int, watch: Stopped) -> Iterator[Any]:
 def _cloned(pid: int, watch: Stopped) -> tuple[int, int]:
     """The clone's number here, and as the workload sees it. Raises InjectionFailed."""
     children: list[int] = []
-    with _held(pid, watch) as before:
 
-        def seen(event: int) -> None:
-            if event in (tracee.EVENT_FORK, tracee.EVENT_VFORK, tracee.EVENT_CLONE):
-                child = tracee.message(pid)
-                tracee.status(child)
-                # It ends with us from now on, whatever happens to us.
-                tracee.options(child, OPTIONS)
-                children.append(child)
+    def seen(event: int) -> None:
+        if event in (tracee.EVENT_FORK, tracee.EVENT_VFORK, tracee.EVENT_CLONE):
+            children.append(tracee.message(pid))
+            tracee.status(children[-1])
+            # It ends with us from now on, whatever happens to us.
+            tracee.options(children[-1], OPTIONS)
 
-        local = tracee.call_made(pid, _prepared(pid, before, "clone", (0, 0, 0, 0, 0)), seen)
+    try:
+        with _held(pid, watch) as before:
+            local = tracee.call_made(pid, _prepared(pid, before, "clone", (0, 0, 0, 0, 0)), seen)
+    except BaseException:
+        for child in children:
+            ended(child)
+        raise
     if not children:
         reason = os.strerror(-local).lower()
         if local == -EAGAIN:

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from ringfence.run import tracee
+from ringfence.run.registers import machine
 from ringfence.run.tracee import SUSPEND_SECCOMP, TRACE_SYSGOOD, InjectionFailed
 
 __all__ = ["InjectionFailed", "Prepared", "call", "stopped"]
@@ -25,7 +26,7 @@ RED_ZONE = 128
 def stopped(pid: int) -> Iterator[Any]:
     """All threads of a process, held; the registers of the first. They go on in the end. Raises
     InjectionFailed. To be used in a thread that ends soon: what does not stop is let go with it."""
-    tracee.machine()
+    machine()
     held: dict[int, Any] = {}
     with ExitStack() as stack:
         while fresh := [one for one in _threads(pid) if one not in held]:
@@ -66,7 +67,7 @@ def call(pid: int, before: Any, number: int, size: int, prepare: Callable[[int],
     """
     memory = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
     try:
-        place = (getattr(before, tracee.machine().stack) - RED_ZONE - size) & ~0xF
+        place = (getattr(before, machine().stack) - RED_ZONE - size) & ~0xF
         kept = os.pread(memory, size, place)
         if len(kept) != size:
             raise InjectionFailed(f"{pid} has too little stack")
