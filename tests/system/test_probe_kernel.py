@@ -283,7 +283,8 @@ def test_limits_of_an_ipc_namespace(probe: str, path: str, text: str, act: Act) 
 
 def test_the_limit_of_message_queues() -> None:
     check(Case("kernel.posix-message-queues", (user(SOMEBODY),),
-               (limit(RLIMIT_MSGQUEUE, 0), user(SOMEBODY)), "limit", _queue))  # fmt: skip
+               (limit(RLIMIT_MSGQUEUE, 0), user(SOMEBODY)), "limit (RLIMIT_MSGQUEUE)",
+               _queue))  # fmt: skip
 
 
 # --- terminals -----------------------------------------------------------------------------------

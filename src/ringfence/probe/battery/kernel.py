@@ -199,7 +199,8 @@ def message_queue(inside: Inside) -> Outcome:
     tried = inside.judged(made)
     if made >= 0:
         inside.undo("mq_unlink", name)
-    return tried
+    # Descriptors are not what is short: `Inside.call` has made room for one (mq_open(3)).
+    return closed("limit (RLIMIT_MSGQUEUE)") if made == -errno.EMFILE else tried
 
 
 def shared_memory(inside: Inside) -> Outcome:
