@@ -10,6 +10,7 @@ from ringfence.guest.regions import Place
 from ringfence.guest.result import Bits
 from ringfence.model.evidence import Evidence, Grade, Seen
 
+USER_STEP = 2 << 20
 Point = Callable[[Place], int | None]
 
 
@@ -19,7 +20,7 @@ def randomness(boots: Sequence[Observation]) -> Seen[Bits]:
         code=_bits(boots, 0, _code),
         stack=_bits(boots, 0, _stack),
         heap=_bits(boots, 0, _heap),
-        user_code=_bits(boots, 3, _code),
+        user_code=_bits(boots, 3, _user_code),
         user_stack=_bits(boots, 3, _stack),
         user_heap=_bits(boots, 3, _heap),
     )
@@ -47,6 +48,12 @@ def _chosen(placed: Sequence[Placed]) -> list[Place]:
 
 def _code(place: Place) -> int | None:
     return place.code.start if place.code else None
+
+
+def _user_code(place: Place) -> int | None:
+    """In steps of 2 MiB: a program's pages are mapped as they are touched, so that what is seen of
+    its code begins at another page in each boot, randomised or not."""
+    return place.code.start & -USER_STEP if place.code else None
 
 
 def _stack(place: Place) -> int | None:
