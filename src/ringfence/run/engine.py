@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import msgspec
 
@@ -72,6 +72,9 @@ class Output:
 class Container:
     """One container of ours, from its configuration to its removal. Needs root."""
 
+    adopting: ClassVar[int] = 0
+    """Containers whose first process is, or is to be, a child of this process."""
+
     def __init__(
         self,
         fence: Fence,
@@ -87,6 +90,7 @@ class Container:
         self.status: int | None = None
         """Exit status once it has ended: negative for a signal, as subprocess has it."""
         self.output = Output(forward)
+        self._adopting = False
 
     def create(self) -> None:
         """Everything is set up, and the program not started. Raises EngineError."""
@@ -98,7 +102,7 @@ class Container:
         self.output.close()
 
     def _begin(self, *verb: str) -> None:
-        kernel.adopt_orphans()
+        self._adopt()
         self._give_output()
         rules = self.bundle / "rules.nft" if self.fence.firewall else None
         if rules is not None:
@@ -121,6 +125,14 @@ class Container:
                 log.seek(0)
                 raise EngineError(last_line(log.read(), self.output.kept()), where=self.engine)
         self.pid = int(pid_file.read_text())
+
+    def _adopt(self) -> None:
+        """The container's first process is to be our child; others that are orphaned meanwhile
+        are, too, so it ends with the last container."""
+        if not self._adopting:
+            kernel.adopt_orphans(True)
+            Container.adopting += 1
+            self._adopting = True
 
     def _give_output(self) -> None:
         """So that the service may open /dev/stdout again, as links from its log files need."""
@@ -165,6 +177,10 @@ class Container:
         subprocess.run(self.removal(), capture_output=True, check=False)
         if self.pid:
             self.wait(5)
+        if self._adopting:
+            self._adopting = False
+            Container.adopting -= 1
+            kernel.adopt_orphans(Container.adopting > 0)
 
 
 def last_line(*texts: bytes) -> str:

@@ -44,9 +44,9 @@ def unmount(target: str) -> None:
     _checked(_libc.umount2(os.fsencode(target), MNT_DETACH), target)
 
 
-def adopt_orphans() -> None:
-    """What an engine leaves behind becomes our child, so that its end can be waited for."""
-    _checked(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
+def adopt_orphans(adopt: bool) -> None:
+    """Whether what an engine leaves behind becomes our child, so that its end can be waited for."""
+    _checked(_libc.prctl(PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0), "prctl")
 
 
 def die_with_parent() -> None:
