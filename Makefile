@@ -5,10 +5,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CACHE ?= /var/cache/ringfence
-# Tests that boot machines keep one processor busy and touch nothing of this host: they run beside
-# the others.
-MACHINES := $(wildcard tests/system/test_guest_*.py) tests/system/test_harden_vm.py \
-	tests/system/test_mac_in_guest.py
 export RINGFENCE_CACHE := $(CACHE)
 
 .PHONY: dev demo test lint bench clean system
@@ -33,10 +29,7 @@ lint: $(BIN)/ringfence
 	$(BIN)/mypy
 
 test: $(BIN)/ringfence system lint
-	@log=$$(mktemp); \
-	$(BIN)/python -m pytest $(MACHINES) >"$$log" 2>&1 & machines=$$!; \
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(MACHINES)); rest=$$?; \
-	wait $$machines; code=$$?; cat "$$log"; rm -f "$$log"; exit $$((rest ? rest : code))
+	$(BIN)/python -m pytest
 
 bench: $(BIN)/ringfence system
 	$(BIN)/python -m bench.start

@@ -18,7 +18,7 @@ from ringfence.run.engine import Container, EngineError
 from ringfence.run.engines import CONTAINERS
 from ringfence.run.listening import listening
 from ringfence.run.notify import Listener, notifying
-from ringfence.run.phases import PhaseFailed, tighten
+from ringfence.run.phases import tighten
 from ringfence.run.places import reachable_folder
 from ringfence.run.publish import Published, Publisher
 from ringfence.run.result import Ready
@@ -170,8 +170,9 @@ def _tighten_when_up(container: Container, workload: Ready, say: Callable[[str],
         if set(workload.ports) <= listening(container.pid):
             try:
                 tighten(container.pid, workload.serving or {})
-            except PhaseFailed as failure:
-                say(f"the serving phase keeps the first filter: {failure.line()}")
+            except RingfenceError as failure:
+                if container.poll() is None:  # and was not stopped meanwhile
+                    say(f"the serving phase keeps the first filter: {failure.line()}")
                 return False
             return True
     return False
