@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from ringfence.guest.confine import Confinement
-
-# A word on the pipe says that all has been removed already.
-_SCRIPT = 'read -r word || rm -rf -- "$1"'
+from ringfence.run.watchdog import removed_with_us
 
 
 @contextlib.contextmanager
@@ -29,23 +26,5 @@ def private_folder(box: Confinement) -> Iterator[Path]:
         if box.uid is not None:
             folder.chmod(0o711)
             os.chown(own, box.uid, box.uid)
-        with _watchdog(folder):
+        with removed_with_us(folder):
             yield folder
-
-
-@contextlib.contextmanager
-def _watchdog(folder: Path) -> Iterator[None]:
-    read, write = os.pipe()
-    with os.fdopen(read, "rb") as waiting:
-        shell = subprocess.Popen(
-            ["/bin/sh", "-c", _SCRIPT, "ringfence", str(folder)],
-            stdin=waiting, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
-    try:
-        yield
-    finally:
-        with contextlib.suppress(BrokenPipeError):
-            os.write(write, b"removed\n")
-        os.close(write)
-        shell.wait()

@@ -18,13 +18,18 @@ from ringfence.run.engine import Container
 _SCRIPT = 'read -r word || { folder="$1"; shift; "$@"; rm -rf -- "$folder"; }'
 
 
-@contextlib.contextmanager
-def guarded(container: Container, folder: Path) -> Iterator[None]:
+def guarded(container: Container, folder: Path) -> contextlib.AbstractContextManager[None]:
     """While this lasts, our sudden end is the end of the container and of `folder`."""
+    return removed_with_us(folder, *container.removal())
+
+
+@contextlib.contextmanager
+def removed_with_us(folder: Path, *command: str) -> Iterator[None]:
+    """While this lasts, our sudden end runs `command`, if there is one, and removes `folder`."""
     read, write = os.pipe()
     with os.fdopen(read, "rb") as waiting:
         watchdog = subprocess.Popen(
-            ["/bin/sh", "-c", _SCRIPT, "ringfence", str(folder), *container.removal()],
+            ["/bin/sh", "-c", _SCRIPT, "ringfence", str(folder), *command],
             stdin=waiting, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
