@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import struct
 
+from ringfence.probe.battery.processes import identity
 from ringfence.probe.definition import AT_FDCWD, Inside, Outcome, Probe, closed, opened, unsupported
 from ringfence.probe.modules import unloaded
 
@@ -92,7 +93,7 @@ def _enter(kind: str) -> Probe:
         if handle < 0:
             return inside.judged(handle, detail=path, capability="CAP_SYS_PTRACE")
         own = inside.call("openat", AT_FDCWD, f"/proc/self/ns/{kind}", O_RDONLY, 0)
-        if _identity(inside, handle) == _identity(inside, own):
+        if identity(inside, handle) == identity(inside, own):
             return closed("namespace (pid)", "process 1 of its view is in the same one")
         result = inside.call("setns", handle, flag)
         if kind == "pid" and result == -errno.EINVAL:
@@ -102,12 +103,6 @@ def _enter(kind: str) -> Probe:
 
     return Probe(f"namespace.enter-{kind}", GROUP, f"Enter the namespace of process 1: {kind}",
                  ESCAPE, attempt)  # fmt: skip
-
-
-def _identity(inside: Inside, handle: int) -> bytes:
-    found = bytearray(144)
-    inside.call("fstat", handle, found)
-    return bytes(found[:16])
 
 
 def mount(inside: Inside) -> Outcome:

@@ -107,21 +107,21 @@ def _beyond_mode(inside: Inside, other: Other, name: str) -> str:
 def other_root(inside: Inside) -> Outcome:
     """Opens another process's root folder by /proc/PID/root as a mere place (O_PATH), and compares
     its number with its own: a way out of a container if it is another one."""
-    own = _identity(inside, inside.call("openat", -100, "/", O_PATH | O_DIRECTORY, 0))
+    own = identity(inside, inside.call("openat", -100, "/", O_PATH | O_DIRECTORY, 0))
 
     def ask(other: Other) -> Outcome:
         path = f"/proc/{other.pid}/root/"
         handle = inside.call("openat", -100, path, O_PATH | O_DIRECTORY, 0, path=path)
         if handle < 0:
             return inside.judged(handle, capability=PTRACE)
-        if _identity(inside, handle) == own:
+        if identity(inside, handle) == own:
             return closed("namespace (mnt)", "it is the same root")
         return opened(path)
 
     return _over_others(inside, ask)
 
 
-def _identity(inside: Inside, handle: int) -> bytes:
+def identity(inside: Inside, handle: int) -> bytes:
     """Device and inode number, the first 16 bytes of struct stat."""
     found = bytearray(144)
     inside.call("fstat", handle, found)
