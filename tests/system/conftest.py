@@ -25,6 +25,24 @@ def root() -> None:
         pytest.skip("system tests need root")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_objects_left() -> Iterator[None]:
+    """System V objects outlive whoever made them: no module's tests may leave one, which a leftover
+    server would have, too."""
+    before = _objects()
+    yield
+    assert _objects() <= before
+
+
+def _objects() -> set[tuple[str, str]]:
+    """Kind and identifier of each System V object of this namespace (sysvipc(7))."""
+    return {
+        (kind, line.split()[1])
+        for kind in ("shm", "sem", "msg")
+        for line in Path("/proc/sysvipc", kind).read_text().splitlines()[1:]
+    }
+
+
 def program(name: str) -> str:
     """The path of a program that `make test` installs; in CI its absence is a failure."""
     found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")

@@ -200,7 +200,7 @@ def _in_a_network(process: subprocess.Popen[bytes]) -> int:
 @contextlib.contextmanager
 def outside(app: Application) -> Iterator[Service]:
     """As it was before: all of its tree, no filter, no limits; but a network of its own."""
-    words = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--", "sh", "-c",
+    words = ["unshare", "--net", "--pid", "--ipc", "--fork", "--", "sh", "-c",
              'ip link set lo up && exec "$@"', "sh", "env", "-i", "PATH=/usr/sbin:/usr/bin",
              *app.environment, "chroot", f"--userspec={app.user}:{app.user}",
              str(app.tree), *app.command]  # fmt: skip
@@ -217,7 +217,10 @@ def outside(app: Application) -> Iterator[Service]:
         service.until_listening(app.port)
         yield service
     finally:
-        process.kill()
+        # The first process of the namespace takes all others with it. `--kill-child` would not do:
+        # the signal of a parent's death is forgotten where chroot changes the user (prctl(2)).
+        for first in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            os.kill(int(first), signal.SIGKILL)
         process.wait(timeout=30)
 
 

@@ -34,6 +34,8 @@ EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_SECCOMP, EVENT_STOP = 1,
 WALL = 0x40000000
 PATIENCE = 2.0
 """Seconds to wait for a stop."""
+MOST_READY = 20.0
+"""The same for a thread that only waits for a processor."""
 MOST_ERRNO = 4095
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -184,9 +186,11 @@ def copied(regs: Any) -> Any:
 def status(thread: int, patience: float = PATIENCE) -> int:
     """The wait status of the next stop. Raises Ended, or InjectionFailed when there is none.
 
-    The first looks are close together: a step takes microseconds.
+    The first looks are close together: a step takes microseconds. Where the machine is busy, the
+    thread may wait for a processor: what is ready to run has `MOST_READY` seconds.
     """
-    looks, limit = 0, time.monotonic() + patience
+    began = time.monotonic()
+    looks, late = 0, False
     while True:
         try:
             found, value = os.waitpid(thread, os.WNOHANG | WALL)
@@ -196,11 +200,24 @@ def status(thread: int, patience: float = PATIENCE) -> int:
             if not os.WIFSTOPPED(value):
                 raise Ended(thread, value)
             return value
+        if late:
+            raise InjectionFailed(f"{thread} did not stop")
         looks += 1
         if looks > 50:
-            if time.monotonic() > limit:
-                raise InjectionFailed(f"{thread} did not stop")
-            time.sleep(0.0001 if looks < 200 else 0.002)
+            # One look more after the time is up: we may have waited for a processor ourselves.
+            waited = time.monotonic() - began
+            late = waited > MOST_READY or (waited > patience and not _ready(thread))
+            if not late:
+                time.sleep(0.0001 if looks < 200 else 0.002)
+
+
+def _ready(thread: int) -> bool:
+    """Whether it runs or waits for a processor only (proc_pid_stat(5))."""
+    try:
+        with open(f"/proc/{thread}/stat", "rb") as stream:
+            return stream.read().rpartition(b") ")[2][:1] == b"R"
+    except OSError:
+        return False
 
 
 def step(thread: int, regs: Any, patience: float = PATIENCE) -> int:
