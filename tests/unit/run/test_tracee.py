@@ -33,8 +33,8 @@ def traced(until: Callable[[float], None]) -> Iterator[int]:
         os.write(write, b"x")
         yield pid
     finally:
-        os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it has ended
+            os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         os.close(read)
         os.close(write)
