@@ -16,6 +16,7 @@ import msgspec
 from ringfence.errors import RingfenceError
 from ringfence.run.engine import Container, EngineError
 from ringfence.run.engines import CONTAINERS
+from ringfence.run.hearing import hears
 from ringfence.run.listening import listening
 from ringfence.run.notify import Listener, notifying
 from ringfence.run.phases import tighten
@@ -27,6 +28,8 @@ from ringfence.run.watchdog import guarded
 
 PATIENCE = 10.0
 """Seconds between the stop signal and SIGKILL, as engines have it."""
+DEAF = 1.0
+"""The same where the service has no handler for the signal, so that the kernel drops it."""
 PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -146,8 +149,9 @@ def _signals(container: Container, stop: signal.Signals) -> None:
     """Ours become the service's: the terminal's and the service manager's wishes alike."""
 
     def end(number: int, frame: FrameType | None) -> None:
+        heard = hears(container.pid, stop)
         container.signal(stop)
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE if heard else DEAF)
 
     def kill(number: int, frame: FrameType | None) -> None:
         container.signal(signal.SIGKILL)

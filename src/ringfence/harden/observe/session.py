@@ -16,6 +16,7 @@ from ringfence.harden.observe.exercise import Answer, Exercise, perform
 from ringfence.harden.observe.trace import Trace, read_trace
 from ringfence.run.engine import Container
 from ringfence.run.fence import Fence
+from ringfence.run.hearing import hears
 from ringfence.run.listening import listening
 from ringfence.run.tracing import LOG, strace
 
@@ -152,16 +153,9 @@ def _said(container: Container) -> str:
     return f' (it said: "{worst[-1][:300]}")' if lines else ""
 
 
-def _catches(pid: int, number: signal.Signals) -> bool:
-    """Whether the process has a handler of its own for a signal (SigCgt of proc(5))."""
-    text = Path(f"/proc/{pid}/status").read_text()
-    mask = next(line for line in text.splitlines() if line.startswith("SigCgt:"))
-    return bool(int(mask.split()[1], 16) >> (number - 1) & 1)
-
-
 def _reload(container: Container, plan: Plan) -> tuple[Answer, ...] | None:
     """SIGHUP to a service that handles it, and the exercise's requests again."""
-    if not _catches(container.pid, signal.SIGHUP):
+    if not hears(container.pid, signal.SIGHUP):
         return None
     container.signal(signal.SIGHUP)
     time.sleep(SETTLED)
@@ -175,5 +169,9 @@ def _reload(container: Container, plan: Plan) -> tuple[Answer, ...] | None:
 
 
 def _stop(container: Container, plan: Plan) -> int | None:
-    container.signal(signal.Signals[plan.stop])
+    """Its exit status; None where it does not stop."""
+    number = signal.Signals[plan.stop]
+    if container.poll() is None and not hears(container.pid, number):
+        return None
+    container.signal(number)
     return container.wait(plan.stopping)
