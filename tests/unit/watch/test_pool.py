@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.watch.baseline.pool import MOST_PACKET, Pool, PoolError, Work
+from ringfence.watch.baseline.pool import MOST_PACKET, Give, Pool, PoolError, Work
 
 
 def sleeper() -> Work:
-    def work(unit: bytes) -> tuple[bytes, bytes]:
+    def work(unit: bytes, give: Give) -> bytes:
         time.sleep(0.002 * (unit[0] % 5))
-        return unit, b""
+        return unit
 
     return work
 
@@ -30,7 +30,12 @@ def test_results_come_in_order() -> None:
 
 def test_rests_are_done_in_their_place() -> None:
     def make() -> Work:
-        return lambda unit: (unit[:1], unit[1:])
+        def work(unit: bytes, give: Give) -> bytes:
+            if unit[1:]:
+                give(unit[1:])
+            return unit[:1]
+
+        return work
 
     pool = Pool(3, make)
     try:
@@ -40,8 +45,33 @@ def test_rests_are_done_in_their_place() -> None:
     assert found == b"abcdefgh"
 
 
+def test_a_rest_is_begun_while_the_first_part_is_still_being_done() -> None:
+    """Each part waits for a sign of the next one, so no part could be done before it."""
+    read, write = os.pipe()
+
+    def make() -> Work:
+        def work(unit: bytes, give: Give) -> bytes:
+            if unit == b"ab":
+                give(b"b")
+                assert os.read(read, 1) == b"b"
+                return b"a"
+            if unit == b"b":
+                os.write(write, unit)
+            return unit
+
+        return work
+
+    pool = Pool(2, make)
+    try:
+        assert list(pool.run(iter([b"ab", b"c"]))) == [b"a", b"b", b"c"]
+    finally:
+        pool.close()
+        os.close(read)
+        os.close(write)
+
+
 def test_large_units_and_large_results() -> None:
-    pool = Pool(2, lambda: lambda unit: (unit * 40, b""))
+    pool = Pool(2, lambda: lambda unit, give: unit * 40)
     units = [bytes([number]) * (MOST_PACKET - 100) for number in range(20)]
     try:
         for unit, result in zip(units, pool.run(iter(units)), strict=True):
@@ -52,7 +82,7 @@ def test_large_units_and_large_results() -> None:
 
 def test_a_failure_is_told() -> None:
     def make() -> Work:
-        def work(unit: bytes) -> tuple[bytes, bytes]:
+        def work(unit: bytes, give: Give) -> bytes:
             raise ValueError(unit)
 
         return work
@@ -67,9 +97,9 @@ def test_a_failure_is_told() -> None:
 
 def test_a_killed_worker_is_told_and_not_waited_for() -> None:
     def make() -> Work:
-        def work(unit: bytes) -> tuple[bytes, bytes]:
+        def work(unit: bytes, give: Give) -> bytes:
             os.kill(os.getpid(), 9)
-            return unit, b""
+            return unit
 
         return work
 

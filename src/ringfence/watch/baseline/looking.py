@@ -11,6 +11,7 @@ file that changes while it is read is read again; see `TRIES`.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from ringfence.watch.baseline.digests import MOST_HOLES, PIECE, Digester, Shortened
 from ringfence.watch.baseline.entry import (
@@ -41,7 +42,8 @@ _Identity = tuple[int, int, int, int, int]
 
 class Looker:
     """One worker's eyes. `quick` takes a file whose status is the recorded one as unchanged;
-    `direct`: no device can be opened, so what was listed as a file is opened at once."""
+    `direct`: no device can be opened, so what was listed as a file is opened at once.
+    `before_large` is called before a file of at least `large` bytes is read."""
 
     def __init__(self, algorithm: str, *, quick: bool = False, direct: bool = False) -> None:
         self.quick = quick
@@ -49,6 +51,8 @@ class Looker:
         self.digester = Digester(algorithm)
         self.files_read = 0
         self.taken = 0
+        self.large = 0
+        self.before_large: Callable[[], None] = lambda: None
         self._proc = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._linked: dict[_Identity, bytes] = {}
 
@@ -155,6 +159,8 @@ class Looker:
         old: Entry | None,
     ) -> tuple[Entry, bytes]:  # fmt: skip
         """The same for every size and rule, several times if need be."""
+        if info.st_size >= self.large:
+            self.before_large()
         digest, part, sparse, unread = None, b"", False, UNSTABLE
         values: Attributes = (None, None, None)
         for turn in range(TRIES):

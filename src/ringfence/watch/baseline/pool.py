@@ -1,8 +1,8 @@
 """Worker processes that share one queue, and give their results back in the queue's order.
 
 Whoever is free takes the next unit (a packet on a socket that all share), so the work balances by
-itself. A worker may stop in the middle of a unit and hand the rest back. Processes, not threads:
-with many small files Python's lock would keep one processor idle.
+itself. A worker may hand the rest of a unit back, also before it has done its own part. Processes,
+not threads: with many small files Python's lock would keep one processor idle.
 """
 
 from __future__ import annotations
@@ -23,12 +23,22 @@ MOST_PACKET = 208 << 10
 """Bytes of a unit: what an unprivileged Unix socket takes in one piece (net.core.wmem_max)."""
 MOST_AHEAD = 512
 """Units that may be done before the one whose turn it is: bounds what waits in memory."""
+MOST_WAITING = 8 << 20
+"""Bytes of units that are made while the queue is full, so that it never runs empty."""
 
 Place = tuple[int, int]
 
 
-class Done(msgspec.Struct, array_like=True, frozen=True):
-    """A unit or part of one, done: `result` is the worker's own, `rest` what is left of the unit.
+class Rest(msgspec.Struct, array_like=True, frozen=True, tag=True):
+    """What is left of a unit after its part number `part`, which is still being done."""
+
+    unit: int
+    part: int
+    body: bytes
+
+
+class Done(msgspec.Struct, array_like=True, frozen=True, tag=True):
+    """A unit or part of one, done: `result` is the worker's own; `more`: there was a rest.
 
     `error` is set where the worker failed, and ends everything.
     """
@@ -36,16 +46,21 @@ class Done(msgspec.Struct, array_like=True, frozen=True):
     unit: int
     part: int
     result: bytes
-    rest: bytes = b""
+    more: bool = False
     error: str = ""
+
+
+_messages = msgspec.msgpack.Decoder(Done | Rest)
 
 
 class PoolError(RingfenceError):
     """A worker process failed or was killed."""
 
 
-Work = Callable[[bytes], tuple[bytes, bytes]]
-"""From a unit to a result and the rest that was not done."""
+Give = Callable[[bytes], None]
+"""Hands back the rest of a unit, at most once."""
+Work = Callable[[bytes, Give], bytes]
+"""From a unit to the result of what was not handed back."""
 
 
 class Pool:
@@ -86,18 +101,21 @@ class Pool:
                 return
             if sender.blocked:
                 poll.register(self._queue, select.POLLOUT)
-            events = poll.poll()
+            # The queue takes more only once most of it is gone (unix(7)): time to make some ready.
+            made = sender.blocked and sender.prepare(turn[0] + MOST_AHEAD)
+            events = poll.poll(0 if made else None)
             if sender.blocked:
                 poll.unregister(self._queue)
             for handle, _ in events:
                 if handle in self._results:
-                    done = _receive(handle)
-                    ready[done.unit, done.part] = done
-                    if done.rest:
-                        sender.again(done.unit, done.part + 1, done.rest)
+                    found = _receive(handle)
+                    if isinstance(found, Rest):
+                        sender.again(found.unit, found.part + 1, found.body)
+                    else:
+                        ready[found.unit, found.part] = found
             while turn in ready:
                 done = ready.pop(turn)
-                turn = (turn[0], turn[1] + 1) if done.rest else (turn[0] + 1, 0)
+                turn = (turn[0], turn[1] + 1) if done.more else (turn[0] + 1, 0)
                 yield done.result
 
     def close(self) -> None:
@@ -120,10 +138,17 @@ class _Sender:
         self._queue = queue
         self._units = units
         self._waiting: deque[bytes] = deque()
+        self._bytes = 0
 
     def again(self, unit: int, part: int, rest: bytes) -> None:
         """The rest of a unit goes before everything else."""
-        self._waiting.appendleft(_packet(unit, part, rest))
+        packet = _packet(unit, part, rest)
+        self._waiting.appendleft(packet)
+        self._bytes += len(packet)
+
+    def prepare(self, ahead: int) -> bool:
+        """Make one unit more, if there may be one; whether there was."""
+        return self._bytes < MOST_WAITING and self._next(ahead)
 
     def send(self, ahead: int) -> None:
         """Send until the queue is full, nothing is left, or `ahead` units were begun."""
@@ -136,7 +161,7 @@ class _Sender:
                 return
             except OSError as error:
                 raise PoolError(f"the workers have gone: {error.strerror}") from None
-            self._waiting.popleft()
+            self._bytes -= len(self._waiting.popleft())
 
     def _next(self, ahead: int) -> bool:
         if self.finished or self.count >= ahead:
@@ -145,7 +170,9 @@ class _Sender:
         if unit is None:
             self.finished = True
             return False
-        self._waiting.append(_packet(self.count, 0, unit))
+        packet = _packet(self.count, 0, unit)
+        self._waiting.append(packet)
+        self._bytes += len(packet)
         self.count += 1
         return True
 
@@ -154,12 +181,12 @@ def _packet(unit: int, part: int, body: bytes) -> bytes:
     return unit.to_bytes(8, "little") + part.to_bytes(4, "little") + body
 
 
-def _receive(handle: int) -> Done:
+def _receive(handle: int) -> Done | Rest:
     head = _exactly(handle, 4)
-    done = msgspec.msgpack.decode(_exactly(handle, int.from_bytes(head, "little")), type=Done)
-    if done.error:
-        raise PoolError(done.error)
-    return done
+    found: Done | Rest = _messages.decode(_exactly(handle, int.from_bytes(head, "little")))
+    if isinstance(found, Done) and found.error:
+        raise PoolError(found.error)
+    return found
 
 
 def _exactly(handle: int, size: int) -> bytes:
@@ -188,20 +215,36 @@ def _serve(queue: socket.socket, write: int, make: Callable[[], Work]) -> None:
                 int.from_bytes(buffer[:8], "little"),
                 int.from_bytes(buffer[8:12], "little"),
             )
-            try:
-                result, rest = work(bytes(buffer[12:size]))
-                done = Done(unit, part, result, rest)
-            except RingfenceError as error:
-                done = Done(unit, part, b"", error=error.line())
-            except Exception as error:
-                done = Done(unit, part, b"", error=f"a worker failed: {error!r}")
-            body = msgspec.msgpack.encode(done)
-            _write_all(write, len(body).to_bytes(4, "little") + body)
+            _tell(write, _done(work, unit, part, bytes(buffer[12:size]), write))
         code = 0
     except BrokenPipeError:
         pass
     finally:
         os._exit(code)
+
+
+def _done(work: Work, unit: int, part: int, body: bytes, write: int) -> Done:
+    more = False
+
+    def give(rest: bytes) -> None:
+        nonlocal more
+        more = True
+        _tell(write, Rest(unit, part, rest))
+
+    try:
+        result = work(body, give)
+    except RingfenceError as error:
+        return Done(unit, part, b"", error=error.line())
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return Done(unit, part, b"", error=f"a worker failed: {error!r}")
+    return Done(unit, part, result, more)
+
+
+def _tell(write: int, message: Done | Rest) -> None:
+    body = msgspec.msgpack.encode(message)
+    _write_all(write, len(body).to_bytes(4, "little") + body)
 
 
 def _write_all(handle: int, data: bytes) -> None:

@@ -10,6 +10,7 @@ from ringfence.watch.baseline.compare import Change, Comparison
 from ringfence.watch.baseline.entry import Entry, Group, Key, joined, key
 from ringfence.watch.baseline.looking import Looker
 from ringfence.watch.baseline.nodev import same_folder, without_devices
+from ringfence.watch.baseline.pool import Give
 from ringfence.watch.baseline.rules import FolderRules, Rule, Rules
 from ringfence.watch.baseline.store import Packer, unpacked
 from ringfence.watch.baseline.units import Unit
@@ -17,6 +18,9 @@ from ringfence.watch.baseline.walk import Listing, Start
 
 MOST_READ = 48 << 20
 """Bytes read for one unit before its rest is handed back: what keeps the workers in balance."""
+LARGE = 8 << 20
+"""Bytes of a file before whose reading the rest is handed back, so that another worker has it
+meanwhile: else large files side by side would be read one after the other."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -56,15 +60,16 @@ class Worker:
         starts = _own_starts(task) if task.place and not task.quick else None
         self.task = msgspec.structs.replace(task, starts=starts) if starts else task
         self.looker = Looker(task.algorithm, quick=task.quick, direct=starts is not None)
+        self.looker.large = LARGE
         self.packer = Packer()
         self._units = msgspec.msgpack.Decoder(Unit)
 
-    def __call__(self, data: bytes) -> tuple[bytes, bytes]:
-        """The result (`Seen`, encoded) and the rest of the unit, b'' when all was done."""
-        unit = self._units.decode(data)
-        job = _Job(self, unit)
-        rest = job.run()
-        return msgspec.msgpack.encode(job.seen), msgspec.msgpack.encode(rest) if rest else b""
+    def __call__(self, data: bytes, give: Give) -> bytes:
+        """The result (`Seen`, encoded) of the unit without what it hands back by `give`."""
+        job = _Job(self, self._units.decode(data), give)
+        self.looker.before_large = job.hand_back
+        job.run()
+        return msgspec.msgpack.encode(job.seen)
 
 
 def _own_starts(task: Task) -> tuple[Start, ...] | None:
@@ -84,7 +89,7 @@ def _own_starts(task: Task) -> tuple[Start, ...] | None:
 class _Job:
     """One unit on its way."""
 
-    def __init__(self, worker: Worker, unit: Unit) -> None:
+    def __init__(self, worker: Worker, unit: Unit, give: Give) -> None:
         self.task = worker.task
         self.looker = worker.looker
         self.packer = worker.packer
@@ -92,49 +97,58 @@ class _Job:
         self.seen = Seen(frames=[], changes=[], unseen=[])
         self.former = _former(unit) if unit.body else {}
         self.groups: list[Group] = []
+        self.rest: Unit | None = None
+        self._give = give
+        self._place = (0, 0)
+        """The listing at which it is, and how many of its names are done with the present one."""
 
-    def run(self) -> Unit | None:
-        """Do the unit; what is left of it after `MOST_READ` bytes."""
+    def run(self) -> None:
+        """Do the unit, until its rest is handed back."""
         looker = self.looker
         passed, files, taken = looker.digester.passed, looker.files_read, looker.taken
-        rest = None
         for number, listing in enumerate(self.unit.listings):
-            done = self._listing(listing, passed + MOST_READ)
-            if done < len(listing[2]):
-                rest = self._rest(number, done)
+            self._listing(number, listing, passed + MOST_READ)
+            if self.rest is not None:
                 break
-        self._removed(rest.low if rest else self.unit.high)
+        self._removed(self.rest.low if self.rest else self.unit.high)
         if self.task.keep:
             self.seen.frames = list(self.packer.frames(self.groups))
         self.seen.size = looker.digester.passed - passed
         self.seen.files = looker.files_read - files
         self.seen.taken = looker.taken - taken
-        return rest
 
-    def _rest(self, number: int, done: int) -> Unit | None:
+    def hand_back(self) -> None:
+        """Whatever comes after the present name is another's, if it is not yet."""
+        number, done = self._place
         start, folder, names, odd = self.unit.listings[number]
-        left = [(start, folder, names[done:], odd), *self.unit.listings[number + 1 :]]
-        return Unit(left, self.unit.body, key(folder, names[done - 1]), self.unit.high)
+        left = [(start, folder, names[done:], odd)] if done < len(names) else []
+        left += self.unit.listings[number + 1 :]
+        if self.rest is None and left:
+            low = key(folder, names[done - 1])
+            self.rest = Unit(left, self.unit.body, low, self.unit.high)
+            self._give(msgspec.msgpack.encode(self.rest))
 
-    def _listing(self, listing: Listing, limit: int) -> int:
-        """Look at the names of one folder; gives how many were done."""
+    def _listing(self, number: int, listing: Listing, limit: int) -> None:
+        """Look at the names of one folder."""
         start, folder, names, odd = listing
         try:
             handle = self.task.starts[start].open(folder)
         except OSError as error:
             self._refuse(folder, error)
-            return len(names)
+            return
         entries: list[Entry] = []
         try:
             rules = self.task.rules.of_folder(folder)
             former = self.former.get(folder, {})
             for count, name in enumerate(names, 1):
+                self._place = (number, count)
                 entry = self._name(handle, folder, name, rules, former, name in odd)
                 if entry is not None:
                     entries.append(entry)
                 if self.looker.digester.passed > limit:
-                    return count
-            return len(names)
+                    self.hand_back()
+                if self.rest is not None:
+                    return
         finally:
             os.close(handle)
             self.seen.entries += len(entries)
