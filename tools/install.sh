@@ -75,6 +75,8 @@ services)
     need setfacl acl
     need aide aide
     need qemu-system-x86_64 qemu-system-x86
+    need qemu-system-aarch64 qemu-system-arm
+    need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
     [ -e /usr/share/ovmf/OVMF.fd ] || missing="$missing ovmf"
     [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
     install

@@ -7,7 +7,7 @@
  *   NEST        recursion through more stack than there is (a guard page notices): 200 nested
  *   WHERE       200 code ADDRESS stack ADDRESS heap ADDRESS journal ADDRESS
  */
-#include "guest.h"
+#include "app.h"
 
 #define LINE_SIZE 128
 #define NAME_SIZE 32
@@ -16,12 +16,19 @@
 #define NEST_DEPTH 24 /* frames of 1 KiB: beyond the stack and the gap, not through the journal */
 
 struct layout app_layout;
+#ifdef __x86_64__
 struct thread app_thread;
+#endif
 static u64 journal_used;
 
-/* From ring 3 by SYSCALL; in ring 0 a call is a function's, as in most unikernels. */
+/* From ring 3 by SYSCALL or SVC; in ring 0 a call is a function's, as in most unikernels. */
 static u64 call(u64 number, u64 argument) {
-#if RING3
+#if RING3 && defined(__aarch64__)
+    register u64 result __asm__("x0") = number;
+    register u64 second __asm__("x1") = argument;
+    __asm__ volatile("svc #0" : "+r"(result), "+r"(second) : : "memory", "cc");
+    return result;
+#elif RING3
     u64 result;
     __asm__ volatile("syscall"
                      : "=a"(result), "+D"(number), "+S"(argument)
@@ -30,6 +37,17 @@ static u64 call(u64 number, u64 argument) {
     return result;
 #else
     return kernel_call(number, argument);
+#endif
+}
+
+/* The ring that this runs in, by the processor: EL0 of aarch64 may not ask, the kernel sees. */
+static u64 ring(void) {
+#ifdef __aarch64__
+    return call(CALL_RING, 0);
+#else
+    u16 cs;
+    __asm__("mov %%cs, %0" : "=r"(cs));
+    return cs & 3;
 #endif
 }
 
@@ -59,7 +77,7 @@ static void work(int rounds) {
     volatile u64 *heap = (volatile u64 *)app_layout.heap;
     u64 sum = 0;
     for (int round = 0; round < rounds; round++)
-        for (u64 i = 1; i < HEAP_SIZE / sizeof *heap; i++)
+        for (u64 i = 1; i < WORK_SIZE / sizeof *heap; i++)
             sum = (sum ^ heap[i]) * 0x100000001b3UL;
     heap[0] = sum;
 }
@@ -101,11 +119,10 @@ __attribute__((noinline)) static void greet(const char *name) {
     volatile char copy[NAME_SIZE];
     for (u64 i = 0; (copy[i] = name[i]); i++)
         ;
-    u16 cs;
-    __asm__("mov %%cs, %0" : "=r"(cs));
+    u64 number = ring();
     work(WORK_REQUEST);
     say("200 hello from ring ");
-    call(CALL_WRITE, '0' + (cs & 3));
+    call(CALL_WRITE, '0' + number);
     say("\n");
 }
 

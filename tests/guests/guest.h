@@ -8,7 +8,7 @@
 #error "without EFER.NXE every page can be executed: a writable one too"
 #endif
 
-#define PAGE 4096
+#include "app.h"
 
 /* Selectors of the descriptor table in enter.S. */
 #define KERNEL_CODE 0x08
@@ -21,30 +21,7 @@
 #define VECTOR_SERIAL 0x24
 #define VECTORS (VECTOR_SERIAL + 1)
 
-/* What the application may ask of the kernel: kernel_call(number, argument), or by SYSCALL the
- * same in RDI and RSI, with the result in RAX. */
-#define CALL_READ 0    /* the next byte of the serial line, or -1 */
-#define CALL_WRITE 1   /* one byte to the serial line */
-#define CALL_SLEEP 2   /* halts until a byte arrives */
-#define CALL_SMASHED 3 /* the application's canary has changed: does not return */
-
-/* The application's memory. The journal lies below its stack, with one page between the two:
- * mapped in most variants, so that an overflow runs on into the journal; unmapped with GUARD. */
-#define STACK_SIZE (4 * PAGE)
-#define GAP_SIZE PAGE
-#define JOURNAL_SIZE (64 * PAGE)
-#define HEAP_SIZE (16 * PAGE)
-
 #ifndef __ASSEMBLER__
-
-/* All symbols are addressed relative to RIP, never through a table of absolute addresses: the
- * image runs at whatever address it is mapped. guest.ld asserts that no such table came about. */
-#pragma GCC visibility push(hidden)
-
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long u64;
 
 struct cpuid {
     u32 a, b, c, d;
@@ -60,22 +37,7 @@ static inline struct cpuid cpuid(u32 leaf) {
     return seen;
 }
 
-/* Where a thread finds its canary: GCC reads it at offset 0x28 of FS (application), GS (kernel). */
-struct thread {
-    u64 unused[5];
-    u64 canary;
-};
-
-/* Virtual addresses that the boot stage has chosen: each the lowest of its area. */
-struct layout {
-    u64 code, journal, stack, heap;
-};
-
-/* One of each in the kernel's memory and in the application's: neither reads the other's. */
-extern struct layout layout, app_layout;
-extern struct thread kernel_thread, app_thread;
-
-u64 kernel_call(u64 number, u64 argument);
+extern struct thread kernel_thread;
 
 #endif
 #endif

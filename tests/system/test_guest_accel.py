@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ringfence.guest import accel
+from ringfence.guest.arch.x86 import X86
 from ringfence.guest.confine import confinement
 from tests.guests.build import kernel
 from tests.system.conftest import program
@@ -36,7 +37,7 @@ def test_the_program_of_the_trial_ends_as_it_should(monkeypatch: pytest.MonkeyPa
 
 def test_kvm_and_tcg_see_the_same() -> None:
     program("qemu-system-x86_64")
-    if accel.accelerator("auto", "", confinement())[0] != "kvm":
+    if accel.accelerator("auto", "", X86, confinement())[0] != "kvm":
         pytest.skip("KVM does not work here")
     words = ("--boots", 2, "--memory", "64m", "--exercise", ask_on_serial("GET /", "200 hello"))
     for variant in ("ring3", "wx", "guard"):

@@ -14,6 +14,7 @@ import os
 import subprocess
 
 from ringfence.errors import MissingError
+from ringfence.guest.arch.architecture import Architecture
 from ringfence.guest.confine import CONFINED, Confinement
 
 PROGRAM = "qemu-system-x86_64"
@@ -29,14 +30,20 @@ _CPUS = ("max", "max,arch-capabilities=off")
 """Some hosts offer a model-specific register (0x10a) that they refuse to set."""
 
 
-def accelerator(wanted: str, cpu: str, box: Confinement) -> tuple[str, str]:
+def accelerator(wanted: str, cpu: str, arch: Architecture, box: Confinement) -> tuple[str, str]:
     """Accelerator and processor model for `auto`, `kvm` or `tcg`.
 
     Raises MissingError where KVM is asked for and QEMU cannot start with it at all; a slow one
     that was asked for is used.
     """
-    if wanted == "tcg":
-        return "tcg", cpu or "max"
+    if wanted == "kvm" and not arch.kvm:
+        raise MissingError(
+            f"KVM is not used for guests of {arch.name}",
+            where="--accel kvm",
+            remedy="use --accel tcg, or leave it out",
+        )
+    if wanted == "tcg" or not arch.kvm:
+        return "tcg", cpu or arch.cpu
     for model in (cpu,) if cpu else _CPUS:
         status = trial(model, box)
         if status == _LEFT_WELL or (wanted == "kvm" and status is None):
@@ -47,7 +54,7 @@ def accelerator(wanted: str, cpu: str, box: Confinement) -> tuple[str, str]:
             where="/dev/kvm",
             remedy="its group must be able to open it (mode 660), or use --accel tcg",
         )
-    return "tcg", cpu or "max"
+    return "tcg", cpu or arch.cpu
 
 
 @functools.cache

@@ -17,6 +17,7 @@ import msgspec
 from ringfence.errors import InputError, MissingError
 from ringfence.guest.confine import Confinement
 from ringfence.guest.console import console
+from ringfence.guest.debugger import Debugger
 from ringfence.guest.devices import devices, given
 from ringfence.guest.drive import Drive, drive
 from ringfence.guest.exercise import environment
@@ -47,30 +48,35 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     drive: Drive | None = None
 
 
-Build = Callable[[int, int, int], Machine]
-"""The descriptors of memory, monitor and console to a machine."""
+Build = Callable[[int, int, int, int], Machine]
+"""The descriptors of memory, monitor, console and debugger to a machine."""
 
 
 async def boot(build: Build, plan: Plan) -> Observation:
     """Boot once. Raises InputError where QEMU refuses the image."""
     ours, theirs = socket.socketpair()
     line, far = socket.socketpair()
-    with contextlib.closing(Memory(plan.size)) as memory, ours, line, theirs, far:
-        machine = build(memory.handle, theirs.fileno(), far.fileno())
+    mine, other = socket.socketpair()
+    with (
+        contextlib.closing(Memory(plan.size)) as memory,
+        ours, line, mine, theirs, far, other,
+    ):  # fmt: skip
+        machine = build(memory.handle, theirs.fileno(), far.fileno(), other.fileno())
+        debugger = None if machine.debugger is None else Debugger(mine)
         async with _qemu(machine, plan) as output:
             started = time.monotonic()
-            theirs.close()
-            far.close()
+            for end in (theirs, far, other):
+                end.close()
             try:
                 async with (
                     console(line, plan.folder / "serial") as talk,
-                    monitor(ours) as control,
+                    monitor(ours, machine.arch.look, debugger) as control,
                 ):
                     sampler = Sampler(control, memory, talk, output, started)
                     return await _observe(sampler, plan)
             except Ended as ended:
                 await asyncio.sleep(_LATEST_BREATH / 10)
-                raise _refused(output, str(ended)) from None
+                raise _refused(output, machine.arch.program, str(ended)) from None
 
 
 async def _observe(sampler: Sampler, plan: Plan) -> Observation:
@@ -122,9 +128,9 @@ async def _virtio(sampler: Sampler) -> dict[str, bool]:
     return found
 
 
-def _refused(output: Output, reason: str) -> InputError:
+def _refused(output: Output, program: str, reason: str) -> InputError:
     """QEMU gave up before there was a guest: its own last words."""
-    words = [line.removeprefix("qemu-system-x86_64: ") for line in output.said]
+    words = [line.removeprefix(f"{program}: ") for line in output.said]
     return InputError(words[-1] if words else reason, where="qemu", remedy="is the image whole?")
 
 

@@ -61,5 +61,5 @@ async def _once(sampler: Sampler, how: Drive, more: Mapping[str, str], limit: fl
 
 def _enough(sampler: Sampler, how: Drive) -> bool:
     looks = [look.registers for look in sampler.looks if look.phase is Phase.LOAD]
-    taken = [one for one in looks if not one.halted and (one.cpl == 3 or not how.ring3)]
+    taken = [one for one in looks if not one.halted and (one.ring == 3 or not how.ring3)]
     return len(taken) >= how.wanted

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from ringfence.errors import InputError, MissingError
-from ringfence.guest.accel import PROGRAM, accelerator
+from ringfence.guest.accel import accelerator
+from ringfence.guest.arch.known import ARCHITECTURES
 from ringfence.guest.boot import BRIEF, WHOLE, Build, Plan, boot
 from ringfence.guest.confine import Confinement, confinement
 from ringfence.guest.drive import Drive
@@ -51,22 +52,25 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 def examine(path: Path, options: Options) -> Examination:
     """Boot an image and say what was seen. Raises InputError, MissingError."""
-    if shutil.which(PROGRAM) is None:
-        raise MissingError(f"{PROGRAM} is not installed", remedy="apt-get install qemu-system-x86")
     box = confinement()
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(image(path))
+        arch = ARCHITECTURES[found.kind.architecture]
+        if shutil.which(arch.program) is None:
+            remedy = f"apt-get install {arch.package}"
+            raise MissingError(f"{arch.program} is not installed", remedy=remedy)
         parts = _parts(found, options, stack)
-        accel, cpu = accelerator(options.accelerator, options.cpu, box)
+        accel, cpu = accelerator(options.accelerator, options.cpu, arch, box)
         folder = stack.enter_context(private_folder(box))
         fat = _fat(found, folder, box) if found.kind is Kind.EFI else None
         parts = msgspec.structs.replace(parts, accel=accel, cpu=cpu, fat=fat)
         boots = asyncio.run(_boots(parts, box, folder, options))
     return Examination(
-        schema=SCHEMA, image=str(path), kernel=kernel_name(path), kind=found.kind.value,
-        accelerator=accel, cpu=cpu, memory=options.memory, boots=len(boots),
+        schema=SCHEMA, image=str(path), architecture=arch.name, kernel=kernel_name(path),
+        kind=found.kind.value, accelerator=accel, cpu=cpu, memory=options.memory, boots=len(boots),
         ends=tuple(one.end for one in boots if one.end),
-        facts=facts(boots, accel, options.memory), unseen=unseen(boots, bool(options.exercise)),
+        facts=facts(boots, arch, accel, options.memory),
+        unseen=unseen(boots, bool(options.exercise)),
     )  # fmt: skip
 
 
@@ -93,7 +97,7 @@ def _plan(found: Sequence[Observation], box: Confinement, folder: Path, options:
         )  # fmt: skip
     first = found[0]
     idle = any(look.registers.halted for look in first.during(Phase.BEFORE))
-    ring3 = [look.phase for look in first.looks if look.registers.cpl == 3]
+    ring3 = [look.phase for look in first.looks if look.registers.ring == 3]
     # Only load shows where programs lie that sleep otherwise.
     loaded = Phase.LOAD in ring3 and Phase.BEFORE not in ring3
     return Plan(
@@ -104,10 +108,11 @@ def _plan(found: Sequence[Observation], box: Confinement, folder: Path, options:
 
 
 def _builder(parts: Machine, trace: bool) -> Build:
-    def build(memory: int, control: int, line: int) -> Machine:
+    def build(memory: int, control: int, line: int, debugger: int) -> Machine:
         return msgspec.structs.replace(
-            parts, memory_handle=memory, monitor=control, console=line, trace=trace
-        )
+            parts, memory_handle=memory, monitor=control, console=line, trace=trace,
+            debugger=debugger if parts.arch.debugger else None,
+        )  # fmt: skip
 
     return build
 
@@ -128,8 +133,9 @@ def _parts(found: Image, options: Options, stack: contextlib.ExitStack) -> Machi
         disks.append(Disk(found.handle, _FORMATS[found.kind], found.kind is Kind.CD))
     disks += [stack.enter_context(_disk(path)) for path in options.disks]
     return Machine(
-        kind=found.kind, accel="", cpu="", memory=options.memory, memory_handle=-1, monitor=-1,
-        console=-1, kernel=found.handle if direct else None, initrd=initrd, append=options.append,
+        arch=ARCHITECTURES[found.kind.architecture], kind=found.kind, accel="", cpu="",
+        memory=options.memory, memory_handle=-1, monitor=-1, console=-1,
+        kernel=found.handle if direct else None, initrd=initrd, append=options.append,
         disks=tuple(disks), ports=options.ports, efi=_firmware() if found.efi else None,
     )  # fmt: skip
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ringfence.guest import rights
+from ringfence.guest.arch.architecture import Architecture, Words
 from ringfence.guest.devices import Device
 from ringfence.guest.observation import Look, Observation, Phase
-from ringfence.guest.protection import descriptors, switches
+from ringfence.guest.protection import absent, switches, tables
 from ringfence.guest.randomness import randomness
 from ringfence.guest.result import GuestFacts
 from ringfence.model.evidence import Evidence, Grade, Seen, Unseen
@@ -16,7 +17,9 @@ REGISTERS = "QEMU info registers"
 _KVM_BLIND = "under KVM accesses that the host's kernel handles alone are not seen"
 
 
-def facts(boots: Sequence[Observation], accelerator: str, memory: int) -> GuestFacts:
+def facts(
+    boots: Sequence[Observation], arch: Architecture, accelerator: str, memory: int
+) -> GuestFacts:
     """The facts of at least one boot; the first is the one that was examined whole. `memory`: bytes
     that the guest had.
 
@@ -28,17 +31,21 @@ def facts(boots: Sequence[Observation], accelerator: str, memory: int) -> GuestF
     looks = serving or first.looks[-1:]
     spaces = [one.space for one in first.spaces if one.phase is looks[-1].phase]
     places = [one for one in first.places if one.phase is looks[-1].phase]
-    paged = any(look.registers.paged for look in looks)
+    words = arch.words
+    if any(look.registers.paged for look in looks):
+        found = rights.paged(spaces, looks, words) | rights.regions(places, looks, words)
+    else:
+        found = rights.unpaged(memory, len(looks), words)
     return GuestFacts(
-        ring3_share=_ring(serving, 3),
-        ring0_share=_ring(serving, 0),
-        ring3_share_before=_ring(first.during(Phase.BEFORE), 3),
-        halted_share=_halted(serving),
-        **switches(looks),
-        **descriptors(looks, spaces),
-        **(rights.paged(spaces, looks) | rights.regions(places, looks) if paged else {}),
-        **({} if paged else rights.unpaged(memory, len(looks))),
-        randomised_bits=randomness(boots),
+        ring3_share=_ring(serving, 3, words),
+        ring0_share=_ring(serving, 0, words),
+        ring3_share_before=_ring(first.during(Phase.BEFORE), 3, words),
+        halted_share=_halted(serving, words),
+        **switches(looks, arch),
+        **tables(looks, spaces, arch),
+        **absent(arch),
+        **found,
+        randomised_bits=randomness(boots, words),
         devices=_devices(first, accelerator),
         devices_given=Seen(first.given or None, _evidence("QEMU info qtree")),
     )
@@ -59,20 +66,21 @@ def unseen(boots: Sequence[Observation], driven: bool) -> tuple[Unseen, ...]:
     return tuple(found)
 
 
-def _ring(looks: Sequence[Look], ring: int) -> Seen[float]:
-    ran = [look.registers.cpl for look in looks if not look.registers.halted]
+def _ring(looks: Sequence[Look], ring: int, words: Words) -> Seen[float]:
+    ran = [look.registers.ring for look in looks if not look.registers.halted]
     rings = ", ".join(f"{ran.count(one)} in ring {one}" for one in sorted({0, 3, *ran}))
     detail = f"{len(looks)} samples {_when(looks)}: {rings}, {len(looks) - len(ran)} halted"
     return Seen(
         round(ran.count(ring) / len(ran), 4) if ran else None,
-        _evidence(f"CPL, {REGISTERS}", detail),
+        _evidence(f"{words.ring}, {REGISTERS}", detail),
     )
 
 
-def _halted(looks: Sequence[Look]) -> Seen[float]:
+def _halted(looks: Sequence[Look], words: Words) -> Seen[float]:
     halted = sum(look.registers.halted for look in looks)
     share = round(halted / len(looks), 4) if looks else None
-    return Seen(share, _evidence(f"HLT, {REGISTERS}", f"{halted} of {len(looks)} {_when(looks)}"))
+    detail = f"{halted} of {len(looks)} {_when(looks)}"
+    return Seen(share, _evidence(f"{words.halted}, {REGISTERS}", detail))
 
 
 def _when(looks: Sequence[Look]) -> str:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import msgspec
 
+from ringfence.collect.guest.payload import MOST_EXPANDED, expand
+from ringfence.collect.guest.source import Cut
 from ringfence.errors import InputError
-from ringfence.guest.kinds import HEAD, Kind, Read, kind, needs_efi, note_places
+from ringfence.guest.kinds import HEAD, Kind, Read, kind, needs_efi, note_places, packed
 
 _VOLUME = 16 * 2048
 """Where ISO 9660 has its first descriptor."""
@@ -49,6 +51,11 @@ def image(path: Path) -> Iterator[Image]:
     """Open an image and find out how it is started. Raises InputError."""
     with opened(path) as handle:
         read = _deciding(handle)
+        stretch = packed(read.head)
+        if stretch is not None:
+            with _unpacked(handle, *stretch, str(path)) as (found, copy):
+                yield Image(found, copy)
+            return
         found = kind(read, str(path))
         if found.disk:
             yield Image(found, handle, needs_efi(read.head))
@@ -73,6 +80,26 @@ def copied(handle: int, where: str) -> Iterator[int]:
         yield copy
     finally:
         os.close(copy)
+
+
+@contextlib.contextmanager
+def _unpacked(handle: int, at: int, length: int, where: str) -> Iterator[tuple[Kind, int]]:
+    """The kernel that a file packs, expanded into memory. Raises InputError for anything else."""
+    try:
+        held = min(length, os.fstat(handle).st_size - at, MOST_EXPANDED)
+        _, data = expand(os.pread(handle, max(held, 0), at))
+    except Cut as error:
+        raise InputError(f"a broken packed kernel: {error}", where=where) from None
+    found = kind(Read(data[:HEAD]), where)
+    if found is not Kind.ARM64:
+        raise InputError(
+            f"a packed {found}", where=where, remedy="unpack it: only an arm64 Image comes packed"
+        )
+    copy = os.memfd_create("image", os.MFD_CLOEXEC)
+    with open(copy, "wb") as file:
+        file.write(data)
+        file.flush()
+        yield found, copy
 
 
 def _deciding(handle: int) -> Read:

@@ -1,9 +1,9 @@
 """How an image is started: the boot protocol that its first bytes speak, asked in QEMU's order.
 
 The protocol says nothing of which system is inside: that is recognised elsewhere
-(collect/guest). `HdrS`: Documentation/arch/x86/boot.rst in Linux; multiboot 1: its specification,
-3.1; PVH: Xen's docs/misc/pvh.pandoc; order of questions: x86_load_linux in QEMU's
-hw/i386/x86-common.c.
+(collect/guest). `HdrS`: Documentation/arch/x86/boot.rst in Linux, arm64's Image:
+Documentation/arch/arm64/booting.rst; multiboot 1: its specification, 3.1; PVH: Xen's
+docs/misc/pvh.pandoc; order of questions: x86_load_linux in QEMU's hw/i386/x86-common.c.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ _MULTIBOOT, _MULTIBOOT_AREA, _ADDRESSES = 0x1BADB002, 8192, 1 << 16
 _XEN_PHYS32_ENTRY = 18
 _PT_NOTE = 4
 _MOST_HEADERS, _MOST_NOTE = 64, 64 << 10
-_X86 = (3, 62)
+_X86, _AARCH64 = (3, 62), 183
+_ARM64_MAGIC_AT, _ARM64_MAGIC = 56, b"ARM\x64"
+_EFI_X86 = (0x14C, 0x8664)
+_GZIP, _ZBOOT = b"\x1f\x8b", b"zimg"
 QCOW2 = b"QFI\xfb"
 _GPT, _ISO = b"EFI PART", b"CD001"
 
@@ -33,6 +36,8 @@ class Kind(enum.StrEnum):
     MULTIBOOT = "multiboot ELF"
     PVH = "PVH ELF"
     EFI = "EFI program"
+    ARM64 = "arm64 Image"
+    ARM64_ELF = "aarch64 ELF"
     RAW = "raw disk"
     QCOW2 = "qcow2 disk"
     CD = "CD image"
@@ -41,6 +46,11 @@ class Kind(enum.StrEnum):
     def disk(self) -> bool:
         """Whether firmware boots it, not QEMU's own loader."""
         return self in (Kind.RAW, Kind.QCOW2, Kind.CD)
+
+    @property
+    def architecture(self) -> str:
+        """Whose machine starts it: the name in `arch.known`. No disk says whose it is."""
+        return "aarch64" if self in (Kind.ARM64, Kind.ARM64_ELF) else "x86_64"
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -82,8 +92,10 @@ def kind(read: Read, where: str) -> Kind:
         return Kind.BZIMAGE
     if head[:4] == b"\x7fELF":
         return _elf(read, where)
+    if head[_ARM64_MAGIC_AT : _ARM64_MAGIC_AT + 4] == _ARM64_MAGIC:
+        return Kind.ARM64
     if head[:2] == b"MZ":
-        return Kind.EFI
+        return _efi(head, where)
     if head[:4] == QCOW2:
         refuse_references(head, where)
         return Kind.QCOW2
@@ -94,8 +106,20 @@ def kind(read: Read, where: str) -> Kind:
     raise InputError(
         "nothing that QEMU could start", where=where,
         remedy="a bzImage, a multiboot or PVH ELF file, an EFI program, a raw or qcow2 disk with"
-        " a boot sector",
+        " a boot sector; of aarch64 an Image or an ELF file",
     )  # fmt: skip
+
+
+def packed(head: bytes) -> tuple[int, int] | None:
+    """Offset and length of the compressed kernel that is the whole of a file: a gzip stream (to its
+    end), or what an EFI zboot program carries (drivers/firmware/efi/libstub/zboot-header.S in
+    Linux). None for other files."""
+    if head[:2] == _GZIP:
+        return 0, 1 << 62
+    if head[:2] == b"MZ" and head[4:8] == _ZBOOT and len(head) >= 16:
+        offset, length = struct.unpack_from("<II", head, 8)
+        return offset, length
+    return None
 
 
 def needs_efi(head: bytes) -> bool:
@@ -108,8 +132,12 @@ def _elf(read: Read, where: str) -> Kind:
     if len(head) < 52 or head[4] not in (1, 2) or head[5] != 1:
         raise InputError("a broken ELF file", where=where, remedy="build it again")
     (machine,) = struct.unpack_from("<H", head, 18)
+    if machine == _AARCH64 and head[4] == 2:
+        return Kind.ARM64_ELF
     if machine not in _X86:
-        raise InputError("an ELF file of another processor", where=where, remedy="use an x86 image")
+        raise InputError(
+            "an ELF file of another processor", where=where, remedy="use an x86 or aarch64 image"
+        )
     flags = _multiboot_flags(head)
     if flags is not None:
         if head[4] == 2 and not flags & _ADDRESSES:
@@ -124,6 +152,18 @@ def _elf(read: Read, where: str) -> Kind:
         "an ELF file that names no way to start it", where=where,
         remedy="it needs a multiboot header or a PVH note; of Linux use the bzImage",
     )  # fmt: skip
+
+
+def _efi(head: bytes, where: str) -> Kind:
+    """A PE file that this machine's firmware can run."""
+    at = int.from_bytes(head[0x3C:0x40], "little")
+    machine = int.from_bytes(head[at + 4 : at + 6], "little")
+    if head[at : at + 4] == b"PE\0\0" and machine not in _EFI_X86:
+        raise InputError(
+            "an EFI program of another processor", where=where,
+            remedy="of aarch64 name the kernel itself: its Image or its ELF file",
+        )  # fmt: skip
+    return Kind.EFI
 
 
 def _multiboot_flags(head: bytes) -> int | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from ringfence.guest.accel import PROGRAM
+from ringfence.guest.arch.architecture import Architecture
 from ringfence.guest.confine import CONFINED
 from ringfence.guest.devices import EVENTS
 from ringfence.guest.kinds import Kind
@@ -29,11 +29,13 @@ class Disk(msgspec.Struct, frozen=True):
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """One virtual machine. Descriptors are numbers that QEMU inherits: `memory_handle`, `monitor`
-    and `console` (connected sockets), `kernel`, `initrd` (copies in memory). `ports`: the guest's,
+    """One virtual machine. Descriptors are numbers that QEMU inherits: `memory_handle`, `monitor`,
+    `console` and `debugger` (connected sockets; the last one only where the architecture needs it),
+    `kernel`, `initrd` (copies in memory). `ports`: the guest's,
     each published on a free one of loopback. `efi`: firmware file. `fat`: a folder that an EFI
     program is started from. `trace`: report each access to an emulated device on standard error."""
 
+    arch: Architecture
     kind: Kind
     accel: str
     cpu: str
@@ -41,6 +43,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     memory_handle: int
     monitor: int
     console: int
+    debugger: int | None = None
     kernel: int | None = None
     initrd: int | None = None
     append: str = ""
@@ -53,7 +56,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def handles(self) -> tuple[int, ...]:
         """The descriptors that QEMU inherits."""
-        optional = [one for one in (self.kernel, self.initrd) if one is not None]
+        optional = [one for one in (self.debugger, self.kernel, self.initrd) if one is not None]
         disks = [disk.handle for disk in self.disks]
         return (self.memory_handle, self.monitor, self.console, *optional, *disks)
 
@@ -62,9 +65,9 @@ def words(machine: Machine) -> list[str]:
     """The whole command. A guest that resets, shuts down or panics is left to be looked at."""
     trace = [word for event in EVENTS for word in ("-trace", f"enable={event}")]
     return [
-        PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
+        machine.arch.program, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
         "-name", "ringfence-guest", "-action", "reboot=shutdown,shutdown=pause,panic=pause",
-        "-machine", "pc,hpet=off,vmport=off,usb=off,memory-backend=ram",
+        *machine.arch.machine,
         "-accel", machine.accel, "-cpu", machine.cpu, "-smp", "1",
         "-m", f"size={machine.memory >> 20}M",
         "-object", f"memory-backend-file,id=ram,share=on,size={machine.memory},"
@@ -72,8 +75,16 @@ def words(machine: Machine) -> list[str]:
         "-chardev", f"socket,id=monitor,fd={machine.monitor}",
         "-mon", "chardev=monitor,mode=control",
         "-chardev", f"socket,id=console,fd={machine.console}", "-serial", "chardev:console",
-        "-d", "cpu_reset", *(trace if machine.trace else []), *CONFINED,
+        *_debugger(machine), *(trace if machine.trace else []), *CONFINED,
         *_start(machine), *_disks(machine), *_network(machine),
+    ]  # fmt: skip
+
+
+def _debugger(machine: Machine) -> list[str]:
+    if machine.debugger is None:
+        return []
+    return [
+        "-chardev", f"socket,id=debugger,fd={machine.debugger}", "-gdb", "chardev:debugger",
     ]  # fmt: skip
 
 

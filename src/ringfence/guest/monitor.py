@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from qemu.qmp import QMPClient, QMPError
 
-from ringfence.guest.registers import Registers, parse
+from ringfence.guest.debugger import Debugger
+from ringfence.guest.registers import Registers
 
 PATIENCE = 10.0
 """Seconds until an answer of QEMU is given up: it answers in milliseconds."""
@@ -23,11 +24,18 @@ class Ended(Exception):
     """The machine does not run any more; the message says why, for the report."""
 
 
-class Monitor:
-    """A connected monitor. Every method raises Ended when QEMU, or the guest, has ended."""
+Look = Callable[["Monitor"], Awaitable[Registers]]
+"""Reads the state of a processor that stands still: Architecture.look."""
 
-    def __init__(self, client: QMPClient) -> None:
+
+class Monitor:
+    """A connected monitor. Every method raises Ended when QEMU, or the guest, has ended.
+    `debugger`: QEMU's other interface, for architectures that need it."""
+
+    def __init__(self, client: QMPClient, look: Look, debugger: Debugger | None = None) -> None:
         self._client = client
+        self._look = look
+        self.debugger = debugger
         self.ending = ""
         """Why the guest stopped by itself, in QEMU's word; empty while it runs."""
 
@@ -61,10 +69,7 @@ class Monitor:
 
     async def standing(self) -> Registers:
         """The processor's state of a machine that stands still, as after a triple fault."""
-        registers = parse(await self.text("info registers"))
-        if registers is None:
-            raise Ended("QEMU showed no registers")
-        return registers
+        return await self._look(self)
 
     async def watch(self) -> None:
         """Remember why the guest stops by itself. Runs until cancelled."""
@@ -78,7 +83,9 @@ class Monitor:
 
 
 @contextlib.asynccontextmanager
-async def monitor(connection: socket.socket) -> AsyncIterator[Monitor]:
+async def monitor(
+    connection: socket.socket, look: Look, debugger: Debugger | None = None
+) -> AsyncIterator[Monitor]:
     """A monitor on our end of the socket. Raises Ended when QEMU does not greet."""
     client = QMPClient("guest")
     try:
@@ -86,7 +93,7 @@ async def monitor(connection: socket.socket) -> AsyncIterator[Monitor]:
             await client.connect(connection)
     except (QMPError, OSError, TimeoutError):
         raise Ended("QEMU did not start") from None
-    found = Monitor(client)
+    found = Monitor(client, look, debugger)
     watching = asyncio.create_task(found.watch())
     try:
         yield found

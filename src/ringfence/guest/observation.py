@@ -40,7 +40,7 @@ class Placed(msgspec.Struct, frozen=True):
     """Where the code of one sample runs."""
 
     phase: Phase
-    cpl: int
+    ring: int
     halted: bool
     place: Place
 

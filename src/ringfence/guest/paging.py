@@ -1,61 +1,91 @@
-"""Page tables of x86, walked from the top: what every page allows, resolved through all levels.
+"""Page tables, walked from the top: what every page allows, resolved through all levels.
 
-Write and user rights hold only if every level gives them, no-execute if any level sets it (Intel
-SDM volume 3, 4.5 and 4.6). The tables are a hostile guest's: a table may contain itself or stand in
-a million places. So each table is summed up once for each level at which it stands, and no more
-than MOST_TABLES are read.
+Write and user rights hold only if every level gives them, the no-execute rights' absence if any
+level takes it away; x86 and aarch64 agree in that, and differ in the form of their entries, which
+a module of `arch` knows. The tables are a hostile guest's: a table may contain itself or stand in a
+million places. So each table is summed up once for each level at which it stands, and no more than
+MOST_TABLES are read.
 """
 
 from __future__ import annotations
 
-import struct
+import itertools
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import msgspec
 
-from ringfence.guest.registers import CR4_LA57, CR4_PAE, CR4_PSE, EFER_LMA, Registers
-
 PAGE = 4096
-WRITE, USER, NO_EXECUTE = 1, 2, 4
-"""Rights of a page as bits of a number from 0 to 7."""
+WRITE, USER, NO_EXECUTE, KERNEL_NO_EXECUTE = 1, 2, 4, 8
+"""Rights of a page as bits of a number below RIGHTS. x86 has one bit against execution, NO_EXECUTE;
+of aarch64 that is UXN, which counts in EL0, and KERNEL_NO_EXECUTE is PXN, which counts in EL1."""
+RIGHTS = 16
 MOST_TABLES = 8192
-"""Tables read of one address space: enough to map 16 GiB in small pages."""
-_PRESENT, _LARGE = 1, 1 << 7
-_NX = 1 << 63
+"""Tables read of one tree: enough to map 16 GiB in small pages."""
 
 Read = Callable[[int, int], bytes | None]
 """Physical address and length to bytes; None where there is no memory."""
 Counts = tuple[int, ...]
-"""Pages of 4 KiB for each of the eight rights."""
+"""Pages of 4 KiB for each of the RIGHTS."""
 
 
-class Mode(msgspec.Struct, frozen=True):
-    """A form of paging: how far an address is shifted at each level, from the top; bytes of an
-    entry; the shifts at which an entry may be a large page; bits of a linear address."""
+class Entry(msgspec.Struct, frozen=True):
+    """A valid entry: what it points to, its rights, whether that is a page."""
 
-    name: str
-    shifts: tuple[int, ...]
-    entry: int
-    large: frozenset[int]
-    bits: int
+    target: int
+    rights: int
+    leaf: bool
 
 
-FIVE_LEVEL = Mode("5-level", (48, 39, 30, 21, 12), 8, frozenset({30, 21}), 57)
-FOUR_LEVEL = Mode("4-level", (39, 30, 21, 12), 8, frozenset({30, 21}), 48)
-PAE = Mode("PAE", (30, 21, 12), 8, frozenset({21}), 32)
-TWO_LEVEL = Mode("32-bit", (22, 12), 4, frozenset(), 32)
-TWO_LEVEL_LARGE = Mode("32-bit", (22, 12), 4, frozenset({22}), 32)
+class Form(Protocol):
+    """A form of page tables."""
+
+    @property
+    def name(self) -> str:
+        """In the words of a report."""
+
+    @property
+    def shifts(self) -> tuple[int, ...]:
+        """How far an address is shifted at each level, from the top."""
+
+    @property
+    def bits(self) -> int:
+        """Bits of an address that the tables translate."""
+
+    def length(self, level: int) -> int:
+        """Entries of a table."""
+
+    def size(self, level: int) -> int:
+        """Bytes of a table."""
+
+    def entries(self, data: bytes, level: int) -> dict[int, Entry]:
+        """The valid entries of a table, by index, in order."""
 
 
-def mode(registers: Registers) -> Mode | None:
-    """The form of paging in force, None where paging is off (SDM volume 3, 4.1.1)."""
-    if not registers.paged:
-        return None
-    if registers.efer & EFER_LMA:
-        return FIVE_LEVEL if registers.cr4 & CR4_LA57 else FOUR_LEVEL
-    if registers.cr4 & CR4_PAE:
-        return PAE
-    return TWO_LEVEL_LARGE if registers.cr4 & CR4_PSE else TWO_LEVEL
+class Root(msgspec.Struct, frozen=True):
+    """Where a tree of tables stands and which linear addresses it translates: those from `start`
+    on; with `signed` (x86) all, the highest bit of each going on to the top. `upper`: the rights
+    that no page below it exceeds."""
+
+    table: int
+    form: Form
+    start: int = 0
+    signed: bool = False
+    upper: int = WRITE | USER
+
+    def offset(self, address: int) -> int | None:
+        """A linear address as the tables count it; None where it is not theirs."""
+        span = 1 << self.form.bits
+        if self.signed:
+            return address & (span - 1)
+        return address - self.start if self.start <= address < self.start + span else None
+
+    def address(self, offset: int) -> int:
+        """The linear address, of 64 bits, of what the tables count as `offset`."""
+        bits = self.form.bits
+        if self.signed and bits > 32 and offset >> (bits - 1) & 1:
+            return offset | ((1 << 64) - (1 << bits))
+        return self.start + offset
 
 
 class Leaf(msgspec.Struct, frozen=True):
@@ -67,121 +97,116 @@ class Leaf(msgspec.Struct, frozen=True):
     rights: int
 
 
-class _Entry(msgspec.Struct, frozen=True):
-    """A present entry: what it points to, its rights, whether that is a page."""
-
-    target: int
-    rights: int
-    leaf: bool
-
-
 class Tables:
-    """One address space, as it stands in memory now; what was read is remembered."""
+    """One address space, as it stands in memory now; what was read is remembered. `roots`: its
+    trees, in order of their addresses."""
 
-    def __init__(self, read: Read, root: int, form: Mode) -> None:
+    def __init__(self, read: Read, roots: tuple[Root, ...]) -> None:
         self._read = read
-        self._root = root
-        self.mode = form
-        self.unread = 0
-        """Tables that lie where no memory is, or beyond MOST_TABLES."""
-        self._tables: dict[tuple[int, int], dict[int, _Entry]] = {}
-        self._sums: dict[tuple[int, int], Counts] = {}
+        self._trees = [_Tree(read, root) for root in roots]
+        self.mode = " and ".join(dict.fromkeys(root.form.name for root in roots))
 
     @property
     def complete(self) -> bool:
         """Whether every table could be read; otherwise counts are lower bounds."""
-        return self.unread == 0
+        return not any(tree.unread for tree in self._trees)
 
     def counts(self) -> Counts:
-        """Pages of 4 KiB for each of the eight rights, each place of a page counted."""
-        return self._sum(self._root, 0)
+        """Pages of 4 KiB for each of the rights, each place of a page counted."""
+        found = [0] * RIGHTS
+        for tree in self._trees:
+            for rights, count in enumerate(tree.counts()):
+                found[joined(tree.root.upper, rights)] += count
+        return tuple(found)
 
     def leaves(self, wanted: frozenset[int]) -> Iterator[Leaf]:
         """The pages that have one of these rights, in order of their linear addresses."""
-        return self._leaves(self._root, 0, 0, WRITE | USER, wanted)
+        return itertools.chain.from_iterable(tree.leaves(wanted) for tree in self._trees)
+
+    def backed(self, address: int) -> bool:
+        """Whether a linear address leads to memory; else to a device, or nowhere."""
+        leaf = self.translate(address)
+        if leaf is None:
+            return False
+        return self._read(leaf.physical + address - leaf.start, 8) is not None
 
     def translate(self, address: int) -> Leaf | None:
         """The page at a linear address, None where none is mapped."""
-        place = address & ((1 << self.mode.bits) - 1)
-        table, rights = self._root, WRITE | USER
-        for level, shift in enumerate(self.mode.shifts):
-            index = place >> shift & (self._length(level) - 1)
+        for tree in self._trees:
+            offset = tree.root.offset(address)
+            if offset is not None:
+                return tree.translate(offset)
+        return None
+
+
+class _Tree:
+    """One tree of tables."""
+
+    def __init__(self, read: Read, root: Root) -> None:
+        self.root = root
+        self.unread = 0
+        """Tables that lie where no memory is, or beyond MOST_TABLES."""
+        self._form = root.form
+        self._read = read
+        self._tables: dict[tuple[int, int], dict[int, Entry]] = {}
+        self._sums: dict[tuple[int, int], Counts] = {}
+
+    def counts(self) -> Counts:
+        return self._sum(self.root.table, 0)
+
+    def leaves(self, wanted: frozenset[int]) -> Iterator[Leaf]:
+        return self._leaves(self.root.table, 0, 0, self.root.upper, wanted)
+
+    def translate(self, place: int) -> Leaf | None:
+        table, rights = self.root.table, self.root.upper
+        for level, shift in enumerate(self._form.shifts):
+            index = place >> shift & (self._form.length(level) - 1)
             entry = self._entries(table, level).get(index)
             if entry is None:
                 return None
             rights = joined(rights, entry.rights)
             if entry.leaf:
-                start = self._canonical(place >> shift << shift)
+                start = self.root.address(place >> shift << shift)
                 return Leaf(start, 1 << shift, entry.target, rights)
             table = entry.target
         return None
 
-    def _length(self, level: int) -> int:
-        """Entries of a table: 512, or 1,024 of four bytes, or PAE's four at the top."""
-        if self.mode is PAE and level == 0:
-            return 4
-        return PAGE // self.mode.entry
-
-    def _canonical(self, address: int) -> int:
-        """A linear address of 64 bits: its highest used bit goes on to the top."""
-        bits = self.mode.bits
-        if bits > 32 and address >> (bits - 1) & 1:
-            return address | ((1 << 64) - (1 << bits))
-        return address
-
-    def _entries(self, table: int, level: int) -> dict[int, _Entry]:
+    def _entries(self, table: int, level: int) -> dict[int, Entry]:
         key = (table, level)
         if key not in self._tables:
             data = None
             if len(self._tables) < MOST_TABLES:
-                data = self._read(table, self._length(level) * self.mode.entry)
+                data = self._read(table, self._form.size(level))
             self.unread += data is None
-            self._tables[key] = self._parse(data, level) if data is not None else {}
+            self._tables[key] = self._form.entries(data, level) if data is not None else {}
         return self._tables[key]
-
-    def _parse(self, data: bytes, level: int) -> dict[int, _Entry]:
-        letter = "Q" if self.mode.entry == 8 else "I"
-        words = struct.unpack(f"<{len(data) // self.mode.entry}{letter}", data)
-        return {
-            index: self._entry(word, level) for index, word in enumerate(words) if word & _PRESENT
-        }
-
-    def _entry(self, word: int, level: int) -> _Entry:
-        shift = self.mode.shifts[level]
-        leaf = shift == 12 or (shift in self.mode.large and bool(word & _LARGE))
-        address = word & 0x000FFFFFFFFFF000
-        if leaf and shift > 12:
-            address = address >> shift << shift
-        if self.mode is PAE and level == 0:
-            return _Entry(address, WRITE | USER, False)
-        rights = (word >> 1 & 3) | (NO_EXECUTE if word & _NX else 0)
-        return _Entry(address, rights, leaf)
 
     def _sum(self, table: int, level: int) -> Counts:
         """Counts of what lies below a table, as if all levels above allowed everything."""
         key = (table, level)
         if key not in self._sums:
-            sums = [0] * 8
-            pages = 1 << (self.mode.shifts[level] - 12)
+            sums = [0] * RIGHTS
+            pages = 1 << (self._form.shifts[level] - 12)
             for entry in self._entries(table, level).values():
                 if entry.leaf:
                     sums[entry.rights] += pages
                     continue
                 for rights, count in enumerate(self._sum(entry.target, level + 1)):
-                    sums[joined(rights, entry.rights)] += count
+                    if count:
+                        sums[joined(rights, entry.rights)] += count
             self._sums[key] = tuple(sums)
         return self._sums[key]
 
     def _leaves(
         self, table: int, level: int, base: int, upper: int, wanted: frozenset[int]
     ) -> Iterator[Leaf]:
-        shift = self.mode.shifts[level]
+        shift = self._form.shifts[level]
         for index, entry in self._entries(table, level).items():
             start = base + (index << shift)
             rights = joined(upper, entry.rights)
             if entry.leaf:
                 if rights in wanted:
-                    yield Leaf(self._canonical(start), 1 << shift, entry.target, rights)
+                    yield Leaf(self.root.address(start), 1 << shift, entry.target, rights)
                 continue
             below = self._sum(entry.target, level + 1)
             if any(count and joined(rights, kind) in wanted for kind, count in enumerate(below)):
@@ -189,5 +214,5 @@ class Tables:
 
 
 def joined(upper: int, lower: int) -> int:
-    """Rights of two levels together: write and user by and, no-execute by or."""
-    return (upper & lower & (WRITE | USER)) | ((upper | lower) & NO_EXECUTE)
+    """Rights of two levels together: write and user by and, those against execution by or."""
+    return (upper & lower & (WRITE | USER)) | ((upper | lower) & (NO_EXECUTE | KERNEL_NO_EXECUTE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ringfence.guest.arch.architecture import Words
 from ringfence.guest.layout import bits
 from ringfence.guest.observation import Observation, Placed
 from ringfence.guest.regions import Place
@@ -14,7 +15,7 @@ USER_STEP = 2 << 20
 Point = Callable[[Place], int | None]
 
 
-def randomness(boots: Sequence[Observation]) -> Seen[Bits]:
+def randomness(boots: Sequence[Observation], words: Words) -> Seen[Bits]:
     """A lower bound for each area; nothing from fewer than two boots."""
     found = Bits(
         code=_bits(boots, 0, _code),
@@ -26,7 +27,7 @@ def randomness(boots: Sequence[Observation]) -> Seen[Bits]:
     )
     seen = Bits() != found
     detail = f"{len(boots)} boots: at least, if all positions between are equally likely"
-    source = "page tables around RIP and RSP"
+    source = f"page tables around {words.pointers}"
     return Seen(found if seen else None, Evidence(Grade.PROBED, source, detail))
 
 
@@ -37,7 +38,7 @@ def _bits(boots: Sequence[Observation], ring: int, point: Point) -> float | None
 def _values(boot: Observation, ring: int, point: Point) -> list[int]:
     """What one boot showed. In ring 0 the waiting thread, if the guest waits: it is the same one
     in every boot, while the others come and go."""
-    mine = [one for one in boot.places if one.cpl == ring]
+    mine = [one for one in boot.places if one.ring == ring]
     waiting = [one for one in mine if one.halted]
     return [value for one in _chosen(waiting or mine) if (value := point(one)) is not None]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from ringfence.guest.paging import NO_EXECUTE, PAGE, USER, WRITE, Leaf, Read, Tables, mode
-from ringfence.guest.registers import Registers
+from ringfence.guest.paging import PAGE, USER, Leaf, Read, Tables
+from ringfence.guest.registers import ALL_RIGHTS, USERS, WRITABLE, Registers
 
 MOST_LEAVES = 1 << 16
 """Pages looked at one by one for each question; beyond it the answer is a lower bound."""
@@ -16,10 +16,6 @@ MOST_STEPS = 1 << 13
 """Pages by which a region is followed on each side."""
 SHOWN = 4
 """Regions named in evidence."""
-ALL_RIGHTS = range(8)
-WRITABLE = frozenset(rights for rights in ALL_RIGHTS if rights & WRITE)
-"""By the tables' own bit. With CR0.WP off ring 0 writes the other pages, too: a fact of its own."""
-USERS = frozenset(rights for rights in ALL_RIGHTS if rights & USER)
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -43,57 +39,49 @@ class Place(msgspec.Struct, frozen=True):
 
 class Space(msgspec.Struct, frozen=True):
     """One address space at one moment. Counts are in pages of 4 KiB: `user` for ring 3, `code`
-    executable, `both` writable and executable (`shown`: the first regions of them), `aliases`
-    physical pages that are executable under one name and writable under another. `complete`: all
-    tables could be read."""
+    executable, `lent` user pages that ring 0 can execute, `both` writable and executable (`shown`:
+    the first regions of them), `aliases` physical pages that are executable under one name and
+    writable under another. `complete`: all tables could be read. `tables`: for each of the
+    processor's own tables whether its page is writable, None where it is not mapped."""
 
-    root: int
+    root: tuple[int, ...]
     mode: str
     mapped: int
     user: int
     code: int
+    lent: int
     both: int
     user_both: int
     shown: tuple[Run, ...]
     zero: bool
     aliases: int
     complete: bool
-    idt_writable: bool | None
-    gdt_writable: bool | None
-
-
-def executable(registers: Registers) -> frozenset[int]:
-    """The rights with which code can be executed: the no-execute bit counts only with EFER.NXE."""
-    return frozenset(
-        rights for rights in ALL_RIGHTS if not (rights & NO_EXECUTE and registers.no_execute)
-    )
+    tables: tuple[bool | None, ...]
 
 
 def tables(read: Read, registers: Registers) -> Tables | None:
-    """The page tables in force, None where paging is off."""
-    form = mode(registers)
-    return Tables(read, registers.root, form) if form else None
+    """The page tables in force, None where paging is off or they cannot be walked."""
+    return Tables(read, registers.roots) if registers.roots else None
 
 
 def space(found: Tables, registers: Registers) -> Space:
     """All that is asked of one address space."""
     counts = found.counts()
-    code = executable(registers)
-    both = WRITABLE & code
+    both = registers.both
     return Space(
-        root=registers.root,
-        mode=found.mode.name,
+        root=registers.space,
+        mode=found.mode,
         mapped=sum(counts),
-        user=sum(count for rights, count in enumerate(counts) if rights & USER),
-        code=sum(counts[rights] for rights in code),
+        user=sum(counts[rights] for rights in USERS),
+        code=sum(counts[rights] for rights in registers.code),
+        lent=sum(counts[rights] for rights in registers.executes & USERS),
         both=sum(counts[rights] for rights in both),
-        user_both=sum(counts[rights] for rights in both if rights & USER),
+        user_both=sum(counts[rights] for rights in both & USERS),
         shown=tuple(itertools.islice(runs(found.leaves(both)), SHOWN)),
         zero=found.translate(0) is not None,
         aliases=aliases(found, registers),
         complete=found.complete,
-        idt_writable=_writable_at(found, registers.idt),
-        gdt_writable=_writable_at(found, registers.gdt),
+        tables=tuple(_writable_at(found, address) for address in registers.tables),
     )
 
 
@@ -145,18 +133,18 @@ def room(found: Tables, registers: Registers) -> int | None:
 
 
 def _heap(found: Tables, user: bool, known: Iterable[Run | None]) -> Run | None:
-    """The largest writable region of the same kind (user's or supervisor's) that holds neither
-    code nor stack; None where everything is one region."""
-    kind = USERS if user else frozenset(ALL_RIGHTS) - USERS
+    """The largest writable region of the same kind (user's or supervisor's) that begins in memory,
+    not in a device, and holds neither code nor stack; None where everything is one region."""
+    kind = USERS if user else ALL_RIGHTS - USERS
     taken = [run for run in known if run is not None]
-    best: Run | None = None
     leaves = itertools.islice(found.leaves(kind & WRITABLE), MOST_LEAVES)
-    for run in runs(leaves):
-        if any(run.start < other.end and other.start < run.end for other in taken):
-            continue
-        if best is None or run.end - run.start > best.end - best.start:
-            best = run
-    return best
+    free = [
+        run
+        for run in runs(leaves)
+        if not any(run.start < other.end and other.start < run.end for other in taken)
+    ]
+    free.sort(key=lambda run: run.start - run.end)
+    return next((run for run in free if found.backed(run.start)), None)
 
 
 def runs(leaves: Iterable[Leaf]) -> Iterator[Run]:
@@ -181,7 +169,7 @@ def aliases(found: Tables, registers: Registers) -> int:
     memory of its programs is no finding. A page that is both under one name counts as well. At
     most MOST_LEAVES names of each kind.
     """
-    code = executable(registers)
+    code = registers.code
     user = _overlap(_frames(found, code & USERS), _frames(found, WRITABLE & USERS))
     return user + _overlap(_frames(found, code - USERS), _frames(found, WRITABLE))
 

@@ -1,82 +1,51 @@
-"""The processor's state as QEMU's monitor prints it (`info registers`), one record a sample.
-
-Format: x86_cpu_dump_state in QEMU's target/i386/cpu-dump.c. Bits: Intel SDM volume 3, 2.2 and 2.5.
-"""
+"""One look at a processor, in the terms that the architectures share."""
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
-_WORD = re.compile(r"\b(CR0|CR3|CR4|EFER|CPL|HLT)=([0-9a-f]+)")
-_LINE = re.compile(r"\b[RE](IP|SP)=([0-9a-f]+)")
-_TABLE = re.compile(r"^(GDT|IDT)=\s*([0-9a-f]+) ([0-9a-f]+)", re.MULTILINE)
-_NEEDED = frozenset({"CR0", "CR3", "CR4", "EFER", "CPL", "HLT", "IP", "SP", "GDT", "IDT"})
+from ringfence.guest.paging import RIGHTS, USER, WRITE, Root
 
-CR0_WP, CR0_PG = 1 << 16, 1 << 31
-CR4_PSE, CR4_PAE, CR4_UMIP, CR4_LA57 = 1 << 4, 1 << 5, 1 << 11, 1 << 12
-CR4_SMEP, CR4_SMAP = 1 << 20, 1 << 21
-EFER_LMA, EFER_NXE = 1 << 10, 1 << 11
-ROOT = 0x000FFFFFFFFFF000
-"""The part of CR3 that is an address; the rest is the address space's number (PCID) and flags."""
+ALL_RIGHTS = frozenset(range(RIGHTS))
+WRITABLE = frozenset(rights for rights in ALL_RIGHTS if rights & WRITE)
+"""By the tables' own bit. With CR0.WP off ring 0 writes the other pages, too: a fact of its own."""
+USERS = frozenset(rights for rights in ALL_RIGHTS if rights & USER)
 
 
-class Registers(msgspec.Struct, frozen=True):
-    """One look at the processor. Addresses are linear, `gdt` and `idt` are their bases."""
+class Registers(msgspec.Struct, frozen=True, kw_only=True):
+    """The processor as one sample shows it. A module of `arch` makes it.
 
-    cpl: int
+    `ring`: 3 where programs run, 0 where kernels do (of aarch64 EL0 and EL1). `halted`: it waits
+    for an interrupt. `ip`, `sp`: linear addresses. `roots`: the page tables in force, none where
+    paging is off; `unread` says why where it is on and its tables are of no form that is known.
+    `tables`: where the architecture's own tables lie, in the order of Architecture.tables.
+    `switches`: those of Architecture.switches that are on. `executes`, `user_executes`: the rights
+    of pages whose code rings 0 and 3 can execute.
+    """
+
+    ring: int
     halted: bool
     ip: int
     sp: int
-    cr0: int
-    cr3: int
-    cr4: int
-    efer: int
-    gdt: int
-    idt: int
+    paged: bool
+    roots: tuple[Root, ...]
+    tables: tuple[int, ...]
+    switches: frozenset[str]
+    executes: frozenset[int]
+    user_executes: frozenset[int]
+    unread: str = ""
 
     @property
-    def paged(self) -> bool:
-        """Whether addresses go through page tables."""
-        return bool(self.cr0 & CR0_PG)
+    def space(self) -> tuple[int, ...]:
+        """What tells this address space from others: where its top tables stand."""
+        return tuple(root.table for root in self.roots)
 
     @property
-    def write_protect(self) -> bool:
-        """CR0.WP: read-only pages bind ring 0, too."""
-        return bool(self.cr0 & CR0_WP)
+    def code(self) -> frozenset[int]:
+        """The rights with which a page can be executed at all."""
+        return self.executes | (self.user_executes & USERS)
 
     @property
-    def no_execute(self) -> bool:
-        """EFER.NXE: the page tables' no-execute bit counts."""
-        return bool(self.efer & EFER_NXE)
-
-    @property
-    def root(self) -> int:
-        """Physical address of the top table. Without PAE and in PAE paging CR3 has 32 bits."""
-        if self.efer & EFER_LMA:
-            return self.cr3 & ROOT
-        return self.cr3 & (0xFFFFFFE0 if self.cr4 & CR4_PAE else 0xFFFFF000)
-
-
-def parse(text: str) -> Registers | None:
-    """The first processor's state from `info registers`; None where the text is not one."""
-    found: dict[str, int] = {}
-    for name, number in [*_WORD.findall(text), *_LINE.findall(text)]:
-        found.setdefault(name, int(number, 16))
-    for name, base, _ in _TABLE.findall(text):
-        found.setdefault(name, int(base, 16))
-    if not found.keys() >= _NEEDED:
-        return None
-    return Registers(
-        cpl=found["CPL"],
-        halted=found["HLT"] != 0,
-        ip=found["IP"],
-        sp=found["SP"],
-        cr0=found["CR0"],
-        cr3=found["CR3"],
-        cr4=found["CR4"],
-        efer=found["EFER"],
-        gdt=found["GDT"],
-        idt=found["IDT"],
-    )
+    def both(self) -> frozenset[int]:
+        """The rights with which one ring can write and execute a page."""
+        return WRITABLE & self.code

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from ringfence.guest.arch.known import ARCHITECTURES
 from ringfence.guest.devices import Device
 from ringfence.guest.result import Bits, Examination, Table
 from ringfence.model.evidence import Seen
@@ -24,13 +25,17 @@ _TITLES = {
     "smep": "CR4.SMEP",
     "smap": "CR4.SMAP",
     "umip": "CR4.UMIP",
+    "pan": "PAN",
+    "wxn": "SCTLR.WXN",
     "paging": "paging",
     "idt": "interrupt descriptors",
     "gdt": "global descriptors",
+    "vectors": "exception vectors",
     "address_spaces": "address spaces seen",
     "writable_executable_pages": "writable and executable pages",
     "writable_aliases_of_code": "code pages with a writable name",
     "user_pages": "user pages",
+    "ring0_executable_user_pages": "user pages that ring 0 executes",
     "page_zero_mapped": "page zero mapped",
     "stack_executable": "stack executable",
     "heap_executable": "heap executable",
@@ -42,7 +47,8 @@ _TITLES = {
 
 
 def report(found: Examination, look: Look) -> str:
-    """The heading, a table of facts with their evidence, and what was not seen."""
+    """The heading, a table of facts with their evidence, and what was not seen; without what the
+    architecture does not have."""
     out = io.StringIO()
     console = Console(
         file=out,
@@ -59,7 +65,10 @@ def report(found: Examination, look: Look) -> str:
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold", max_width=36)
     grid.add_column(overflow="fold")
+    absent = ARCHITECTURES[found.architecture].absent
     for name, title in _TITLES.items():
+        if name in absent:
+            continue
         seen: Seen[object] = getattr(found.facts, name)
         why = f"{seen.evidence.source}: {seen.evidence.detail}".rstrip(": ")
         grid.add_row(Text(title), Text(plain(shown(seen.value))), Text(plain(why), style="dim"))
@@ -73,8 +82,8 @@ def heading(found: Examination) -> str:
     """The examination in one line."""
     times = "boot" if found.boots == 1 else "boots"
     return plain(
-        f"{found.image} ({found.kernel}, {found.kind}): {found.boots} {times} under "
-        f"{found.accelerator} with {found.cpu}, {found.memory >> 20} MiB"
+        f"{found.image} ({found.kernel}, {found.kind}, {found.architecture}): {found.boots} {times}"
+        f" under {found.accelerator} with {found.cpu}, {found.memory >> 20} MiB"
     )
 
 

@@ -33,7 +33,7 @@ class Bits(msgspec.Struct, frozen=True):
 
 class GuestFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen from outside. Shares are of samples in which code ran, counts of 4 KiB pages
-    in the address space that has most of them."""
+    in the address space that has most of them. What the architecture does not have is None."""
 
     ring3_share: Seen[float]
     ring0_share: Seen[float]
@@ -44,13 +44,17 @@ class GuestFacts(msgspec.Struct, frozen=True, kw_only=True):
     smep: Seen[bool]
     smap: Seen[bool]
     umip: Seen[bool]
+    pan: Seen[bool]
+    wxn: Seen[bool]
     paging: Seen[str]
     idt: Seen[Table]
     gdt: Seen[Table]
+    vectors: Seen[Table]
     address_spaces: Seen[int]
     writable_executable_pages: Seen[int]
     writable_aliases_of_code: Seen[int]
     user_pages: Seen[int]
+    ring0_executable_user_pages: Seen[int]
     page_zero_mapped: Seen[bool]
     stack_executable: Seen[bool]
     heap_executable: Seen[bool]
@@ -61,11 +65,13 @@ class GuestFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Examination(msgspec.Struct, frozen=True, kw_only=True):
-    """One image, booted `boots` times. `kernel`: recognised system and version, or `unknown
-    kernel`. `kind`: how it was started. `ends`: why boots stopped by themselves, if they did."""
+    """One image, booted `boots` times. `architecture`: as uname(2) has it. `kernel`:
+    recognised system and version, or `unknown kernel`. `kind`: how it was started. `ends`: why
+    boots stopped by themselves, if they did."""
 
     schema: int
     image: str
+    architecture: str
     kernel: str
     kind: str
     accelerator: str

@@ -41,7 +41,7 @@ class Sampler:
         self._memory = memory
         self._console = console
         self._started = started
-        self._walked: set[tuple[Phase, int, int]] = set()
+        self._walked: set[tuple[Phase, tuple[int, ...], int]] = set()
         self._placed: Counter[tuple[Phase, int, bool]] = Counter()
         self._cut = False
 
@@ -65,17 +65,21 @@ class Sampler:
     async def post_mortem(self) -> None:
         """One sample of a guest that has stopped by itself: its state is still there."""
         registers = await self.monitor.standing()
+        await self._find_memory()
         self._inspect(registers)
         self.looks.append(Look(self.phase, self.elapsed, registers, self._console.said))
 
     async def enter(self, phase: Phase) -> None:
         """The next phase begins: memory may have moved, accesses are counted apart."""
-        self._memory.pieces = pieces(await self.monitor.text("info mtree -f"))
+        await self._find_memory()
         if self.phase is Phase.BOOTING:
             self.output.serve()
             if self._cut:
                 await self._trace(True)
         self.phase = phase
+
+    async def _find_memory(self) -> None:
+        self._memory.pieces = pieces(await self.monitor.text("info mtree -f"))
 
     def forget(self) -> None:
         """What the current phase has shown so far does not count."""
@@ -109,8 +113,8 @@ class Sampler:
         """While the machine stands still: its page tables, if this sample is of a new kind."""
         if self.phase is Phase.BOOTING and not self.monitor.ending:
             return
-        walk = (self.phase, registers.root, registers.cpl)
-        kind = (self.phase, registers.cpl, registers.halted)
+        walk = (self.phase, registers.space, registers.ring)
+        kind = (self.phase, registers.ring, registers.halted)
         new = walk not in self._walked and len(self._walked_now()) < MOST_SPACES
         if not new and self._placed[kind] >= MOST_PLACES:
             return
@@ -122,15 +126,15 @@ class Sampler:
             self.spaces.append(Walked(self.phase, space(found, registers)))
         self._place(found, registers)
 
-    def _walked_now(self) -> list[tuple[Phase, int, int]]:
+    def _walked_now(self) -> list[tuple[Phase, tuple[int, ...], int]]:
         return [walk for walk in self._walked if walk[0] is self.phase]
 
     def _place(self, found: Tables, registers: Registers) -> None:
-        kind = (self.phase, registers.cpl, registers.halted)
+        kind = (self.phase, registers.ring, registers.halted)
         if self._placed[kind] < MOST_PLACES:
             self._placed[kind] += 1
             where = place(found, registers)
-            self.places.append(Placed(self.phase, registers.cpl, registers.halted, where))
+            self.places.append(Placed(self.phase, registers.ring, registers.halted, where))
 
     async def _bound_trace(self) -> None:
         """A guest that does nothing but touch devices would leave no time to look at it."""

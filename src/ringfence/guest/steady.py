@@ -37,9 +37,9 @@ def busy(looks: Sequence[Look], seconds: float = BUSY) -> bool:
     return bool(known) and sum(code not in known for code in later) <= _NEW * len(later)
 
 
-def _code(look: Look) -> tuple[int, int, int]:
+def _code(look: Look) -> tuple[int, int, tuple[int, ...]]:
     """The page that runs, in which ring, with which vectors."""
-    return look.registers.ip >> _PAGE, look.registers.cpl, look.registers.idt
+    return look.registers.ip >> _PAGE, look.registers.ring, look.registers.tables
 
 
 def _last(looks: Sequence[Look], seconds: float) -> Sequence[Look] | None:

@@ -93,6 +93,7 @@ def probed(facts: GuestFacts, ring: int, knowledge: Knowledge) -> dict[str, Cond
     """The conditions that the examination decides; `ring` is the application's."""
     found = {
         **{condition: _closed_by(getattr(facts, name)) for name, condition in _SWITCHES.items()},
+        **_privileged(facts),
         "code:writable-executable": _memory(facts, ring),
         "code:executable-stack": _open_by(facts.stack_executable),
         "code:no-guard-pages": _closed_by(facts.stack_guard_page),
@@ -106,6 +107,19 @@ def probed(facts: GuestFacts, ring: int, knowledge: Knowledge) -> dict[str, Cond
         **{name: state for name, state in found.items() if state is not None},
         **_devices(facts, knowledge),
     }
+
+
+def _privileged(facts: GuestFacts) -> dict[str, Condition | None]:
+    """What keeps a kernel from its programs' pages on aarch64: PAN does what SMAP does on x86, PXN
+    of every one of them what SMEP does. Where there is no PAN nothing is told: x86."""
+    lent = facts.ring0_executable_user_pages
+    if facts.pan.value is None:
+        return {}
+    found = {_SWITCHES["smap"]: _closed_by(facts.pan)}
+    if lent.value is not None and facts.user_pages.value:
+        state = State.OPEN if lent.value else State.CLOSED
+        found[_SWITCHES["smep"]] = Condition(state, (lent.evidence,))
+    return found
 
 
 def _open_by(seen: Seen[bool]) -> Condition | None:
@@ -186,8 +200,8 @@ def _notes(
     times = "boot" if guest.boots == 1 else "boots"
     told = "not told" if ring is None else str(ring)
     return (
-        f"examined: {guest.image} ({guest.kernel}, {guest.kind}), {guest.boots} {times} under "
-        f"{guest.accelerator} with {guest.cpu}",
+        f"examined: {guest.image} ({guest.kernel}, {guest.kind}, {guest.architecture}), "
+        f"{guest.boots} {times} under {guest.accelerator} with {guest.cpu}",
         f"ring of the application: {told}",
         *((f"its service is taken to be that of {service.name}",) if service else ()),
         f"what was not probed is that of {template.id} ({template.version})",

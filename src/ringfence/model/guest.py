@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import msgspec
 
-from ringfence.model.evidence import Seen, Unseen
+from ringfence.model.evidence import Evidence, Grade, Seen, Unseen
+
+_NOT_THERE = Evidence(Grade.ASSUMED, "an older examination", "does not tell")
+UNTOLD: Seen[bool] = Seen(None, _NOT_THERE)
+UNTOLD_COUNT: Seen[int] = Seen(None, _NOT_THERE)
+"""Of facts that earlier versions of `ringfence guest` did not write."""
 
 
 class Driven(msgspec.Struct, frozen=True):
@@ -45,11 +50,15 @@ class GuestFacts(msgspec.Struct, frozen=True, kw_only=True):
     stack_guard_page: Seen[bool]
     randomised_bits: Seen[Randomised]
     devices: Seen[tuple[Driven, ...]]
+    pan: Seen[bool] = UNTOLD
+    user_pages: Seen[int] = UNTOLD_COUNT
+    ring0_executable_user_pages: Seen[int] = UNTOLD_COUNT
 
 
 class ExaminedGuest(msgspec.Struct, frozen=True, kw_only=True):
     """One examination. `name`: where it was read from; `image`: what was booted, as it was named
-    then; `kernel`: recognised system and version, or `unknown kernel`; `kind`: how it started."""
+    then; `kernel`: recognised system and version, or `unknown kernel`; `kind`: how it started.
+    `architecture`: as uname(2) has it; earlier versions knew x86 alone."""
 
     name: str
     image: str
@@ -59,4 +68,5 @@ class ExaminedGuest(msgspec.Struct, frozen=True, kw_only=True):
     cpu: str
     boots: int
     facts: GuestFacts
+    architecture: str = "x86_64"
     unseen: tuple[Unseen, ...] = ()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import struct
 
-from ringfence.guest.paging import FOUR_LEVEL, Mode, Tables
+from ringfence.guest.arch.x86 import FOUR_LEVEL, Mode, state
+from ringfence.guest.paging import Root, Tables
 from ringfence.guest.registers import Registers
 
 PRESENT, WRITABLE, USER, LARGE, NX = 1, 2, 4, 1 << 7, 1 << 63
+MEMORY = 1 << 20
 ALL = PRESENT | WRITABLE | USER
 
 
 class Physical:
-    """Physical memory that holds tables only; they lie one behind the other from 4 KiB on."""
+    """Physical memory: tables lie one behind the other from 4 KiB on; from 1 to 16 MiB all is zero,
+    elsewhere there is none."""
 
     def __init__(self, form: Mode = FOUR_LEVEL) -> None:
         self.form = form
@@ -43,14 +46,14 @@ class Physical:
     def read(self, address: int, length: int) -> bytes | None:
         """As guest memory is read."""
         if address not in self.tables:
-            return None
+            return bytes(length) if MEMORY <= address < MEMORY << 4 else None
         letter = "Q" if self.form.entry == 8 else "I"
         words = self.tables[address]
         return struct.pack(f"<{len(words)}{letter}", *words)[:length]
 
     def walked(self) -> Tables:
         """A fresh walk of these tables."""
-        return Tables(self.read, self.root, self.form)
+        return Tables(self.read, (Root(self.root, self.form, signed=True),))
 
 
 def registers(
@@ -58,7 +61,7 @@ def registers(
     paged: bool = True, halted: bool = False, root: int = 0x1000, cr4: int = 0x20, idt: int = 0,
 ) -> Registers:  # fmt: skip
     """A processor in long mode."""
-    return Registers(
-        cpl=cpl, halted=halted, ip=ip, sp=sp, cr0=(paged << 31) | (wp << 16) | 1, cr3=root,
-        cr4=cr4, efer=0x500 | (nx << 11), gdt=0, idt=idt,
-    )  # fmt: skip
+    return state({
+        "CPL": cpl, "HLT": halted, "IP": ip, "SP": sp, "CR0": (paged << 31) | (wp << 16) | 1,
+        "CR3": root, "CR4": cr4, "EFER": 0x500 | (nx << 11), "GDT": 0, "IDT": idt,
+    })  # fmt: skip

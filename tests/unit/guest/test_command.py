@@ -8,17 +8,27 @@ import pytest
 
 from ringfence.errors import MissingError
 from ringfence.guest import accel
+from ringfence.guest.arch.aarch64 import AARCH64
+from ringfence.guest.arch.x86 import X86
 from ringfence.guest.confine import Confinement
 from tests.command import ringfence
 
 BOX = Confinement(None)
 
 
-def test_without_qemu_its_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("start", "package"),
+    [(bytes(0x202) + b"HdrS", "qemu-system-x86"), (bytes(56) + b"ARM\x64", "qemu-system-arm")],
+)
+def test_without_qemu_its_package_is_named(
+    start: bytes, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    done = ringfence("guest", tmp_path / "image")
+    image = tmp_path / "image"
+    image.write_bytes(start.ljust(1024, b"\0"))
+    done = ringfence("guest", image)
     assert done.code == 3
-    assert "apt-get install qemu-system-x86" in done.err
+    assert done.err.endswith(f"apt-get install {package}\n")
 
 
 @pytest.mark.parametrize("size", ["1k", "99999g", "much", "-5m", ""])
@@ -42,19 +52,22 @@ def tried(monkeypatch: pytest.MonkeyPatch, status: int | None) -> list[str]:
 
 def test_kvm_is_taken_only_if_its_trial_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
     tried(monkeypatch, 33)
-    assert accel.accelerator("auto", "", BOX) == ("kvm", "max")
-    assert accel.accelerator("auto", "host", BOX) == ("kvm", "host")
+    assert accel.accelerator("auto", "", X86, BOX) == ("kvm", "max")
+    assert accel.accelerator("auto", "host", X86, BOX) == ("kvm", "host")
     tried(monkeypatch, None)
-    assert accel.accelerator("auto", "", BOX) == ("tcg", "max")
-    assert accel.accelerator("kvm", "", BOX) == ("kvm", "max")
+    assert accel.accelerator("auto", "", X86, BOX) == ("tcg", "max")
+    assert accel.accelerator("kvm", "", X86, BOX) == ("kvm", "max")
     asked = tried(monkeypatch, -6)
-    assert accel.accelerator("auto", "", BOX) == ("tcg", "max")
+    assert accel.accelerator("auto", "", X86, BOX) == ("tcg", "max")
     assert asked == ["max", "max,arch-capabilities=off"]
     with pytest.raises(MissingError, match="mode 660"):
-        accel.accelerator("kvm", "", BOX)
+        accel.accelerator("kvm", "", X86, BOX)
 
 
 def test_tcg_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = tried(monkeypatch, 33)
-    assert accel.accelerator("tcg", "Nehalem", BOX) == ("tcg", "Nehalem")
+    assert accel.accelerator("tcg", "Nehalem", X86, BOX) == ("tcg", "Nehalem")
+    assert accel.accelerator("auto", "", AARCH64, BOX) == ("tcg", AARCH64.cpu)
     assert asked == []
+    with pytest.raises(MissingError, match="use --accel tcg"):
+        accel.accelerator("kvm", "", AARCH64, BOX)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ringfence.guest.arch.x86 import X86
 from ringfence.guest.devices import Device
 from ringfence.guest.facts import facts, unseen
 from ringfence.guest.observation import Look, Observation, Phase, Placed, Walked
@@ -19,7 +20,7 @@ from ringfence.report.look import Look as Shown
 from tests.unit.guest.tables import registers
 
 MEMORY = 64 << 20
-SPACE = Space(0x1000, "4-level", 100, 10, 20, 0, 0, (), False, 0, True, False, False)
+SPACE = Space((0x1000,), "4-level", 100, 10, 20, 0, 0, 0, (), False, 0, True, (False, False))
 
 
 def looks(phase: Phase, states: list[Registers]) -> tuple[Look, ...]:
@@ -48,7 +49,7 @@ def placed(cpl: int, code: int, stack: int, *, room: int | None = 0, rights: int
 def test_shares_are_of_running_code_under_load() -> None:
     states = [registers(cpl=3)] * 3 + [registers()] + [registers(halted=True)] * 4
     idle = looks(Phase.BEFORE, [registers(halted=True)] * 5)
-    found = facts([boot(looks=idle + looks(Phase.LOAD, states), exercise=0)], "tcg", MEMORY)
+    found = facts([boot(looks=idle + looks(Phase.LOAD, states), exercise=0)], X86, "tcg", MEMORY)
     assert (found.ring3_share.value, found.ring0_share.value) == (0.75, 0.25)
     assert found.halted_share.value == 0.5
     assert found.ring3_share_before.value is None
@@ -59,7 +60,7 @@ def test_shares_are_of_running_code_under_load() -> None:
 
 def test_a_switch_is_on_only_if_on_in_every_sample() -> None:
     states = [registers(cr4=0x300820)] * 9 + [registers(cr4=0x20, wp=False)]
-    found = facts([boot(looks=looks(Phase.BEFORE, states))], "tcg", MEMORY)
+    found = facts([boot(looks=looks(Phase.BEFORE, states))], X86, "tcg", MEMORY)
     assert (found.smep.value, found.wp.value, found.nx.value) == (False, False, True)
     assert found.smep.evidence.detail == "on in 9 of 10 samples"
     assert str(found.smep.evidence.grade) == "probed"
@@ -71,7 +72,7 @@ def test_protections_are_those_under_load_where_there_was_load() -> None:
     at_work = looks(Phase.LOAD, [registers()] * 5)
     bad = msgspec.structs.replace(SPACE, both=99, zero=True)
     spaces = (Walked(Phase.BEFORE, bad), Walked(Phase.LOAD, SPACE))
-    found = facts([boot(looks=firmware + at_work, spaces=spaces)], "tcg", MEMORY)
+    found = facts([boot(looks=firmware + at_work, spaces=spaces)], X86, "tcg", MEMORY)
     assert (found.wp.value, found.paging.value) == (True, "4-level")
     assert (found.writable_executable_pages.value, found.page_zero_mapped.value) == (0, False)
 
@@ -79,10 +80,10 @@ def test_protections_are_those_under_load_where_there_was_load() -> None:
 def test_the_worst_address_space_counts() -> None:
     shown = (Run(0x1000, 0x3000, WRITE | USER),)
     worse = msgspec.structs.replace(
-        SPACE, root=0x2000, both=2, user_both=2, user=50, zero=True, complete=False, shown=shown
+        SPACE, root=(0x2000,), both=2, user_both=2, user=50, zero=True, complete=False, shown=shown
     )
     spaces = tuple(Walked(Phase.BEFORE, one) for one in (SPACE, worse))
-    found = facts([boot(spaces=spaces)], "tcg", MEMORY)
+    found = facts([boot(spaces=spaces)], X86, "tcg", MEMORY)
     assert found.writable_executable_pages.value == 2
     assert "0x1000-0x3000 (user)" in found.writable_executable_pages.evidence.detail
     assert "at least" in found.writable_executable_pages.evidence.detail
@@ -91,7 +92,7 @@ def test_the_worst_address_space_counts() -> None:
 
 def test_without_paging_nothing_is_refused() -> None:
     bare = boot(looks=looks(Phase.BEFORE, [registers(paged=False)] * 3), spaces=())
-    found = facts([bare], "tcg", MEMORY)
+    found = facts([bare], X86, "tcg", MEMORY)
     assert (found.paging.value, found.page_zero_mapped.value) == ("off", True)
     assert found.writable_executable_pages.value == MEMORY // PAGE
     assert (found.stack_executable.value, found.stack_guard_page.value) == (True, False)
@@ -100,8 +101,8 @@ def test_without_paging_nothing_is_refused() -> None:
 def test_regions_are_ring_3s_where_there_is_one() -> None:
     kernel = placed(0, 0x1000, 0x8000, rights=WRITE)
     program = placed(3, 0x400000, 0x7000000, rights=WRITE | USER | NO_EXECUTE)
-    assert facts([boot(places=(kernel,))], "tcg", MEMORY).stack_executable.value is True
-    found = facts([boot(places=(kernel, program))], "tcg", MEMORY)
+    assert facts([boot(places=(kernel,))], X86, "tcg", MEMORY).stack_executable.value is True
+    found = facts([boot(places=(kernel, program))], X86, "tcg", MEMORY)
     assert found.stack_executable.value is False
     assert "ring 3" in found.stack_executable.evidence.detail
 
@@ -113,7 +114,7 @@ def test_regions_are_ring_3s_where_there_is_one() -> None:
 )  # fmt: skip
 def test_guards(rooms: list[int | None], guarded: bool) -> None:
     places = tuple(placed(0, 0x1000, 0x8000, room=room) for room in rooms)
-    assert facts([boot(places=places)], "tcg", MEMORY).stack_guard_page.value is guarded
+    assert facts([boot(places=places)], X86, "tcg", MEMORY).stack_guard_page.value is guarded
 
 
 def test_layout_over_boots() -> None:
@@ -121,10 +122,10 @@ def test_layout_over_boots() -> None:
         boot(places=(placed(0, 0x200000 * (8 + number), 0x8000), placed(3, 0x400000, 0x70000000)))
         for number in range(4)
     ]
-    bits = facts(boots, "tcg", MEMORY).randomised_bits.value
+    bits = facts(boots, X86, "tcg", MEMORY).randomised_bits.value
     assert bits is not None
     assert (bits.code, bits.stack, bits.user_code, bits.user_stack) == (2.0, 0, 0, 0)
-    assert facts(boots[:1], "tcg", MEMORY).randomised_bits.value is None
+    assert facts(boots[:1], X86, "tcg", MEMORY).randomised_bits.value is None
 
 
 def test_the_waiting_thread_is_compared_not_those_that_come_and_go() -> None:
@@ -132,14 +133,14 @@ def test_the_waiting_thread_is_compared_not_those_that_come_and_go() -> None:
         boot(places=(placed(0, 0x1000, 0x8000, halted=True), placed(0, 0x1000, 0x9000 + 4096 * n)))
         for n in range(3)
     ]
-    bits = facts(boots, "tcg", MEMORY).randomised_bits.value
+    bits = facts(boots, X86, "tcg", MEMORY).randomised_bits.value
     assert bits is not None and bits.stack == 0
 
 
 def test_a_guest_that_ended_while_booting_has_its_last_state() -> None:
     ended = boot(looks=looks(Phase.BOOTING, [registers(wp=False), registers()]), spaces=(),
                  steady=None, end="triple fault")  # fmt: skip
-    found = facts([ended], "tcg", MEMORY)
+    found = facts([ended], X86, "tcg", MEMORY)
     assert found.ring3_share.value is None
     assert found.wp.value is True
     assert found.writable_executable_pages.value is None
@@ -157,17 +158,18 @@ def test_what_was_not_seen_is_said() -> None:
 
 def test_devices_say_what_kvm_hides() -> None:
     seen = boot(devices=(Device("serial", 1, 2),), flooded=True)
-    assert "KVM" not in facts([seen], "tcg", MEMORY).devices.evidence.detail
-    assert "not all were counted" in facts([seen], "tcg", MEMORY).devices.evidence.detail
-    assert "KVM" in facts([seen], "kvm", MEMORY).devices.evidence.detail
+    assert "KVM" not in facts([seen], X86, "tcg", MEMORY).devices.evidence.detail
+    assert "not all were counted" in facts([seen], X86, "tcg", MEMORY).devices.evidence.detail
+    assert "KVM" in facts([seen], X86, "kvm", MEMORY).devices.evidence.detail
 
 
 def examination(**fields: Any) -> Examination:
     touched = (Device("serial", 1, 2), Device("rtc", 3, 0))
     plain: dict[str, Any] = {
-        "schema": SCHEMA, "image": "x.elf", "kernel": "unknown kernel", "kind": "PVH ELF",
+        "schema": SCHEMA, "image": "x.elf", "architecture": "x86_64",
+        "kernel": "unknown kernel", "kind": "PVH ELF",
         "accelerator": "tcg", "cpu": "max", "memory": MEMORY, "boots": 1, "ends": (),
-        "facts": facts([boot(devices=touched)], "tcg", MEMORY),
+        "facts": facts([boot(devices=touched)], X86, "tcg", MEMORY),
     }  # fmt: skip
     return Examination(**(plain | fields))
 
@@ -175,7 +177,8 @@ def examination(**fields: Any) -> Examination:
 def test_every_fact_has_a_line_in_the_report() -> None:
     found = examination(ends=("triple fault",))
     text = report(found, Shown(width=200))
-    assert len(text.splitlines()) == 2 + len(found.facts.__struct_fields__)
+    assert len(text.splitlines()) == 2 + len(found.facts.__struct_fields__) - len(X86.absent)
+    assert "PAN" not in text
     assert "triple fault" in text
     assert "serial (2)" in text and "rtc" not in text
     assert "\x1b" not in text

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from ringfence.errors import InputError
-from ringfence.guest.kinds import Kind, Read, kind, needs_efi, note_places
+from ringfence.guest.kinds import Kind, Read, kind, needs_efi, note_places, packed
 
 
 def elf(
@@ -27,6 +27,13 @@ def elf(
     return head.ljust(4096, b"\0")
 
 
+def efi(machine: int, start: bytes = b"MZ") -> bytes:
+    """A PE file's head."""
+    head = start.ljust(0x3C, b"\0") + struct.pack("<I", 0x40)
+    return head + b"PE\0\0" + struct.pack("<H", machine) + bytes(64)
+
+
+IMAGE = bytes(56) + b"ARM\x64"
 PVH = struct.pack("<III", 4, 8, 18) + b"Xen\0" + bytes(8)
 GNU = struct.pack("<III", 4, 5, 3) + b"GNU\0" + bytes(8)
 
@@ -34,6 +41,20 @@ GNU = struct.pack("<III", 4, 5, 3) + b"GNU\0" + bytes(8)
 def test_a_bzimage_is_asked_for_first() -> None:
     head = b"MZ".ljust(0x1FE, b"\0") + b"\x55\xaa" + b"\xeb\x6aHdrS"
     assert kind(Read(head), "x") is Kind.BZIMAGE
+
+
+def test_kernels_of_aarch64() -> None:
+    stub = b"MZ" + IMAGE[2:] + efi(0xAA64)[60:]
+    for read in (Read(IMAGE), Read(stub), Read(elf(machine=183))):
+        assert kind(read, "x").architecture == "aarch64"
+    assert kind(Read(efi(0x8664)), "x") is Kind.EFI
+    assert {one.architecture for one in Kind} == {"x86_64", "aarch64"}
+
+
+def test_where_a_kernel_is_packed() -> None:
+    assert packed(IMAGE) is packed(efi(0xAA64)) is packed(b"MZ\0\0zimg") is None
+    assert packed(efi(0xAA64, b"MZ\0\0zimg" + struct.pack("<II", 0x400, 99))) == (0x400, 99)
+    assert packed(b"\x1f\x8b\x08") == (0, 1 << 62)
 
 
 def test_pvh_by_its_note_behind_another() -> None:
@@ -53,7 +74,9 @@ def test_multiboot_comes_before_pvh_as_in_qemu() -> None:
         (Read(b""), "nothing that QEMU"),
         (Read(bytes(4096)), "nothing that QEMU"),
         (Read(b"\x7fELF"), "broken ELF"),
-        (Read(elf(machine=183)), "another processor"),
+        (Read(elf(machine=243)), "another processor"),
+        (Read(elf(machine=183, wide=False)), "another processor"),
+        (Read(efi(0xAA64)), "EFI program of another processor"),
         (Read(elf()), "no way to start"),
         (Read(elf(), notes=(GNU,)), "no way to start"),
         (Read(elf(), notes=(PVH[:11],)), "no way to start"),

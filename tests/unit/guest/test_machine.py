@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ringfence.guest.arch.aarch64 import AARCH64
+from ringfence.guest.arch.x86 import X86
 from ringfence.guest.confine import Confinement
 from ringfence.guest.kinds import Kind
 from ringfence.guest.machine import Disk, Machine, published, words
@@ -12,7 +14,7 @@ from ringfence.guest.machine import Disk, Machine, published, words
 
 def command(**fields: Any) -> str:
     plain: dict[str, Any] = {
-        "kind": Kind.PVH, "accel": "tcg", "cpu": "max", "memory": 64 << 20,
+        "arch": X86, "kind": Kind.PVH, "accel": "tcg", "cpu": "max", "memory": 64 << 20,
         "memory_handle": 3, "monitor": 4, "console": 5,
     }  # fmt: skip
     return " ".join(words(Machine(**(plain | fields))))
@@ -51,10 +53,18 @@ def test_tracing_only_where_asked() -> None:
 
 def test_handles_that_qemu_inherits() -> None:
     machine = Machine(
-        kind=Kind.RAW, accel="tcg", cpu="max", memory=1, memory_handle=3, monitor=4, console=5,
-        kernel=6, initrd=7, disks=(Disk(8, "raw"),),
+        arch=X86, kind=Kind.RAW, accel="tcg", cpu="max", memory=1, memory_handle=3, monitor=4,
+        console=5, kernel=6, initrd=7, disks=(Disk(8, "raw"),),
     )  # fmt: skip
     assert machine.handles == (3, 4, 5, 6, 7, 8)
+
+
+def test_the_debugger_is_there_where_the_architecture_needs_it() -> None:
+    assert "-gdb" not in command(kernel=7)
+    text = command(arch=AARCH64, kind=Kind.ARM64, kernel=7, debugger=6)
+    assert "-chardev socket,id=debugger,fd=6 -gdb chardev:debugger" in text
+    assert text.startswith("qemu-system-aarch64 ") and "-machine virt," in text
+    assert "spawn=deny" in text
 
 
 def test_where_ports_were_published() -> None:

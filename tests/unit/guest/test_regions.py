@@ -45,6 +45,15 @@ def test_the_heap_is_of_the_same_kind_as_the_code() -> None:
     assert found.heap is not None and found.heap.start == HEAP
 
 
+def test_a_device_is_no_heap() -> None:
+    """Registers of devices are mapped as memory is, often in more pages than the heap has."""
+    memory = laid_out()
+    for page in range(64):
+        memory.map(0x30000000 + page * 4096, 0xFE000000 + page * 4096, PRESENT | WRITABLE | NX)
+    found = place(memory.walked(), at_work())
+    assert found.heap is not None and found.heap.start == HEAP
+
+
 def test_one_region_for_everything_has_no_heap() -> None:
     memory = Physical()
     for number in range(4):

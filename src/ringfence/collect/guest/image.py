@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from ringfence.collect.files.elf import MAGIC as ELF
 from ringfence.collect.files.streams import whole_file
 from ringfence.collect.guest import qcow2
+from ringfence.collect.guest.arm64 import is_arm64, is_zboot, read_arm64, read_zboot
 from ringfence.collect.guest.bzimage import is_bzimage, read_bzimage
 from ringfence.collect.guest.deployment import deployment_of
 from ringfence.collect.guest.disk import is_disk, read_disk
@@ -15,7 +18,7 @@ from ringfence.collect.guest.kernel import PROGRAM, read_kernel
 from ringfence.collect.guest.marks import Reading, place
 from ringfence.collect.guest.multiboot import read_multiboot
 from ringfence.collect.guest.packed import is_packed, read_packed
-from ringfence.collect.guest.pe import Portable, read_arm64, read_pe, text_of
+from ringfence.collect.guest.pe import Portable, read_pe, text_of
 from ringfence.collect.guest.recognise import Contents, Guest, recognise
 from ringfence.collect.guest.source import Content, Cut, Source
 from ringfence.collect.guest.strings import read_strings
@@ -72,7 +75,8 @@ def read_guest(source: Source, guests: Guests) -> Guest:
     kind = _format(source, guests)
     if not kind:
         raise InputError(
-            "is no image that can be read: no ELF, boot image, PE, disk, qcow2 or packed kernel",
+            "is no image that can be read: no ELF, boot image, arm64 Image, PE, disk, qcow2 or"
+            " packed kernel",
             where=source.name,
         )
     reading = Reading()
@@ -99,6 +103,8 @@ def _format(source: Source, guests: Guests) -> str:
         return "bzimage"
     if head[:2] == b"MZ" and _is_pe(source):
         return "pe"
+    if is_arm64(head):
+        return "arm64"
     if head.startswith(qcow2.MAGIC):
         return "qcow2"
     if head[257:262] != TAR_MAGIC and is_disk(source, guests):
@@ -155,7 +161,6 @@ def _pe(source: Source, guests: Guests, reading: Reading) -> Contents:
     portable = read_pe(source, reading)
     if portable is None:
         raise Cut("the PE header is gone")
-    read_arm64(source, reading)
     names = ", ".join(item.name for item in portable.sections[:12])
     reading.fact("PE", source, 0, f"{portable.machine}, sections {names}")
     both = ", ".join(portable.writable_executable)
@@ -163,9 +168,20 @@ def _pe(source: Source, guests: Guests, reading: Reading) -> Contents:
         reading.fact("writable and executable", source, 0, f"sections {both}")
     if portable.section(".linux") is not None:
         return _unified(source, portable, guests, reading)
+    if is_zboot(source.read(0, HEAD)):
+        inner = read_zboot(source, reading)
+        if inner is not None:
+            return msgspec.structs.replace(_arm64(inner, guests, reading), format="EFI zboot")
     read_multiboot(source, reading)
-    read_strings(source, guests, reading)
+    _arm64(source, guests, reading)
     return Contents("PE")
+
+
+def _arm64(source: Source, guests: Guests, reading: Reading) -> Contents:
+    """A kernel that is not packed further: the header, if there is one, and strings."""
+    read_arm64(source, reading)
+    read_strings(source, guests, reading)
+    return Contents("arm64 Image")
 
 
 def _unified(source: Source, portable: Portable, guests: Guests, reading: Reading) -> Contents:
@@ -191,9 +207,7 @@ def _unified(source: Source, portable: Portable, guests: Guests, reading: Readin
     elif kernel.read(0, 4) == ELF:
         inner = _elf(kernel, guests, reading)
     else:
-        read_arm64(kernel, reading)
-        read_strings(kernel, guests, reading)
-        inner = Contents("PE")
+        inner = _arm64(kernel, guests, reading)
     return Contents("unified kernel image", inner.layout, inner.manifest, command)
 
 
@@ -205,7 +219,10 @@ def _pretty(text: str) -> str:
 
 
 def _packed(source: Source, guests: Guests, reading: Reading) -> Contents:
-    layout, manifest = read_kernel(read_packed(source, reading), guests, reading)
+    inner = read_packed(source, reading)
+    if is_arm64(inner.read(0, HEAD)):
+        return msgspec.structs.replace(_arm64(inner, guests, reading), format="packed kernel")
+    layout, manifest = read_kernel(inner, guests, reading)
     return Contents("packed kernel", layout, manifest)
 
 
@@ -239,6 +256,7 @@ _READERS = {
     "elf": _elf,
     "bzimage": _bzimage,
     "pe": _pe,
+    "arm64": _arm64,
     "disk": _disk,
     "qcow2": _qcow2,
     "packed": _packed,
@@ -248,6 +266,7 @@ _TITLES = {
     "elf": "ELF file",
     "bzimage": "boot image",
     "pe": "PE file",
+    "arm64": "arm64 Image",
     "disk": "disk",
     "qcow2": "qcow2 image",
 }

@@ -1,4 +1,4 @@
-"""Images packed as a whole: a compressed kernel (vmlinux.gz), and Hermit's, a gzip tar.
+"""Images packed as a whole: a compressed kernel (vmlinux.gz, Image.gz), and Hermit's, a gzip tar.
 
 Hermit's image holds `hermit.toml`, which names the kernel, and the files of the application:
 https://github.com/hermit-os/hermit-entry/blob/main/src/config.rs.
@@ -12,6 +12,7 @@ from ringfence.collect.files.elf import MAGIC as ELF
 from ringfence.collect.files.paths import inside
 from ringfence.collect.files.streams import Stretch
 from ringfence.collect.files.tar import members
+from ringfence.collect.guest.arm64 import is_arm64
 from ringfence.collect.guest.marks import Reading
 from ringfence.collect.guest.payload import begin, expand
 from ringfence.collect.guest.source import Cut, Source
@@ -26,9 +27,9 @@ MOST_MEMBERS = 10_000
 
 
 def is_packed(source: Source) -> bool:
-    """Whether a compressed file begins with an ELF kernel or with the members of a Hermit image."""
+    """Whether a compressed file begins with a kernel or with the members of a Hermit image."""
     head = begin(source.read(0, PEEKED), PEEKED)
-    return head.startswith(ELF) or CONFIGURATION in _files(head, source.name)
+    return head.startswith(ELF) or is_arm64(head) or CONFIGURATION in _files(head, source.name)
 
 
 def read_packed(source: Source, reading: Reading) -> Source:
@@ -37,11 +38,11 @@ def read_packed(source: Source, reading: Reading) -> Source:
         raise Cut(f"it is larger than {MOST_PACKED >> 20} MiB")
     name, data = expand(source.read(0, source.size))
     reading.fact("packed", source, 0, f"{name}, {source.size:,} to {len(data):,} bytes")
-    if data.startswith(ELF):
+    if data.startswith(ELF) or is_arm64(data):
         return source.inside(data, "expanded kernel")
     files = _files(data, source.name)
     if CONFIGURATION not in files:
-        raise Cut("what it expands to is neither an ELF kernel nor an image of Hermit")
+        raise Cut("what it expands to is neither a kernel nor an image of Hermit")
     start, size = files[CONFIGURATION]
     kernel = _kernel(data[start : start + min(size, MOST_CONFIGURATION)])
     archive = source.inside(data, "expanded archive")

@@ -15,7 +15,6 @@ from ringfence.collect.guest.source import Cut, Source
 MOST_SECTIONS = 96
 """The limit of the Windows loader."""
 MOST_TEXT = 64 << 10
-ARM64_MAGIC_AT = 56
 SECURITY = 4
 """Index of the certificate table among the data directories."""
 MACHINES = {0x14C: "i386", 0x8664: "x86_64", 0xAA64: "aarch64", 0x5064: "riscv"}
@@ -87,12 +86,6 @@ def _optional(source: Source, at: int, size: int, reading: Reading) -> None:
     place, length = source.unpack("<II", directory)
     if length:
         reading.fact("signature", source, place, "carries a certificate table; not verified")
-
-
-def read_arm64(source: Source, reading: Reading) -> None:
-    """Mark arm64's image header (https://docs.kernel.org/arch/arm64/booting.html)."""
-    if source.read(ARM64_MAGIC_AT, 4) == b"ARM\x64":
-        reading.mark("magic:arm64-image", source, ARM64_MAGIC_AT, "ARM\\x64 in the header")
 
 
 def text_of(source: Source, section: Section | None) -> str:

@@ -33,6 +33,19 @@ def solo5_manifest(*devices: tuple[str, int]) -> bytes:
     return note("Solo5", 0x3154464D, body)
 
 
+def arm64(contents: bytes, flags: int = 0b1010, size: int = 0x10000) -> bytes:
+    """An Image without an EFI stub (Documentation/arch/arm64/booting.rst)."""
+    head = struct.pack("<IIQQQQQQ", 0x14000010, 0, 0, size, flags, 0, 0, 0)
+    return head + b"ARM\x64" + bytes(4) + contents.ljust(1024, b"\0")
+
+
+def zboot(payload: bytes) -> bytes:
+    """An EFI program that carries a kernel (drivers/firmware/efi/libstub/zboot-header.S)."""
+    whole = pe({".text": (0x60000020, bytes(4096) + payload)}, machine=0xAA64)
+    at = whole.index(payload)
+    return whole[:4] + b"zimg" + struct.pack("<II", at, len(payload)) + whole[16:]
+
+
 def elf(
     *,
     loads: tuple[tuple[int, int, int], ...] = (

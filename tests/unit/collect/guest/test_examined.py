@@ -31,9 +31,11 @@ OPEN, CLOSED, UNKNOWN = State.OPEN, State.CLOSED, State.UNKNOWN
 LINUX = "Linux 6.1.0-13-cloud-amd64"
 BASE: dict[str, Any] = {
     "ring3_share": 0.4, "ring0_share": 0.6, "ring3_share_before": None, "halted_share": 0.5,
-    "wp": True, "nx": True, "smep": True, "smap": True, "umip": True, "paging": "4-level",
-    "idt": None, "gdt": None, "address_spaces": 2, "writable_executable_pages": 0,
-    "writable_aliases_of_code": 0, "user_pages": 90, "page_zero_mapped": False,
+    "wp": True, "nx": True, "smep": True, "smap": True, "umip": True, "pan": None,
+    "wxn": None, "paging": "4-level", "idt": None, "gdt": None, "vectors": None,
+    "address_spaces": 2, "writable_executable_pages": 0,
+    "writable_aliases_of_code": 0, "user_pages": 90, "ring0_executable_user_pages": 0,
+    "page_zero_mapped": False,
     "stack_executable": False, "heap_executable": False, "stack_guard_page": True,
     "randomised_bits": result.Bits(9, 12, 18, 16, 20, 14), "devices": (), "devices_given": (),
 }  # fmt: skip
@@ -48,8 +50,9 @@ def examination(
         for name, value in (BASE | changes).items()
     }
     return result.Examination(
-        schema=result.SCHEMA, image="image", kernel=kernel, kind="bzImage", accelerator="tcg",
-        cpu="max", memory=1 << 28, boots=5, ends=(), facts=result.GuestFacts(**facts),
+        schema=result.SCHEMA, image="image", architecture="x86_64", kernel=kernel,
+        kind="bzImage", accelerator="tcg", cpu="max", memory=1 << 28, boots=5, ends=(),
+        facts=result.GuestFacts(**facts),
         unseen=unseen,
     )  # fmt: skip
 
@@ -89,6 +92,42 @@ def test_what_was_probed_is_kept_with_its_evidence(tmp_path: Path) -> None:
     evidence = found.facts.smep.evidence
     assert evidence.grade is Grade.PROBED
     assert evidence.source == f"{path}: smep (QEMU)" and evidence.detail == "smep"
+
+
+ARM: dict[str, Any] = dict.fromkeys(("wp", "nx", "smep", "smap", "umip")) | {"pan": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "condition", "expected"),
+    [
+        ({"pan": True}, "kernel:smap-off", CLOSED),
+        ({"pan": False}, "kernel:smap-off", OPEN),
+        ({"ring0_executable_user_pages": 0}, "kernel:smep-off", CLOSED),
+        ({"ring0_executable_user_pages": 3}, "kernel:smep-off", OPEN),
+    ],
+)
+def test_pan_and_pxn_stand_for_smap_and_smep(
+    changes: dict[str, Any], condition: str, expected: State, tmp_path: Path
+) -> None:
+    found = judged(tmp_path, **(ARM | changes))
+    assert state(found, condition) == (expected, Grade.PROBED)
+
+
+def test_without_user_pages_pxn_says_nothing(tmp_path: Path) -> None:
+    found = judged(tmp_path, **ARM, user_pages=0)
+    assert state(found, "kernel:smep-off")[1] is Grade.ASSUMED
+
+
+def test_an_examination_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    path = saved(tmp_path, examination())
+    document = msgspec.json.decode(path.read_bytes())
+    del document["architecture"]
+    for name in ("pan", "wxn", "vectors", "ring0_executable_user_pages"):
+        del document["facts"][name]
+    path.write_bytes(msgspec.json.encode(document))
+    found = read_examined(path)
+    assert (found.architecture, found.facts.pan.value) == ("x86_64", None)
+    assert found.facts.smep.value is True
 
 
 @pytest.mark.parametrize(

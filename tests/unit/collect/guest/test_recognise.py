@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 
 import pytest
@@ -13,6 +14,7 @@ from tests.unit.collect.guest.samples import (
     R,
     W,
     X,
+    arm64,
     bzimage,
     elf,
     mbr,
@@ -23,6 +25,7 @@ from tests.unit.collect.guest.samples import (
     qcow2,
     solo5_abi,
     solo5_manifest,
+    zboot,
 )
 
 ABI_TAG = note("GNU", 1, struct.pack("<IIII", 0, 3, 2, 0))
@@ -55,6 +58,9 @@ SYSTEMS = {
     "nanos, disk": nanos_disk(),
     "nanos, disk in qcow2": qcow2(nanos_disk()),
     "linux": elf(sections={".init.text": b"\0"}, contents=LINUX),
+    "linux, arm64 Image": arm64(LINUX),
+    "linux, arm64 Image packed": gzip.compress(arm64(LINUX)),
+    "linux, EFI zboot": zboot(gzip.compress(arm64(LINUX))),
     "linux, PE arm64": pe({".text": (0x60000020, LINUX)}, machine=0xAA64)[:56]
     + b"ARM\x64"
     + pe({".text": (0x60000020, LINUX)}, machine=0xAA64)[60:],
@@ -68,7 +74,33 @@ def test_a_signature_is_recognised(name: str) -> None:
     assert guest.recognised
 
 
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("linux, arm64 Image", "arm64 Image"), ("linux, arm64 Image packed", "packed kernel"),
+     ("linux, EFI zboot", "EFI zboot"), ("linux, PE arm64", "PE")],
+)  # fmt: skip
+def test_images_of_arm64_name_their_architecture(name: str, form: str) -> None:
+    guest = read(SYSTEMS[name])
+    assert guest.format == form
+    assert guest.facts["arm64 header"].detail.startswith("aarch64, ")
+
+
+def test_what_the_header_of_an_arm64_image_says() -> None:
+    said = read(arm64(b"", flags=0b0111, size=4096)).facts["arm64 header"].detail
+    assert said == "aarch64, big-endian, pages of 64 KiB, 4,096 bytes, near the start of memory"
+    said = read(arm64(b"", flags=0b1010)).facts["arm64 header"].detail
+    assert "little-endian, pages of 4 KiB" in said and "anywhere" in said
+
+
+@pytest.mark.parametrize("payload", [b"LZO?" * 9, gzip.compress(arm64(LINUX))[:-40]])
+def test_a_zboot_program_whose_kernel_is_broken_says_so(payload: bytes) -> None:
+    guest = read(zboot(payload))
+    assert not guest.recognised
+    assert "the compressed kernel" in [gap.what for gap in guest.unseen]
+
+
 UNKNOWN = {
+    "an Image without any sign": arm64(b""),
     "an ELF file without any sign": elf(),
     "a boot header alone": bzimage(version="Memtest86+ v6.10"),
     "a boot header with Linux's words but without its kernel": bzimage(

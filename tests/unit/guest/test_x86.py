@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ringfence.guest.registers import Registers, parse
+from ringfence.guest.arch.x86 import FIVE_LEVEL, parse
+from ringfence.guest.paging import NO_EXECUTE, USER, Root
 
 LONG = """
 CPU#0
@@ -33,31 +34,35 @@ EFER=0000000000000000
 
 def test_long_mode_while_halted() -> None:
     state = parse(LONG)
-    assert state == Registers(
-        cpl=0, halted=True, ip=0xFFFFFFFFBA617A0B, sp=0xFFFFFFFFBB603E98, cr0=0x80050033,
-        cr3=0x295E001, cr4=0x751EB0, efer=0xD01, gdt=0xFFFFFE0000001000, idt=0xFFFFFE0000000000,
-    )  # fmt: skip
-    assert state.paged and state.write_protect and state.no_execute
-    assert state.root == 0x295E000
+    assert state is not None
+    assert (state.ring, state.halted, state.paged) == (0, True, True)
+    assert (state.ip, state.sp) == (0xFFFFFFFFBA617A0B, 0xFFFFFFFFBB603E98)
+    assert state.roots == (Root(0x295E000, FIVE_LEVEL, signed=True),)
+    assert state.tables == (0xFFFFFE0000000000, 0xFFFFFE0000001000)
+    assert state.switches == {"wp", "nx", "smep", "smap", "umip"}
+    assert NO_EXECUTE not in state.executes and USER not in state.executes
+    assert USER in state.user_executes and USER | NO_EXECUTE not in state.user_executes
 
 
 def test_real_mode_while_running() -> None:
     state = parse(REAL)
     assert state is not None
     assert (state.ip, state.sp, state.halted) == (0xFFF0, 0x7000, False)
-    assert not state.paged and not state.write_protect and not state.no_execute
+    assert (state.paged, state.roots, state.switches) == (False, (), frozenset())
+    assert NO_EXECUTE in state.executes and USER in state.executes
 
 
 def test_pae_root_is_aligned_to_32_bytes() -> None:
-    state = parse(REAL.replace("CR3=00000000 CR4=00000000", "CR3=12345678 CR4=00000020"))
+    text = REAL.replace("CR3=00000000 CR4=00000000", "CR3=12345678 CR4=00000020")
+    state = parse(text.replace("CR0=60000010", "CR0=80000011"))
     assert state is not None
-    assert state.root == 0x12345660
+    assert state.space == (0x12345660,)
 
 
 def test_the_first_processor_counts() -> None:
     state = parse(LONG + LONG.replace("CPL=0", "CPL=3").replace("CPU#0", "CPU#1"))
     assert state is not None
-    assert state.cpl == 0
+    assert state.ring == 0
 
 
 def test_other_text_is_no_state() -> None:
