@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from ringfence.guest import examine
 from tests.command import ringfence
-from tests.system.conftest import program
+from tests.system.conftest import CACHE, program
 from tests.system.test_guest_static import package
 
 ASK = """
@@ -46,6 +52,15 @@ def examined(image: Path, *words: object) -> dict[str, Any]:
     return dict(json.loads(done.out))
 
 
+@contextlib.contextmanager
+def hurried(wanted: int) -> Iterator[None]:
+    """Fewer samples than a user gets, for guests that do little else than what is asked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(examine, "WHOLE", 30)
+        patch.setattr(examine, "WANTED", wanted)
+        yield
+
+
 def values(found: dict[str, Any]) -> dict[str, Any]:
     """Facts without their evidence."""
     return {name: fact["value"] for name, fact in found["facts"].items()}
@@ -53,20 +68,50 @@ def values(found: dict[str, Any]) -> dict[str, Any]:
 
 def linux() -> Path:
     """Unpacked files of the kernel that linux-image-cloud-amd64 stands for."""
-    words = ["apt-cache", "depends", "linux-image-cloud-amd64"]
+    return package(metapackage("amd64"))
+
+
+def arm64_linux() -> Path:
+    """The kernel that linux-image-cloud-arm64 stands for, from this machine's own sources by an apt
+    with folders of its own: nothing is installed, no architecture is added."""
+    kept = CACHE / "packages" / "arm64"
+    if not kept.exists():
+        with tempfile.TemporaryDirectory() as place:
+            settings = {
+                "APT::Architecture": "arm64", "APT::Architectures": "arm64",
+                "Dir::State": place, "Dir::State::status": "/dev/null", "Dir::Cache": place,
+            }  # fmt: skip
+            options = [
+                word for name, value in settings.items() for word in ("-o", f"{name}={value}")
+            ]
+            subprocess.run(["apt-get", *options, "update", "-q"], check=True, capture_output=True)
+            found = package(metapackage("arm64", *options), *options)
+        kept.symlink_to(found.name)
+    (kernel,) = (kept / "boot").glob("vmlinuz-*")
+    return kernel
+
+
+def metapackage(architecture: str, *options: str) -> str:
+    """The package that linux-image-cloud-ARCHITECTURE depends on."""
+    words = ["apt-cache", *options, "depends", f"linux-image-cloud-{architecture}"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    match = re.search(r"Depends: (linux-image-\S+-cloud-amd64)", done.stdout)
+    match = re.search(rf"Depends: (linux-image-\S+-cloud-{architecture})", done.stdout)
     assert match is not None
-    return package(match[1])
+    return match[1]
 
 
 def initramfs(init: str, modules: tuple[Path, ...] = ()) -> bytes:
-    """A cpio archive (newc, Documentation/driver-api/early-userspace/buffer-format.rst in Linux)
-    of busybox, a script as /init, and modules in /modules."""
+    """An initial RAM disk of busybox, a script as /init, and modules in /modules."""
     busybox = Path(program("busybox")).read_bytes()
     files = [("bin", 0o40755, b""), ("modules", 0o40755, b""), ("bin/busybox", 0o100755, busybox)]
     files += [("init", 0o100755, init.encode())]
     files += [(f"modules/{path.name}", 0o100644, path.read_bytes()) for path in modules]
+    return archive(files)
+
+
+def archive(files: list[tuple[str, int, bytes]]) -> bytes:
+    """A cpio archive (newc, Documentation/driver-api/early-userspace/buffer-format.rst in Linux) of
+    files, each with its mode (folders too)."""
     out = bytearray()
     for number, (name, mode, data) in enumerate([*files, ("TRAILER!!!", 0, b"")], 1):
         fields = [number, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0]

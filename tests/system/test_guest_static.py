@@ -34,14 +34,17 @@ pytestmark = pytest.mark.system
 STUB = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 
 
-def package(name: str) -> Path:
-    """The unpacked files of a Debian package, fetched once; nothing of it is installed."""
+def package(name: str, *options: str) -> Path:
+    """The unpacked files of a Debian package, fetched once; nothing of it is installed. `options`:
+    apt's, for a package of another architecture."""
     place = CACHE / "packages" / name
     if place.is_dir():
         return place
     part = CACHE / "packages" / f"{name}.{os.getpid()}"
     part.mkdir(parents=True)
-    subprocess.run(["apt-get", "download", "-q", name], cwd=part, check=True, capture_output=True)
+    subprocess.run(
+        ["apt-get", *options, "download", "-q", name], cwd=part, check=True, capture_output=True
+    )
     (archive,) = part.glob("*.deb")
     subprocess.run(["dpkg", "-x", str(archive), str(part / "files")], check=True)
     (part / "files").rename(place)

@@ -67,8 +67,9 @@ def command(
 ) -> None:
     """Boot a virtual machine or unikernel image and examine its rings and memory from outside.
 
-    IMAGE is a bzImage, a multiboot or PVH ELF file, an EFI program, or a raw, qcow2 or CD image
-    with a boot sector. QEMU runs as a user of its own; the guest reaches nothing of this host.
+    IMAGE is a bzImage, a multiboot or PVH ELF file, an EFI program, a raw, qcow2 or CD image with a
+    boot sector, or of aarch64 an Image (packed, too) or an ELF file. QEMU runs as a user of its
+    own; the guest reaches nothing of this host.
     """
     from ringfence.cli.progress import progress
     from ringfence.guest.examine import Options, examine

@@ -47,7 +47,8 @@ class Monitor:
         except TimeoutError:
             raise Ended(f"QEMU did not answer for {PATIENCE:.0f} s") from None
         except (QMPError, OSError) as error:
-            raise Ended(self.ending or str(error).splitlines()[0]) from None
+            said = str(error).splitlines() or ["QEMU has ended"]
+            raise Ended(self.ending or said[0]) from None
 
     async def text(self, command: str) -> str:
         """What the monitor for people answers."""

@@ -23,8 +23,8 @@ def paged(spaces: Sequence[Space], looks: Sequence[Look], words: Words) -> dict[
     source, whole = _tables(words), _whole(spaces, unread)
 
     def most(count: Callable[[Space], int], more: Callable[[Space], str] = _mapped) -> Seen[int]:
-        """The count in the address space that has most."""
-        worst = max(spaces, key=count, default=None)
+        """The count in the address space that has most; of equals, in the largest."""
+        worst = max(spaces, key=lambda one: (count(one), one.mapped), default=None)
         if worst is None:
             return Seen(None, _evidence(source, whole))
         return Seen(count(worst), _evidence(source, f"{whole}; {more(worst)}"))

@@ -93,6 +93,10 @@ COMPILE = (
 LINK = (
     "-nostdlib -static -no-pie -Wl,--build-id=none,--no-warn-rwx-segments,-z,max-page-size=4096"
 ).split()
+LINUX = (
+    "-O2 -Wall -Wextra -Werror -ffreestanding -mgeneral-regs-only -mno-outline-atomics"
+    " -fno-stack-protector -fno-tree-loop-distribute-patterns -static -nostdlib"
+).split()
 FILES = ("start.S", "enter.S", "boot.c", "kernel.c", "pl011.c", "../app.c")
 
 
@@ -109,6 +113,15 @@ def kernel(variant: str) -> Path:
                 subprocess.run([program(command[0]), *command[1:]], check=True, cwd=place)
             os.replace(Path(place, "guest"), image)
     return image
+
+
+def init(*, writable_code: bool) -> bytes:
+    """The only program of a stock Linux (init.c); with a page that it writes and executes, or
+    without."""
+    command = [program(COMPILER), *LINUX, f"-DWX={int(writable_code)}", str(SOURCES / "init.c")]
+    with tempfile.TemporaryDirectory() as place:
+        subprocess.run([*command, "-o", "init"], check=True, cwd=place)
+        return Path(place, "init").read_bytes()
 
 
 def _commands(truth: Truth) -> list[list[str]]:
