@@ -45,6 +45,7 @@ bench: $(BIN)/ringfence system
 	$(BIN)/python -m bench.ledger
 	$(BIN)/python -m bench.watch
 	$(BIN)/python -m bench.watch_live
+	$(BIN)/python -m bench.watch_kill
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo
