@@ -331,6 +331,7 @@ def _united(first: Trace, second: Trace) -> Trace:
         calls=calls,
         uses={**first.uses, **second.uses},
         programs={**first.programs, **second.programs},
+        memory_programs=first.memory_programs or second.memory_programs,
         sockets=first.sockets | second.sockets,
         listens=first.listens | second.listens,
         connects=first.connects | second.connects,
@@ -414,6 +415,7 @@ def needs_of(seen: Observed, made: Minimal, wishes: Wishes) -> tuple[Needs, Reac
         ports=seen.reference.ports,
         destinations=tuple(beyond),
         programs=tuple(dict.fromkeys(programs)),
+        memory_programs=seen.trace.memory_programs or trace.memory_programs,
         writable=made.changes.writable,
         entries=made.entries,
         origin=f"ringfence harden {seen.source.name}: a traced run as user {seen.who.uid} and "
@@ -446,6 +448,7 @@ def fenced(
         fence_of(made, seen),
         seccomp=filters,
         firewall=nftables.write(needs) if os.access(NFT, os.X_OK) else "",
+        memory_programs=needs.memory_programs,
     )
     starting: list[int] = []
 

@@ -25,7 +25,7 @@ from ringfence.harden.policy.needs import Needs
 from ringfence.harden.record import SCHEMA, BeforeAndAfter, KeptFile, Report, Retest
 from ringfence.harden.wishes import Wishes
 from ringfence.knowledge.records import Knowledge
-from ringfence.run.result import PHASES
+from ringfence.run.result import MEMORY_PROGRAMS, PHASES
 
 IMAGE, REPORT, LEFT_OUT = "image.oci.tar", "report.json", "left-out.txt"
 
@@ -62,6 +62,7 @@ def image_of(needs: Needs, made: Minimal, wishes: Wishes) -> tuple[bytes, str]:
             "org.opencontainers.image.description": "Made by ringfence harden",
             "io.ringfence.version": __version__,
             PHASES: "yes" if wishes.phases else "no",
+            MEMORY_PROGRAMS: "yes" if needs.memory_programs else "no",
         },
     )
     buffer = io.BytesIO()

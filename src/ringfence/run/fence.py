@@ -64,6 +64,8 @@ class Fence(msgspec.Struct, frozen=True):
     memory: int = 0
     processes: int = 0
     """Limits in bytes and processes; 0 for none."""
+    memory_programs: bool = True
+    """Whether a file in memory alone may be executed (memory_programs.py)."""
 
 
 def configuration(fence: Fence, rules: str = "") -> dict[str, Any]:

@@ -24,6 +24,10 @@ PHASES = "io.ringfence.phases"
 """The image's label that tells whether it was tested with the filter of the serving phase."""
 
 
+MEMORY_PROGRAMS = "io.ringfence.memory-programs"
+"""Label: whether the service executed, while it was observed, a file in memory alone."""
+
+
 class Options(msgspec.Struct, frozen=True):
     """What a person may change: limits in bytes and processes, volumes (outside, inside)."""
 
@@ -71,6 +75,7 @@ def ready(folder: Path, options: Options, store: Path = STORE) -> Ready:
         firewall=_text(folder / "policy" / "nftables.nft"),
         memory=options.memory,
         processes=options.processes,
+        memory_programs=table(said, "Labels").get(MEMORY_PROGRAMS) != "no",
     )
     ports = tuple(int(port.partition("/")[0]) for port in sorted(table(said, "ExposedPorts")))
     name = table(said, "Labels").get("org.opencontainers.image.title", folder.name)

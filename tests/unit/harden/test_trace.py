@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ringfence.harden.observe.trace import Trace, Use, read_trace, unescaped
 
 LOG = r"""
@@ -70,3 +72,19 @@ def test_needs_beyond_files() -> None:
 
 def test_escapes() -> None:
     assert unescaped(r"a\"b\\c\n\303\244") == 'a"b\\c\nä'
+
+
+@pytest.mark.parametrize(
+    ("call", "in_memory"),
+    [
+        ('execveat(4</memfd:copy (deleted)>, "", ["copy"], 0x7f, AT_EMPTY_PATH) = 0', True),
+        ('execve("/proc/self/fd/4", ["copy"], 0x7f /* 1 var */) = 0', True),
+        ('execve("/proc/self/fd/4", ["copy"], 0x7f) = -1 EACCES (Permission denied)', False),
+        ('memfd_create("copy", MFD_CLOEXEC|MFD_EXEC) = 4</memfd:copy (deleted)>', True),
+        ('memfd_create("copy", MFD_CLOEXEC) = 4</memfd:copy (deleted)>', False),
+        ('execve("/usr/bin/other", ["other"], 0x7f /* 1 var */) = 0', False),
+    ],
+)
+def test_programs_in_memory_are_seen(call: str, in_memory: bool) -> None:
+    found = read_trace([*LOG, f"7 30.1 {call}"], ready=12.0, stopping=20.0)
+    assert found.memory_programs is in_memory

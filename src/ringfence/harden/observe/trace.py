@@ -17,6 +17,7 @@ _UNFINISHED = re.compile(r"(\w+)\((.*) <unfinished \.\.\.>$", re.S)
 _RESUMED = re.compile(r"<\.\.\. (\w+) resumed>(.*)", re.S)
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"(\.\.\.)?')
 _FOLDER = re.compile(r"(?:AT_FDCWD|-?\d+)<((?:[^>\\]|\\.)*)>")
+_IN_MEMORY = re.compile(r'(?:"/proc/(?:self|thread-self|\d+)/fd/|\d+</memfd:)')
 _ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|(.))")
 _PLAIN = {"n": "\n", "t": "\t", "r": "\r", "v": "\v", "f": "\f", "a": "\a", "b": "\b"}
 
@@ -59,6 +60,8 @@ class Trace:
     uses: dict[Use, None] = field(default_factory=dict)
     programs: dict[str, None] = field(default_factory=dict)
     """Programs executed, in order."""
+    memory_programs: bool = False
+    """Whether one of them was, or was meant to be, a file in memory alone (memfd_create(2))."""
     sockets: set[tuple[str, str]] = field(default_factory=set)
     """(family, type), as AF_INET and SOCK_STREAM."""
     listens: set[tuple[str, int]] = field(default_factory=set)
@@ -199,6 +202,15 @@ class _Reader:
         if local:
             path = self._absolute(pid, unescaped(local[1]), "")
             self.trace.uses[Use(path, "bind" if writes else "connect", error, writes)] = None
+
+    def _memfd_create(self, pid: str, words: str, result: str, error: str) -> None:
+        self.trace.memory_programs |= "MFD_EXEC" in words
+
+    def _execve(self, pid: str, words: str, result: str, error: str) -> None:
+        """By a name like /proc/self/fd/3, or by a descriptor, as fexecve(3) does."""
+        self.trace.memory_programs |= not error and _IN_MEMORY.match(words) is not None
+
+    _execveat = _execve
 
     def _ioctl(self, pid: str, words: str, result: str, error: str) -> None:
         self.trace.ioctls.add(words.split(", ")[1] if ", " in words else words)

@@ -33,6 +33,8 @@ class Needs(msgspec.Struct, frozen=True):
     origin: str
     asked: tuple[str, ...] = ()
     """Calls with arguments that the user allows, as `socket[AF_ALG,SOCK_SEQPACKET]`."""
+    memory_programs: bool = False
+    """Whether it executed a file in memory alone."""
 
     @property
     def taken(self) -> tuple[str, ...]:
