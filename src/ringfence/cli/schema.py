@@ -1,20 +1,22 @@
-"""`ringfence schema [measurement|comparison]`"""
+"""`ringfence schema [RESULT]`"""
 
 from __future__ import annotations
 
 import click
 
 from ringfence.cli.options import deliver
+from ringfence.report.schemas import RESULTS
 
 
 @click.command("schema")
-@click.argument("result", type=click.Choice(["measurement", "comparison"]), default="measurement")
+@click.argument("result", type=click.Choice(list(RESULTS)), default="measurement")
 def command(result: str) -> None:
-    """The JSON Schema (2020-12) of a result, generated from the records themselves."""
+    """The JSON Schema (2020-12) of a result, generated from the records themselves.
+
+    `ledger` is that of one line of a ledger.
+    """
     import json
 
-    from ringfence.model.measurement import Comparison, Measurement
-    from ringfence.report.json_format import schema
+    from ringfence.report.schemas import schema
 
-    kind = Measurement if result == "measurement" else Comparison
-    deliver(json.dumps(schema(kind), indent=2, sort_keys=True) + "\n", None)
+    deliver(json.dumps(schema(result), indent=2, sort_keys=True) + "\n", None)

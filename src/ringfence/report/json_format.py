@@ -1,8 +1,6 @@
-"""JSON, in the names of docs/measure.md; the schema is generated from the records."""
+"""JSON, in the names of docs/measure.md; schemas.py has the schema."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
@@ -22,9 +20,3 @@ def comparison(result: Comparison, look: Look) -> str:
 
 def _text(value: object) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
-
-
-def schema(kind: type[Measurement] | type[Comparison]) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a result."""
-    made = msgspec.json.schema(kind)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}

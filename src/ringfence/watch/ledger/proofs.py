@@ -38,6 +38,9 @@ class Consistency(msgspec.Struct, frozen=True, tag_field="proof", tag="consisten
     checkpoint: str
 
 
+Proof = Inclusion | Consistency
+
+
 def leaves_of(lines: Iterable[bytes]) -> list[bytes]:
     """The leaf hashes of all records among lines that were verified before."""
     bare = (data.removesuffix(b"\n") for data in lines)
