@@ -22,7 +22,7 @@ from ringfence.watch.live.mounts import alone, at, parse_mounts
 from ringfence.watch.live.places import Places
 from ringfence.watch.live.rescan import News
 from ringfence.watch.live.told import change, denial
-from ringfence.watch.live.who import Census, Process, Who, container_of, parse_stat, told
+from ringfence.watch.live.who import Census, Process, Who, accounts, container_of, parse_stat, told
 from tests.watching import Watched
 
 
@@ -99,6 +99,19 @@ def test_who_asks_is_found_and_its_end_noticed() -> None:
 )
 def test_containers_are_named_by_their_cgroup(text: str, name: str) -> None:
     assert container_of(text) == name
+
+
+def test_what_encloses_the_watcher_too_is_no_containers_name() -> None:
+    outer = f"4:cpu:/pods/{'a' * 32}"
+    assert container_of(f"{outer}/web\n", f"{outer}\n") == "web"
+    assert container_of(f"{outer}/web\n") == "a" * 32
+    assert container_of(f"{outer}\n", f"{outer}/watcher\n") == ""
+    assert container_of("0::/system.slice/web.service\n", "0::/system.slice/us\n") == "web.service"
+
+
+def test_accounts_read_beforehand_are_all_that_is_asked() -> None:
+    assert Census(accounts()).ask(os.getpid()).user == Census().ask(os.getpid()).user != ""
+    assert Census({}).ask(os.getpid()).user == ""
 
 
 def happening(name: bytes, *did: str, pid: int = 1, other: bytes | None = None) -> Happening:

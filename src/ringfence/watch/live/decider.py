@@ -41,7 +41,7 @@ from ringfence.watch.live.terms import (
     Said,
     Terms,
 )
-from ringfence.watch.live.who import Census
+from ringfence.watch.live.who import Census, accounts
 
 READ = 4096
 """Bytes of one read, 170 events: each brings a descriptor."""
@@ -71,7 +71,7 @@ class Decider:
             learned = read_learned(path, known.header.algorithm)
         self._rulings = Rulings(Allowed(known, learned))
         self._reporter = Reporter(terms.report)
-        self._census = Census()
+        self._census = Census(accounts())
         self._family = frozenset((os.getpid(), os.getppid()))
         self._work: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
         self._waiting: dict[int, _Asked] = {}

@@ -40,7 +40,7 @@ from ringfence.watch.live.terms import (
     Said,
     Terms,
 )
-from ringfence.watch.live.who import Census
+from ringfence.watch.live.who import Census, accounts
 
 MODULE = "ringfence.watch.live.decider"
 MASK = fanotify.OPEN_PERM | fanotify.OPEN_EXEC_PERM
@@ -60,7 +60,7 @@ class Standby:
         self._points = points
         self._control = socket.socket(fileno=terms.beat)
         self._reporter = Reporter(terms.report)
-        self._census = Census()
+        self._census = Census(accounts())
         self._decider = 0
         self._line: socket.socket | None = None
         self._ready = False

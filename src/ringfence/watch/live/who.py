@@ -18,7 +18,7 @@ import msgspec
 from ringfence.collect.process import procfs
 from ringfence.collect.process.environment import hint
 
-MOST_COMMAND = 2048
+MOST_COMMAND, MOST_CGROUP = 2048, 1 << 16
 MOST_WORDS = 40
 RECENT = 5.0
 """Seconds for which a process that has ended is taken to be what had its number before."""
@@ -57,11 +57,17 @@ class Stat(msgspec.Struct, frozen=True):
 
 
 class Census:
-    """Asks, and remembers a process until it runs another program."""
+    """Asks, and remembers a process until it runs another program.
 
-    def __init__(self) -> None:
+    `accounts`: user id -> name, read beforehand. Without it the system is asked for each, which
+    opens files: whoever answers for files must not.
+    """
+
+    def __init__(self, accounts: dict[int, str] | None = None) -> None:
+        self._accounts = accounts
         self._known: dict[int, tuple[Stat, Who, float]] = {}
         self._ours = _namespace("self")
+        self._cgroup = _cgroup("self")
         self._users: dict[int, str] = {}
 
     def ask(self, pid: int, pidfd: int | None = None) -> Who:
@@ -96,19 +102,25 @@ class Census:
             executable = procfs.link(pid, "exe")
         foreign = _namespace(pid) not in ("", self._ours)
         if foreign:
-            with contextlib.suppress(OSError, procfs.Vanished):
-                container = container_of(procfs.read(pid, "cgroup").decode("utf-8", "replace"))
+            container = container_of(_cgroup(pid), self._cgroup)
         parent = _name(stat.parent) if stat.parent else ""
         user = "" if uid is None or foreign else self._user(uid)
         return Who(pid, uid, user, executable or stat.name, words, container, stat.parent, parent)
 
     def _user(self, uid: int) -> str:
+        if self._accounts is not None:
+            return self._accounts.get(uid, "")
         if uid not in self._users:
             try:
                 self._users[uid] = pwd.getpwuid(uid).pw_name
             except KeyError:
                 self._users[uid] = ""
         return self._users[uid]
+
+
+def accounts() -> dict[int, str]:
+    """User id -> name of all accounts that the system lists."""
+    return {item.pw_uid: item.pw_name for item in pwd.getpwall()}
 
 
 def told(command: bytes) -> tuple[str, ...]:
@@ -134,18 +146,31 @@ def _secret(name: str) -> bool:
     return hint(os.fsencode(plain) + b"=x") is not None
 
 
-def container_of(cgroup: str) -> str:
+def container_of(cgroup: str, ours: str = "") -> str:
     """The container's id or name by a /proc/PID/cgroup: as engines name scopes, else the last
-    part of the longest path."""
-    paths = [line.split(":", 2)[2] for line in cgroup.splitlines() if line.count(":") >= 2]
-    for path in paths:
-        found = _SCOPE.search(path)
+    part of the longest path. What encloses this process, too (`ours`, its own /proc/PID/cgroup),
+    is no name of another's."""
+    around = _cgroups(ours)
+    paths = [_beyond(path, around.get(which, [])) for which, path in _cgroups(cgroup).items()]
+    for parts in paths:
+        found = _SCOPE.search("/".join(parts))
         if found:
             return found[1]
-    path = max(paths, key=len, default="/")
-    parts = [part for part in path.split("/") if part]
+    parts = max(paths, key=lambda found: len("/".join(found)), default=[])
     return next((part for part in reversed(parts) if _ID.fullmatch(part)),
                 parts[-1] if parts else "")  # fmt: skip
+
+
+def _cgroups(text: str) -> dict[str, list[str]]:
+    """Hierarchy -> the parts of the path in it (cgroups(7))."""
+    rows = [line.split(":", 2) for line in text.splitlines() if line.count(":") >= 2]
+    return {f"{row[0]}:{row[1]}": [part for part in row[2].split("/") if part] for row in rows}
+
+
+def _beyond(parts: list[str], around: list[str]) -> list[str]:
+    while parts and around and parts[0] == around[0]:
+        parts, around = parts[1:], around[1:]
+    return parts
 
 
 def parse_stat(text: str) -> Stat | None:
@@ -216,6 +241,14 @@ def _name(pid: int) -> str:
     except (OSError, procfs.Vanished):
         stat = _stat(pid)
         return stat.name if stat else ""
+
+
+def _cgroup(pid: int | str) -> str:
+    try:
+        with open(f"/proc/{pid}/cgroup", "rb") as file:
+            return file.read(MOST_CGROUP).decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _namespace(pid: int | str) -> str:
