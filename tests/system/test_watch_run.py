@@ -126,6 +126,14 @@ def test_new_folders_are_watched_with_what_was_in_them_already(watch: Run) -> No
         watch.until_event("change", "/renamed/one/two/later", verdict="added")
 
 
+def test_a_folder_that_is_called_deleted_is_watched_like_any_other(watch: Run) -> None:
+    hiding = watch.target / "etc/x (deleted)"
+    hiding.mkdir()
+    with watch.running():
+        (hiding / "file").write_text("x")
+        watch.until_event("change", "/etc/x (deleted)/file", verdict="added")
+
+
 def test_what_a_rule_permits_is_not_told_and_what_it_forbids_is(watch: Run) -> None:
     target = watch.target
     with watch.running():

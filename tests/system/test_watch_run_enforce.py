@@ -200,6 +200,48 @@ def test_all_of_them_killed_nothing_waits_for_an_answer(fence: Run) -> None:
         assert outcome(fence.target / "evil") == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_before_it_is_ready_it_leaves_nobody_who_denies(
+    fence: Run, number: signal.Signals
+) -> None:
+    plant(fence.target)
+    for delay in (0.0, 0.2, 0.4):
+        fence.process = process = started(fence)
+        deadline = time.monotonic() + 20
+        while not fence.children(STANDBY):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        time.sleep(delay)
+        process.send_signal(number)
+        assert process.wait(30) in (0, 130)
+        assert nobody_is_left(process.pid)
+        assert outcome(fence.target / "evil") == 0
+
+
+def started(fence: Run) -> subprocess.Popen[bytes]:
+    """Enforcement, without waiting for anything; killed in the end with all that it started."""
+    command = [
+        sys.executable, "-m", "ringfence", "watch", "run", fence.target, *ON,
+        "--baseline", fence.watched.baseline, "--public-key", fence.watched.public,
+        "--ledger", fence.ledger, "--key", fence.key,
+    ]  # fmt: skip
+    with fence.output.open("ab") as output:
+        return subprocess.Popen(list(map(str, command)), stdout=output, stderr=output,
+                                start_new_session=True)  # fmt: skip
+
+
+def nobody_is_left(group: int) -> bool:
+    """Whether a process group has ended, a moment after its first process."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.02)
+    os.killpg(group, signal.SIGKILL)
+    return False
+
+
 def test_learning_denies_nothing_and_later_only_what_was_learned_runs(
     fence: Run, tmp_path: Path
 ) -> None:

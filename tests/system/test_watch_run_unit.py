@@ -58,6 +58,17 @@ def test_systemd_takes_every_line_of_it(tmp_path: Path) -> None:
     assert f"'{tmp_path}/a b%%$$x'" in path.read_text()
 
 
+def test_no_name_becomes_a_setting_of_its_own(tmp_path: Path) -> None:
+    text = printed(tmp_path, "--ledger", tmp_path / "a\\b $x", "--key", "k").read_text()
+    assert f"ReadWritePaths='{tmp_path}/a\\\\b $x'\n" in text
+    assert f"--ledger '{tmp_path}/a\\\\b $$x' " in text
+    evil = tmp_path / "x\nExecStartPre=+evil"
+    evil.mkdir()
+    done = ringfence("watch", "run", evil, "--baseline", "b", "--public-key", "k", "--print-unit")
+    assert (done.code, done.out) == (2, "")
+    assert "control characters" in done.err
+
+
 def test_its_capabilities_are_enough(tmp_path: Path) -> None:
     text = printed(tmp_path).read_text()
     found = re.search(r"^CapabilityBoundingSet=(.*)$", text, re.MULTILINE)

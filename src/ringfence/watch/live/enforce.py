@@ -104,8 +104,7 @@ class Enforcement:
                 return self._said("on", "")
             if self.ended or said:
                 break
-        self._process.kill()
-        self._process.wait()
+        self.stop()
         raise InputError("enforcement did not start: a mark was refused, or the decider ended",
                          where=self._target.name)  # fmt: skip
 

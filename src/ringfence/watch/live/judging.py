@@ -90,6 +90,7 @@ class Judging:
         ready: list[Happening] = []
         for item in happenings:
             (self._later if self._held(item, now) else ready).append(item)
+        self._later = merged(self._later)  # a file that is written to all the time fills no memory
         found: dict[Path, Judgement] = {}
         records = []
         for item in merged(ready):

@@ -22,6 +22,8 @@ from ringfence.watch.live.mounts import own_filesystem
 from ringfence.watch.live.places import Places
 
 REMEMBERED = 1 << 16
+DELETED = b" (deleted)"
+"""What the kernel adds to the name of a folder that was removed (proc(5))."""
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 
 
@@ -167,11 +169,26 @@ class Marks:
             return None
         try:
             path = os.readlink(os.fsencode(f"/proc/self/fd/{handle}"))
+            if not (path + b"/").startswith(self._prefix + b"/"):
+                return None
+            found = path[len(self._prefix) :].strip(b"/")
+            if path.endswith(DELETED) and not self._is(found, handle):
+                return None
         finally:
             os.close(handle)
-        if path.endswith(b" (deleted)") or not (path + b"/").startswith(self._prefix + b"/"):
-            return None
-        return path[len(self._prefix) :].strip(b"/")
+        return found
+
+    def _is(self, path: bytes, handle: int) -> bool:
+        """Whether a path leads to the folder of a descriptor: anybody may call one what the kernel
+        calls those that are gone."""
+        try:
+            other = self._root.open(path)
+        except OSError:
+            return False
+        try:
+            return os.path.samestat(os.fstat(other), os.fstat(handle))
+        finally:
+            os.close(other)
 
     def wanted(self, path: bytes) -> bool:
         """Whether a path is in the target's selection."""

@@ -16,6 +16,7 @@ from ringfence.watch.baseline.targets import Target
 from ringfence.watch.live.told import EVENT, Told, finding
 
 MOST_REMEMBERED = 500_000
+MOST_COMPLAINT = 4096
 MISSED = (
     "events do not tell of: changes before the start, writes through a mapping until it is closed, "
     "changes below the file system or through other mounts of it, and what an overflow lost"
@@ -28,10 +29,12 @@ class Rescan:
     def __init__(self, reason: str, words: list[str], number: int) -> None:
         self.reason = reason
         self.name = f"full check {number} ({reason})"
-        self._out = tempfile.TemporaryFile()  # noqa: SIM115 - `result` or `stop` closes it
+        # Files, not pipes: nobody reads before it has ended. `result` or `stop` closes them.
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ringfence", "watch", "check", "--format", "json", *words],
-            stdin=subprocess.DEVNULL, stdout=self._out, stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._complaints,
         )  # fmt: skip
 
     def ended(self) -> bool:
@@ -40,10 +43,9 @@ class Rescan:
 
     def result(self) -> Report | str:
         """What it reported, or why there is no report. Once."""
-        complaint = b""
-        if self._process.stderr is not None:
-            complaint = self._process.stderr.read(4096)
-            self._process.stderr.close()
+        with self._complaints as file:
+            file.seek(0)
+            complaint = file.read(MOST_COMPLAINT)
         with self._out as file:
             file.seek(0)
             data = file.read()
@@ -63,8 +65,7 @@ class Rescan:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
+        self._complaints.close()
         self._out.close()
 
 

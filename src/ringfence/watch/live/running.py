@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -92,9 +93,10 @@ def _watch(
     )  # fmt: skip
     queue = Queue()
     enforcement = _enforcement(wishes, target, root, judge.known.header.algorithm, public)
-    keeper.keep([_started(wishes, target, group, marks)])
-    if enforcement is not None:
-        keeper.keep([enforcement.ready()])
+    with _stopped_unless_done(enforcement):
+        keeper.keep([_started(wishes, target, group, marks)])
+        if enforcement is not None:
+            keeper.keep([enforcement.ready()])
     words = command_words(wishes.words, wishes.baseline, wishes.public_key, wishes.kind)
     judging = Judging(queue, judge, keeper, target)
     watching = Watching(
@@ -106,6 +108,25 @@ def _watch(
         "event": "stop", "reason": watching.stop_reason, "records": keeper.kept,
         "permitted": judging.permitted, "overflows": watching.overflows,
     })])  # fmt: skip
+
+
+@contextlib.contextmanager
+def _stopped_unless_done(enforcement: Enforcement | None) -> Iterator[None]:
+    """End enforcement where a start fails or is ended by SIGTERM or Ctrl-C: decider and standby
+    take the end of this process alone for a kill, and would go on."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(0)
+
+    former = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except BaseException:
+        if enforcement is not None:
+            enforcement.stop()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _target(wishes: Wishes, known: Known) -> Target:

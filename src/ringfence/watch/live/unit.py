@@ -10,8 +10,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ringfence.errors import UsageError
 
 if TYPE_CHECKING:
     from ringfence.watch.live.running import Wishes
@@ -24,7 +27,7 @@ After=local-fs.target
 
 [Service]
 Type=simple
-ExecStart={command}
+{before}ExecStart={command}
 Restart=always
 RestartSec=1
 TimeoutStopSec=30
@@ -81,8 +84,20 @@ def unit(wishes: Wishes) -> str:
     if not wishes.enforce and wishes.learning is None:
         fence += _MOUNTS
         if wishes.ledger is not None:
-            fence += f"ReadWritePaths={_command([_full(wishes.ledger)])}\n"
-    return _HEAD.format(target=_plain(target), command=_command(words)) + fence + _FOOT
+            fence += f"ReadWritePaths={_quoted(_full(wishes.ledger))}\n"
+    return (
+        _HEAD.format(target=_plain(target), before=_before(wishes), command=_command(words))
+        + fence
+        + _FOOT
+    )
+
+
+def _before(wishes: Wishes) -> str:
+    """The ledger's folder must be there before the unit's mounts are made; `+` is outside them."""
+    if wishes.ledger is None:
+        return ""
+    words = ["/bin/mkdir", "-p", "-m", "0700", "--", _full(wishes.ledger)]
+    return f"ExecStartPre=+{_command(words)}\n"
 
 
 def _options(wishes: Wishes) -> list[str]:
@@ -113,8 +128,17 @@ def _full(path: Path) -> str:
 
 
 def _command(words: list[str]) -> str:
-    """As systemd.service(5) reads it: quoted, with % and $ doubled."""
-    return " ".join(shlex.quote(word).replace("%", "%%").replace("$", "$$") for word in words)
+    """As systemd.service(5) reads it: also $ is doubled."""
+    return " ".join(_quoted(word).replace("$", "$$") for word in words)
+
+
+def _quoted(word: str) -> str:
+    """One word of a setting: quoted, with % and backslashes doubled (systemd.syntax(7)). Raises
+    UsageError for what would end the line: the rest of a name would become a setting."""
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in word):
+        raise UsageError("a unit cannot hold a name with control characters, or not in UTF-8",
+                         where=_plain(word), remedy="give it another name")  # fmt: skip
+    return shlex.quote(word.replace("\\", "\\\\")).replace("%", "%%")
 
 
 def _plain(text: str) -> str:
