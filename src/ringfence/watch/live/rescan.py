@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -29,9 +29,7 @@ class Rescan:
     def __init__(self, reason: str, words: list[str], number: int) -> None:
         self.reason = reason
         self.name = f"full check {number} ({reason})"
-        # Files, not pipes: nobody reads before it has ended. `result` or `stop` closes them.
-        self._out = tempfile.TemporaryFile()  # noqa: SIM115
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115
+        self._out, self._complaints = _in_memory("report"), _in_memory("complaints")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ringfence", "watch", "check", "--format", "json", *words],
             stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._complaints,
@@ -84,6 +82,13 @@ class News:
             self._last.clear()
         self._last[path] = mark
         return True
+
+
+def _in_memory(name: str) -> BinaryIO:
+    """A file, for nobody reads a pipe before the check has ended; in memory, so that a full disk,
+    or a unit that may write nowhere, keeps no check from being made. `result` or `stop` closes
+    it."""
+    return os.fdopen(os.memfd_create(f"ringfence-{name}", os.MFD_CLOEXEC), "w+b")
 
 
 def command_words(words: tuple[str, ...], baseline: Path, public_key: Path, kind: str) -> list[str]:

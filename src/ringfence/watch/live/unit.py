@@ -8,6 +8,7 @@ CAP_LEASE (is somebody writing to a file of another user).
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import unicodedata
@@ -27,7 +28,7 @@ After=local-fs.target
 
 [Service]
 Type=simple
-{before}ExecStart={command}
+ExecStart={command}
 Restart=always
 RestartSec=1
 TimeoutStopSec=30
@@ -37,6 +38,10 @@ OOMScoreAdjust=-900
 Nice=-10
 LimitNOFILE=8192
 UMask=0077
+# For temporary files, which have no other place here.
+RuntimeDirectory=%N
+RuntimeDirectoryMode=0700
+Environment=TMPDIR=%t/%N
 """
 _FENCE = """\
 NoNewPrivileges=yes
@@ -70,6 +75,7 @@ ProtectKernelTunables=yes
 PrivateDevices=yes
 PrivateMounts=yes
 """
+_SIMPLE = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 _FOOT = """
 [Install]
 WantedBy=multi-user.target
@@ -84,20 +90,18 @@ def unit(wishes: Wishes) -> str:
     if not wishes.enforce and wishes.learning is None:
         fence += _MOUNTS
         if wishes.ledger is not None:
-            fence += f"ReadWritePaths={_quoted(_full(wishes.ledger))}\n"
-    return (
-        _HEAD.format(target=_plain(target), before=_before(wishes), command=_command(words))
-        + fence
-        + _FOOT
-    )
+            fence += _writable(_full(wishes.ledger))
+    return _HEAD.format(target=_plain(target), command=_command(words)) + fence + _FOOT
 
 
-def _before(wishes: Wishes) -> str:
-    """The ledger's folder must be there before the unit's mounts are made; `+` is outside them."""
-    if wishes.ledger is None:
-        return ""
-    words = ["/bin/mkdir", "-p", "-m", "0700", "--", _full(wishes.ledger)]
-    return f"ExecStartPre=+{_command(words)}\n"
+def _writable(ledger: str) -> str:
+    """systemd makes the folders of states and logs; any other one must be there when it starts,
+    for the unit's mounts are made before anything of it could."""
+    for below, name in (("/var/lib/", "State"), ("/var/log/", "Logs")):
+        inside = ledger.removeprefix(below)
+        if inside != ledger and _SIMPLE.fullmatch(inside):
+            return f"{name}Directory={inside}\n{name}DirectoryMode=0700\n"
+    return f"# Must be there: mkdir -p -m 0700\nReadWritePaths={_quoted(ledger)}\n"
 
 
 def _options(wishes: Wishes) -> list[str]:

@@ -66,7 +66,8 @@ class Census:
     def __init__(self, accounts: dict[int, str] | None = None) -> None:
         self._accounts = accounts
         self._known: dict[int, tuple[Stat, Who, float]] = {}
-        self._ours = _namespace("self")
+        # As a service the watcher may have mounts of its own, and the system is not "foreign".
+        self._ours = ("", _namespace("self"), _namespace(1))
         self._cgroup = _cgroup("self")
         self._users: dict[int, str] = {}
 
@@ -100,7 +101,7 @@ class Census:
         with contextlib.suppress(OSError, procfs.Vanished):
             words = told(procfs.read(pid, "cmdline")[:MOST_COMMAND])
             executable = procfs.link(pid, "exe")
-        foreign = _namespace(pid) not in ("", self._ours)
+        foreign = _namespace(pid) not in self._ours
         if foreign:
             container = container_of(_cgroup(pid), self._cgroup)
         parent = _name(stat.parent) if stat.parent else ""
