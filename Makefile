@@ -29,7 +29,7 @@ lint: $(BIN)/ringfence
 	$(BIN)/mypy
 
 test: $(BIN)/ringfence system lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 bench: $(BIN)/ringfence system
 	$(BIN)/python -m bench.start

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,19 +38,28 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Folders of examinations come here, and are gone afterwards, as are all processes."""
-    folders = tmp_path / "folders"
-    folders.mkdir(mode=0o711)
-    for parent in list(folders.parents)[:3]:
-        parent.chmod(0o755)
+    with tempfile.TemporaryDirectory(prefix="guests-") as name:  # a short one, for sockets
+        folders = Path(name)
+        folders.chmod(0o711)
+        monkeypatch.setattr("tempfile.tempdir", None)
+        monkeypatch.setenv("TMPDIR", name)
+        before = set(children(os.getpid()))
+        yield folders
+        monkeypatch.setattr("tempfile.tempdir", None)
+        assert list(folders.iterdir()) == []
+        assert set(children(os.getpid())) <= before
+
+
+def test_a_folder_for_temporary_files_in_which_no_socket_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / ("d" * 100)
+    place.mkdir()
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setenv("TMPDIR", str(folders))
-    before = set(children(os.getpid()))
-    yield folders
-    monkeypatch.setattr("tempfile.tempdir", None)
-    assert list(folders.iterdir()) == []
-    assert set(children(os.getpid())) <= before
+    monkeypatch.setenv("TMPDIR", str(place))
+    assert examined(kernel("never"), "--boots", 2, "--memory", "64m")["boots"] == 2
 
 
 def test_one_that_never_boots() -> None:

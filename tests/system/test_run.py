@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -199,6 +200,16 @@ def test_an_engine_that_does_not_work_is_passed_over(
         assert service.ask("/")[1] == b"done"
         code, _, err = service.stop(signal.SIGTERM)
     assert code == 0 and "runc: it is broken: trying crun" in err
+
+
+def test_a_folder_for_temporary_files_in_which_no_socket_fits(
+    result: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="d" * 100) as place:
+        Path(place).chmod(0o711)
+        monkeypatch.setenv("TMPDIR", place)
+        with fenced(result, 8080) as service:
+            assert service.ask("/")[1] == b"done"
 
 
 def test_an_unknown_engine(result: Path) -> None:

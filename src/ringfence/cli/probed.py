@@ -15,7 +15,7 @@ def tried(facts: Facts, deployment: Deployment, knowledge: Knowledge) -> Deploym
     does not run, MissingError without the privilege."""
     from ringfence.measure.conditions.scene import scene
     from ringfence.probe.evidence import with_probed
-    from ringfence.probe.probing import probe_process
+    from ringfence.probe.probing import control_of, probe_process
 
     if facts.target.kind not in LIVE:
         raise UsageError(
@@ -24,8 +24,16 @@ def tried(facts: Facts, deployment: Deployment, knowledge: Knowledge) -> Deploym
         )  # fmt: skip
     view = scene(facts, knowledge)
     pids = [place.process.pid for place in (*view.user, *view.admin) if not place.supposed]
+    control = control_of(knowledge)
     probed = tuple(
-        probe_process(pid, knowledge, kind=facts.target.kind, name=facts.target.name, facts=facts)
+        probe_process(
+            pid,
+            knowledge,
+            kind=facts.target.kind,
+            name=facts.target.name,
+            facts=facts,
+            control=control,
+        )
         for pid in dict.fromkeys(pids)
         if pid is not None
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ringfence.guest.confine import Confinement
+from ringfence.run.places import roomy
 from ringfence.run.watchdog import removed_with_us
 
 
@@ -19,7 +20,11 @@ def private_folder(box: Confinement) -> Iterator[Path]:
     Nobody can catch SIGKILL: the kernel closes the pipe for us, and a shell in a session of its
     own removes the folder.
     """
-    with tempfile.TemporaryDirectory(prefix="ringfence-guest-", ignore_cleanup_errors=True) as name:
+    usual = tempfile.gettempdir()
+    place = usual if roomy(usual) else "/tmp"  # noqa: S108 - the name in it is random, and ours
+    with tempfile.TemporaryDirectory(
+        prefix="ringfence-guest-", dir=place, ignore_cleanup_errors=True
+    ) as name:
         folder = Path(name)
         own = folder / "qemu"
         own.mkdir(0o700)

@@ -51,12 +51,14 @@ def probe_process(
     kind: str = "process",
     name: str = "",
     facts: Facts | None = None,
+    control: Control | None = None,
 ) -> Probed:
-    """Try everything on one live process. `facts` are those of its whole target, if they have been
-    read already. Raises InputError or MissingError."""
+    """Try everything on one live process. `facts` are those of its whole target, `control` is what
+    `control_of` gave, if they are at hand. Raises InputError or MissingError."""
     read = facts or collect_process(pid, knowledge, kind, name)
-    control, table = _control(knowledge)
-    probes = (*PROBES, *(call_group.probe(name) for name in table if name.startswith("call-")))
+    control = control or control_of(knowledge)
+    calls = (name for name in control.table if name.startswith("call-"))
+    probes = (*PROBES, *map(call_group.probe, calls))
     process = _process(pid, questions(probes, knowledge), knowledge)
     alone = msgspec.structs.replace(read, processes=(process,))
     expectations = Expectations(alone, knowledge)
@@ -73,8 +75,7 @@ def probe_process(
             raise InputError(f"probing stopped: {failure}", where=f"PID {pid}") from None
         seconds = time.perf_counter() - began
     attempts = tuple(
-        _attempt(probe, results[probe.id], expectations.of(probe), control, table)
-        for probe in probes
+        _attempt(probe, results[probe.id], expectations.of(probe), control) for probe in probes
     )
     report = ProbeReport(
         schema=SCHEMA,
@@ -118,13 +119,15 @@ def _inside(pid: int, stance: str, stopped: Stopped) -> Iterator[tuple[Driven, t
 
 
 class Control(msgspec.Struct, frozen=True):
-    """Ids of probes that were seen open in a process of ours that nothing confines."""
+    """Ids of probes that were seen open in a process of ours that nothing confines, and the
+    kernel's table of calls, as that shows it: whether each is there."""
 
     opened: frozenset[str]
+    table: dict[str, bool]
 
 
-def _control(knowledge: Knowledge) -> tuple[Control, dict[str, bool]]:
-    """The battery on a process of ours, and the kernel's table of calls, as that shows it."""
+def control_of(knowledge: Knowledge) -> Control:
+    """The battery on a process of ours. Half a second: several processes may share it."""
     with _unconfined() as pid:
         process = _process(pid, (), knowledge)
         facts = Facts(Target("process", "control"), processes=(process,))
@@ -132,8 +135,8 @@ def _control(knowledge: Knowledge) -> tuple[Control, dict[str, bool]]:
             view: View = view_of(process, facts, owns=False)
             results = attempted(zygote, view, PROBES)
             table = kernel_table(zygote)
-    return Control(frozenset(name for name, result in results.items()
-                             if result.outcome.seen is Seen.OPEN)), table  # fmt: skip
+    opened = (name for name, result in results.items() if result.outcome.seen is Seen.OPEN)
+    return Control(frozenset(opened), table)
 
 
 @contextlib.contextmanager
@@ -156,13 +159,11 @@ def _unconfined() -> Iterator[int]:
 # --- one row of the report -----------------------------------------------------------------------
 
 
-def _attempt(
-    probe: Probe, result: Result, expected: str, control: Control, table: dict[str, bool]
-) -> Attempt:
+def _attempt(probe: Probe, result: Result, expected: str, control: Control) -> Attempt:
     outcome, layer = result.outcome, result.layer
     seen = outcome.seen
     call = probe.id.removeprefix("call.").partition("[")[0]
-    if probe.id.startswith("call.") and not table.get(call, True):
+    if probe.id.startswith("call.") and not control.table.get(call, True):
         seen, layer = Seen.UNSUPPORTED, "kernel without the feature"
     return Attempt(
         id=probe.id,

@@ -1,11 +1,20 @@
-"""Temporary folders that the root of a user namespace can reach."""
+"""Temporary folders for sockets, which the root of a user namespace can reach if need be."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
 from ringfence.errors import MissingError
+
+MOST_SOCKET, OURS = 107, 40
+"""Bytes of a socket's path (unix(7)), and those of them that our own names take at most."""
+
+
+def roomy(place: str | Path) -> bool:
+    """Whether a socket in a folder of ours below `place` has a path that sockets may have."""
+    return len(os.fsencode(place)) <= MOST_SOCKET - OURS
 
 
 def reachable_folder() -> Path:
@@ -15,8 +24,15 @@ def reachable_folder() -> Path:
     """
     for place in (tempfile.gettempdir(), "/var/tmp", "/run"):  # noqa: S108 - mkdtemp is safe there
         path = Path(place).resolve()
-        if path.is_dir() and all(part.stat().st_mode & 0o001 for part in (path, *path.parents)):
+        if (
+            path.is_dir()
+            and roomy(path)
+            and all(part.stat().st_mode & 0o001 for part in (path, *path.parents))
+        ):
             folder = Path(tempfile.mkdtemp(prefix="ringfence-", dir=path))
             folder.chmod(0o711)
             return folder
-    raise MissingError("no temporary folder that others may pass through", remedy="set TMPDIR")
+    raise MissingError(
+        "no temporary folder that others may pass through",
+        remedy="set TMPDIR to one with a short path",
+    )
