@@ -29,7 +29,7 @@ lint: $(BIN)/ringfence
 	$(BIN)/mypy
 
 test: $(BIN)/ringfence system lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
 
 bench: $(BIN)/ringfence system
 	$(BIN)/python -m bench.start

@@ -18,21 +18,6 @@ import pytest
 CACHE = Path(os.environ.get("RINGFENCE_CACHE", "/var/cache/ringfence"))
 
 
-BESIDE = ("test_elf_oracle", "test_guest_", "test_ledger_kill", "test_selinux_refpolicy")
-"""Modules whose tests leave this host as it is at every moment: guests and plain programs."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers (pytest-xdist, --dist loadgroup): tests that change this host, and those
-    that compare it before and after, run one after the other in one of them."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            name = item.path.stem
-            group = name if name.startswith(BESIDE) else "host"
-            item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def root() -> None:
     """System tests read other users' processes and start containers."""
