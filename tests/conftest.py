@@ -13,7 +13,7 @@ BESIDE = ("test_elf_oracle", "test_guest_", "test_ledger_kill", "test_selinux_re
 """Modules of system tests that leave this host as it is at every moment: guests and programs."""
 
 
-class ByEffect(LoadScopeScheduling):
+class ByEffect(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
     """Modules go to whoever is free. But tests that change this host, and those that compare it
     before and after, run one after the other in one worker."""
 
