@@ -385,10 +385,14 @@ def limited(path: Path) -> subprocess.CompletedProcess[str]:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))
 
+    # Not ru_maxrss: that counts what this process was when it forked (getrusage(2)).
     code = (
-        "import resource, sys; from ringfence.cli.main import main\n"
+        "import sys; from ringfence.cli.main import main\n"
         "try: main()\n"
-        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, file=sys.stderr)"
+        "finally:\n"
+        " lines = open('/proc/self/status').read().splitlines()\n"
+        " peak = next(line for line in lines if line.startswith('VmHWM:'))\n"
+        " print(int(peak.split()[1]) >> 10, file=sys.stderr)"
     )
     return subprocess.run(
         [sys.executable, "-c", code, "measure", "--no-plan", str(path)],
