@@ -79,6 +79,15 @@ def rootfs(rootfs_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def open_to_others(place: Path) -> None:
+    """A folder for tests that other users may pass into, with those above it that pytest made."""
+    place.chmod(0o755)
+    for folder in place.parents:
+        if not folder.name.startswith(("pytest-", "popen-")):
+            break
+        folder.chmod(0o755)
+
+
 def free_port() -> int:
     """A port of loopback that nobody listens on."""
     with socket.socket() as probe:
@@ -90,8 +99,7 @@ def free_port() -> int:
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, list[int]]]:
     """nginx of Debian's package on two ports of loopback: the master's PID, and the ports."""
     place = tmp_path_factory.mktemp("nginx")
-    for folder in (place, *list(place.parents)[:2]):
-        folder.chmod(0o755)
+    open_to_others(place)
     ports = [free_port(), free_port()]
     listen = "".join(f"listen 127.0.0.1:{port};" for port in ports)
     temporary = "".join(

@@ -17,7 +17,7 @@ from ringfence.model.facts import Facts
 from ringfence.model.measurement import Measurement
 from tests.command import ringfence
 from tests.system import containers
-from tests.system.conftest import program
+from tests.system.conftest import open_to_others, program
 
 pytestmark = pytest.mark.system
 KNOWLEDGE = load()
@@ -35,8 +35,7 @@ def measured(facts: Facts) -> Measurement:
 def bundles(rootfs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     program("runc")
     place = tmp_path_factory.mktemp("bundles")
-    for folder in (place, *list(place.parents)[:2]):
-        folder.chmod(0o755)
+    open_to_others(place)
     configuration = place / "nginx.conf"
     configuration.write_text(containers.NGINX)
     defaults = containers.engine_defaults(rootfs, configuration)

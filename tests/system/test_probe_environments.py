@@ -22,7 +22,7 @@ from ringfence.probe.record import Attempt, ProbeReport
 from ringfence.probe.targets import live
 from tests.command import Outcome, ringfence
 from tests.system import containers
-from tests.system.conftest import program
+from tests.system.conftest import open_to_others, program
 from tests.system.hardening import Done, static_server
 from tests.system.test_harden_small import SERVER
 
@@ -98,8 +98,7 @@ def in_runc(rootfs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     """The worker of nginx, which is nobody's but www-data's, and the master with its privileges."""
     program("runc")
     place = tmp_path_factory.mktemp("bundles")
-    for folder in (place, *list(place.parents)[:2]):
-        folder.chmod(0o755)
+    open_to_others(place)
     (place / "nginx.conf").write_text(containers.NGINX)
     defaults = containers.engine_defaults(rootfs, place / "nginx.conf")
     privileged = containers.privileged(defaults)

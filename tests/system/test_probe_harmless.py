@@ -18,7 +18,7 @@ from ringfence.knowledge.loader import load
 from ringfence.probe.probing import INJECT, JOIN, probe_process
 from tests import seccomp
 from tests.system import containers
-from tests.system.conftest import program
+from tests.system.conftest import open_to_others, program
 
 pytestmark = pytest.mark.system
 KNOWLEDGE = load()
@@ -41,8 +41,7 @@ def container(rootfs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """nginx in runc with an engine's defaults, on a tree of its own."""
     program("runc")
     place = tmp_path_factory.mktemp("bundles")
-    for folder in (place, *list(place.parents)[:2]):
-        folder.chmod(0o755)
+    open_to_others(place)
     (place / "nginx.conf").write_text(containers.NGINX)
     config = containers.engine_defaults(rootfs, place / "nginx.conf")
     with containers.running(containers.bundle(place / "b", config)) as (_, pid):

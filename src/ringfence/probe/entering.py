@@ -84,9 +84,10 @@ def _sealed_program() -> int:
 def _answered(said: int, pid: int) -> tuple[int, tuple[str, ...]]:
     """`PID` and notes, or a reason after `!`, in lines that end with an empty one."""
     text = b""
+    poller = select.poll()
+    poller.register(said, select.POLLIN)
     while not text.endswith(b"\n\n"):
-        ready, _, _ = select.select([said], [], [], PATIENCE)
-        part = os.read(said, 4096) if ready else b""
+        part = os.read(said, 4096) if poller.poll(PATIENCE * 1000) else b""
         if not part:
             raise InputError("joining it did not come to an end", where=f"PID {pid}")
         text += part

@@ -107,18 +107,24 @@ class Listener:
 
     def _serve(self) -> None:
         """One thread for the socket and all filters: there is one filter a container."""
-        handles = [self._server.fileno(), self._ended]
+        door, filters = self._server.fileno(), set[int]()
+        poller = select.poll()
+        for handle in (door, self._ended):
+            poller.register(handle, select.POLLIN)
         while True:
-            ready, _, _ = select.select(handles, [], [])
+            ready = [handle for handle, _ in poller.poll()]
             if self._ended in ready:
                 break
             for handle in ready:
-                if handle == self._server.fileno():
-                    handles += self._accept()
+                if handle == door:
+                    for fresh in self._accept():
+                        filters.add(fresh)
+                        poller.register(fresh, select.POLLIN)
                 elif not self._answer(handle):
-                    handles.remove(handle)
+                    poller.unregister(handle)
+                    filters.remove(handle)
                     os.close(handle)
-        for handle in handles[2:]:
+        for handle in filters:
             os.close(handle)
 
     def _accept(self) -> list[int]:
