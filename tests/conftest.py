@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import PurePath
 
 import pytest
@@ -13,16 +15,32 @@ BESIDE = ("test_elf_oracle", "test_guest_", "test_ledger_kill", "test_selinux_re
 """Modules of system tests that leave this host as it is at every moment: guests and programs."""
 
 
+GIVES_WAY = 10
+"""The niceness of all others while there are several workers: what happens to this host in time is
+what the first ones look at."""
+
+
+def alone(nodeid: str) -> bool:
+    """Whether a test changes this host, or compares it before and after."""
+    path = nodeid.partition("::")[0]
+    return path.startswith(SYSTEM) and not PurePath(path).name.startswith(BESIDE)
+
+
 class ByEffect(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
     """Modules go to whoever is free. But tests that change this host, and those that compare it
     before and after, run one after the other in one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.partition("::")[0]
-        alone = path.startswith(SYSTEM) and not PurePath(path).name.startswith(BESIDE)
-        return SYSTEM if alone else path
+        return SYSTEM if alone(nodeid) else nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByEffect:
     return ByEffect(config, log)
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """Before a test's fixtures: what they start inherits it."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        with contextlib.suppress(PermissionError):  # back to 0 is for root
+            os.setpriority(os.PRIO_PROCESS, 0, 0 if alone(nodeid) else GIVES_WAY)
