@@ -105,6 +105,7 @@ def test_it_is_refused_in_a_fence_and_only_there(
             container.start()
         else:
             container.launch()
+            container.forbid_memory_programs()
         assert container.wait(10) == 0
         assert container.output.finish() == said
     finally:

@@ -124,6 +124,7 @@ def _fenced(folder: Path) -> Iterator[int]:
         stack.enter_context(guarded(container, place))
         stack.callback(_stopped, container, workload)
         container.launch()
+        container.forbid_memory_programs()
         _until_up(container, workload.ports)
         if workload.serving is not None:
             tighten(container.pid, workload.serving)
@@ -158,6 +159,7 @@ def _image(path: Path) -> Iterator[int]:
         stack.enter_context(guarded(container, place))
         stack.callback(container.remove)
         container.launch()
+        container.forbid_memory_programs()
         _until_up(container, ports)
         yield container.pid
 

@@ -91,26 +91,22 @@ class Container:
         """Exit status once it has ended: negative for a signal, as subprocess has it."""
         self.output = Output(forward)
         self._adopting = False
-        self._forbidding: threading.Thread | None = None
 
     def create(self) -> None:
         """Everything is set up, and the program not started. Raises EngineError."""
         self._begin("create")
-        if not self.fence.memory_programs:
-            memory_programs.forbid(self.pid)
+        self.forbid_memory_programs()
 
     def launch(self) -> None:
         """Set up and started in one go. Raises EngineError."""
         self._begin("run", "--detach")
         self.output.close()
-        self._forbid_memory_programs()
 
-    def _forbid_memory_programs(self) -> None:
-        """Some milliseconds after the program began, and beside the caller's next steps: a start
-        in two steps would cost more than it is worth before anybody can have come in."""
+    def forbid_memory_programs(self) -> None:
+        """After `launch`, some milliseconds behind the program's beginning: a start in two steps
+        would cost more than it is worth before anybody can have come in."""
         if not self.fence.memory_programs:
-            self._forbidding = threading.Thread(target=memory_programs.forbid, args=(self.pid,))
-            self._forbidding.start()
+            memory_programs.forbid(self.pid)
 
     def _begin(self, *verb: str) -> None:
         self._adopt()
@@ -185,8 +181,6 @@ class Container:
 
     def remove(self) -> None:
         """Kill what is left and forget the container."""
-        if self._forbidding is not None:
-            self._forbidding.join()
         subprocess.run(self.removal(), capture_output=True, check=False)
         if self.pid:
             self.wait(5)

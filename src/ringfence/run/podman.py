@@ -44,7 +44,6 @@ class PodmanContainer(Container):
                 raise EngineError(last_line(self.output.finish()), where="podman")
             time.sleep(0.005)
         self.pid = int(pid_file.read_text())
-        self._forbid_memory_programs()
 
     def poll(self) -> int | None:
         """The exit status, None while it runs."""
@@ -64,8 +63,6 @@ class PodmanContainer(Container):
 
     def remove(self) -> None:
         """Kill what is left and forget the container."""
-        if self._forbidding is not None:
-            self._forbidding.join()
         subprocess.run(self.removal(), capture_output=True, check=False)
         if self.process is not None:
             self.process.wait()

@@ -56,6 +56,8 @@ def run_workload(
 
         container = _launched(workload, engines, say, refused, stack, trace)
         publisher.serve(container.pid)
+        if trace is None:
+            container.forbid_memory_programs()
         _signals(container, signal.Signals[workload.signal])
         record("run", workload.name, {"event": "started", "engine": container.engine,
                                       "pid": container.pid, "digest": workload.digest})  # fmt: skip
