@@ -55,10 +55,11 @@ def run_workload(
             _refused(workload, name, pid, say, record)
 
         container = _launched(workload, engines, say, refused, stack, trace)
+        # Before anybody can be answered: who was, may ask for the end.
+        _signals(container, signal.Signals[workload.signal])
         publisher.serve(container.pid)
         if trace is None:
             container.forbid_memory_programs()
-        _signals(container, signal.Signals[workload.signal])
         record("run", workload.name, {"event": "started", "engine": container.engine,
                                       "pid": container.pid, "digest": workload.digest})  # fmt: skip
         if workload.serving is not None and _tighten_when_up(container, workload, say):
