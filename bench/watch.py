@@ -38,12 +38,12 @@ ATTRIBUTES = "p+ftype+l+n+u+g+s+acl+xattrs+selinux+caps+sha256"
 PIECE = 1 << 18
 
 
-def seconds(*command: str, good: tuple[int, ...] = (0,)) -> float:
-    """Wall time of one process. Raises RuntimeError when it ends otherwise than `good`."""
+def seconds(*command: str, environment: dict[str, str] | None = None) -> float:
+    """Wall time of one process. Raises RuntimeError when it does not end with 0."""
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = subprocess.run(command, capture_output=True, check=False, env=environment)
     took = time.perf_counter() - started
-    if done.returncode not in good:
+    if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr!r}")
     return took
 
@@ -113,57 +113,57 @@ def without_instructions() -> dict[str, str]:
     return {**os.environ, "OPENSSL_ia32cap": ":~0x20000000"}
 
 
-def plain(place: Path, tree: Path, count: int) -> dict[str, float]:
-    """The same three without SHA instructions: the floor in a process of its own, since OpenSSL
-    looks at the processor once."""
-    ours, key = str(BIN / "ringfence"), str(place / "key")
-    baseline = str(place / "baseline")
-    code = f"from bench.watch import *; p = lists(Path({str(tree)!r}), {count}); print(floor(p))"
-    commands = {
-        "floor": (sys.executable, "-c", code),
+def commands(place: Path, tree: Path) -> dict[str, tuple[str, ...]]:
+    """Our init and check of a tree, with the key in `place`."""
+    ours, baseline, key = str(BIN / "ringfence"), str(place / "baseline"), str(place / "key")
+    return {
         "init": (ours, "watch", "init", str(tree), "-o", baseline, "--key", key),
         "check": (ours, "watch", "check", str(tree), "--baseline", baseline,
                   "--public-key", f"{key}.pub"),
     }  # fmt: skip
+
+
+def note(best: dict[str, float], name: str, took: float) -> None:
+    """Keep the quickest."""
+    best[name] = min(took, best.get(name, took))
+
+
+def plain(place: Path, tree: Path, count: int) -> dict[str, float]:
+    """Floor, init and check without SHA instructions: the floor in a process of its own, since
+    OpenSSL looks at the processor once."""
+    without = without_instructions()
+    code = f"from bench.watch import *; p = lists(Path({str(tree)!r}), {count}); print(floor(p))"
     best: dict[str, float] = {}
     for _ in range(EACH):
-        for name, command in commands.items():
-            started = time.perf_counter()
-            done = subprocess.run(command, capture_output=True, check=True,
-                                  env=without_instructions())  # fmt: skip
-            took = time.perf_counter() - started
-            took = float(done.stdout) if name == "floor" else took
-            best[name] = min(took, best.get(name, took))
+        alone = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True,
+                               env=without)  # fmt: skip
+        note(best, "floor", float(alone.stdout))
+        for name, command in commands(place, tree).items():
+            note(best, name, seconds(*command, environment=without))
     return best
 
 
 def rounds(place: Path, tree: Path, parts: list[list[str]]) -> dict[str, float]:
     """The quickest of some rounds of everything."""
-    ours, key, public = str(BIN / "ringfence"), str(place / "key"), str(place / "key.pub")
-    baseline = str(place / "baseline")
-    if not Path(key).exists():
-        seconds(ours, "watch", "init", str(place), "-o", str(place / "x"), "--generate-key", key)
-    init = (ours, "watch", "init", str(tree), "-o", baseline, "--key", key)
-    check = (ours, "watch", "check", str(tree), "--baseline", baseline, "--public-key", public)
+    key = place / "key"
+    if not key.exists():
+        seconds(str(BIN / "ringfence"), "watch", "init", str(place), "-o", str(place / "x"),
+                "--generate-key", str(key))  # fmt: skip
+    ours = commands(place, tree)
     program = f"find {tree} -type f -print0 | xargs -0 -n 200 -P {len(parts)} openssl dgst -sha256"
     best: dict[str, float] = {}
 
-    def note(name: str, took: float) -> None:
-        best[name] = min(took, best.get(name, took))
-
     for number in range(ROUNDS):
         for workers in (1, len(parts)):
-            configuration = str(aide(place, tree, workers))
-            note(f"AIDE init, {workers} worker(s)", seconds("aide", "-c", configuration, "--init"))
-            note(
-                f"AIDE check, {workers} worker(s)", seconds("aide", "-c", configuration, "--check")
-            )
+            configured = ("aide", "-c", str(aide(place, tree, workers)))
+            for name in ("init", "check"):
+                note(best, f"AIDE {name}, {workers} worker(s)", seconds(*configured, f"--{name}"))
         for _ in range(EACH):
-            note("floor", floor(parts))
-            note("find, openssl dgst", seconds("sh", "-c", program))
-            note("init", seconds(*init))
-            note("check", seconds(*check))
-            note("quick check", seconds(*check, "--quick"))
+            note(best, "floor", floor(parts))
+            note(best, "find, openssl dgst", seconds("sh", "-c", program))
+            for name, command in ours.items():
+                note(best, name, seconds(*command))
+            note(best, "quick check", seconds(*ours["check"], "--quick"))
         print(f"round {number + 1} of {ROUNDS} done", file=sys.stderr)
     return best
 
@@ -201,17 +201,15 @@ def _pss(pid: int) -> int:
 
 def at_a_million(place: Path) -> tuple[float, float]:
     """Peak memory of init and check at `FILES` files."""
-    ours, key = str(BIN / "ringfence"), str(place / "key")
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="ringfence-bench-", dir=shared) as folder:
         tree = Path(folder)
         many(tree, FILES)
-        baseline = str(place / "million")
-        init = memory(ours, "watch", "init", str(tree), "-o", baseline, "--key", key)
-        size = os.path.getsize(baseline) / FILES
+        ours = commands(place, tree)
+        init = memory(*ours["init"])
+        size = os.path.getsize(place / "baseline") / FILES
         print(f"baseline of {FILES} files: {size:.0f} bytes a file")
-        check = memory(ours, "watch", "check", str(tree), "--baseline", baseline,
-                       "--public-key", f"{key}.pub")  # fmt: skip
+        check = memory(*ours["check"])
     return init, check
 
 

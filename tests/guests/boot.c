@@ -20,6 +20,7 @@
 #define SLOT_CODE 1
 #define SLOT_STACK 2
 #define SLOT_HEAP 3
+#include "areas.h"
 
 extern u8 image_start[];
 extern u8 kernel_text[], kernel_text_end[], app_text[], app_text_end[];
@@ -47,20 +48,7 @@ static u64 draw(void) {
     }
     u32 low, high;
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
-    u64 mixed = ((u64)high << 32 | low) + 0x9e3779b97f4a7c15UL;
-    mixed = (mixed ^ mixed >> 30) * 0xbf58476d1ce4e5b9UL;
-    mixed = (mixed ^ mixed >> 27) * 0x94d049bb133111ebUL;
-    return mixed ^ mixed >> 31;
-}
-
-/* The address of an area: the start of its slot, or with RANDOM any page from which it fits. */
-static u64 place(u64 slot, u64 size) {
-    u64 page = 0;
-    if (RANDOM)
-        do
-            page = draw() % SLOT_PAGES;
-        while (page + size / PAGE > SLOT_PAGES);
-    return (slot * SLOT_PAGES + page) * PAGE;
+    return mixed((u64)high << 32 | low);
 }
 
 /* Maps one page. Upper levels allow everything, so that the leaf alone decides. */

@@ -159,7 +159,6 @@ def _image(path: Path) -> Iterator[int]:
         stack.enter_context(guarded(container, place))
         stack.callback(container.remove)
         container.launch()
-        container.forbid_memory_programs()
         _until_up(container, ports)
         yield container.pid
 

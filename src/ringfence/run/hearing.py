@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
+
+from ringfence.collect.process import procfs
 
 
 def hears(pid: int, number: signal.Signals) -> bool:
@@ -13,9 +14,8 @@ def hears(pid: int, number: signal.Signals) -> bool:
     (pid_namespaces(7)). False also for a process that has ended.
     """
     try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
+        fields = procfs.fields(procfs.read(pid, "status").decode("utf-8", "replace"))
+    except (OSError, procfs.Vanished):
         return False
-    rows = (line.split() for line in text.splitlines())
-    masks = [int(row[1], 16) for row in rows if row and row[0] in ("SigCgt:", "SigBlk:")]
+    masks = (int(fields.get(name, "0"), 16) for name in ("SigCgt", "SigBlk"))
     return any(mask >> (number - 1) & 1 for mask in masks)

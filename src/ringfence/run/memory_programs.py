@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import os
 
-from ringfence.collect.process.apart import apart
-from ringfence.run import kernel
+from ringfence.run.inside import in_namespace
 
 SETTING = "/proc/sys/vm/memfd_noexec"
 _SCRIPT = f"exec 2>/dev/null; echo 2 >{SETTING}"
@@ -25,18 +24,12 @@ def forbid(pid: int) -> bool:
     if not os.path.exists(SETTING):
         return False
 
-    def task() -> bool:
-        handle = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            # Of this thread, which ends: only what it starts is in that namespace (setns(2)).
-            kernel.setns(handle, kernel.CLONE_NEWPID)
-        finally:
-            os.close(handle)
+    def write() -> bool:
         # A shell, for a fork of this process would cost three times as much.
         child = os.posix_spawn("/bin/sh", ["sh", "-c", _SCRIPT], {})
         return os.waitpid(child, 0)[1] == 0
 
     try:
-        return apart(task)
+        return in_namespace(pid, "pid", write)
     except OSError:
         return False

@@ -34,6 +34,7 @@
 #define SLOT_CODE 1
 #define SLOT_STACK 2
 #define SLOT_HEAP 3
+#include "../areas.h"
 
 #define STEP (GRANULE - 3)
 #define LEVELS ((BITS - GRANULE + STEP - 1) / STEP)
@@ -56,28 +57,15 @@ static u64 tables_used FRAMES;
 /* 64 random bits: RNDR where there is one (ID_AA64ISAR0_EL1.RNDR), else the counter, mixed
  * (splitmix64). */
 static u64 draw(void) {
-    u64 features, value, mixed;
+    u64 features, value;
     __asm__("mrs %0, id_aa64isar0_el1" : "=r"(features));
     if (features >> 60) {
         __asm__ volatile("mrs %0, s3_3_c2_c4_0" : "=r"(value) : : "cc");
         if (value)
             return value;
     }
-    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(mixed));
-    mixed += 0x9e3779b97f4a7c15UL;
-    mixed = (mixed ^ mixed >> 30) * 0xbf58476d1ce4e5b9UL;
-    mixed = (mixed ^ mixed >> 27) * 0x94d049bb133111ebUL;
-    return mixed ^ mixed >> 31;
-}
-
-/* The address of an area: the start of its slot, or with RANDOM any page from which it fits. */
-static u64 place(u64 slot, u64 size) {
-    u64 page = 0;
-    if (RANDOM)
-        do
-            page = draw() % SLOT_PAGES;
-        while (page + size / PAGE > SLOT_PAGES);
-    return (slot * SLOT_PAGES + page) * PAGE;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(value));
+    return mixed(value);
 }
 
 /* Maps one page below a top table. `above`: what the tables between forbid. */

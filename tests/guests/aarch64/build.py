@@ -159,7 +159,8 @@ def _macros(truth: Truth) -> dict[str, int]:
 def _digest(commands: list[list[str]]) -> str:
     """Of the sources, the commands and the compiler."""
     seen = hashlib.sha256(repr((commands, _compiler())).encode())
-    for path in sorted([*SOURCES.iterdir(), APPLICATION / "app.c", APPLICATION / "app.h"]):
+    shared = (APPLICATION / name for name in ("app.c", "app.h", "areas.h"))
+    for path in sorted([*SOURCES.iterdir(), *shared]):
         if path.suffix in (".S", ".c", ".h", ".ld"):
             seen.update(path.read_bytes())
     return seen.hexdigest()[:16]

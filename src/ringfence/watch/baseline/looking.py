@@ -30,6 +30,8 @@ TRIES = 3
 """Readings of a file that changes while it is read, before it is given up as unread."""
 UNSTABLE = "it changes while it is read"
 MOST_LINKED = 4096
+LARGE = 8 << 20
+"""Bytes of a file that takes so long that another worker should have what comes after it."""
 
 _EXACT, _IGNORED, _UNLISTED = Mode.EXACT, Mode.IGNORED, Mode.UNLISTED
 _TYPE = 0o170000
@@ -43,7 +45,7 @@ _Identity = tuple[int, int, int, int, int]
 class Looker:
     """One worker's eyes. `quick` takes a file whose status is the recorded one as unchanged;
     `direct`: no device can be opened, so what was listed as a file is opened at once.
-    `before_large` is called before a file of at least `large` bytes is read."""
+    `before_large` is called before a file of at least `LARGE` bytes is read."""
 
     def __init__(self, algorithm: str, *, quick: bool = False, direct: bool = False) -> None:
         self.quick = quick
@@ -51,7 +53,6 @@ class Looker:
         self.digester = Digester(algorithm)
         self.files_read = 0
         self.taken = 0
-        self.large = 0
         self.before_large: Callable[[], None] = lambda: None
         self._proc = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._linked: dict[_Identity, bytes] = {}
@@ -159,7 +160,7 @@ class Looker:
         old: Entry | None,
     ) -> tuple[Entry, bytes]:  # fmt: skip
         """The same for every size and rule, several times if need be."""
-        if info.st_size >= self.large:
+        if info.st_size >= LARGE:
             self.before_large()
         digest, part, sparse, unread = None, b"", False, UNSTABLE
         values: Attributes = (None, None, None)

@@ -18,9 +18,6 @@ from ringfence.watch.baseline.walk import Listing, Start
 
 MOST_READ = 48 << 20
 """Bytes read for one unit before its rest is handed back: what keeps the workers in balance."""
-LARGE = 8 << 20
-"""Bytes of a file before whose reading the rest is handed back, so that another worker has it
-meanwhile: else large files side by side would be read one after the other."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -60,7 +57,6 @@ class Worker:
         starts = _own_starts(task) if task.place and not task.quick else None
         self.task = msgspec.structs.replace(task, starts=starts) if starts else task
         self.looker = Looker(task.algorithm, quick=task.quick, direct=starts is not None)
-        self.looker.large = LARGE
         self.packer = Packer()
         self._units = msgspec.msgpack.Decoder(Unit)
 
@@ -118,7 +114,8 @@ class _Job:
         self.seen.taken = looker.taken - taken
 
     def hand_back(self) -> None:
-        """Whatever comes after the present name is another's, if it is not yet."""
+        """Whatever comes after the present name is another's, if it is not yet. Asked for before a
+        large file, too: several side by side would be read one after the other."""
         number, done = self._place
         start, folder, names, odd = self.unit.listings[number]
         left = [(start, folder, names[done:], odd)] if done < len(names) else []
