@@ -27,7 +27,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.timing import BIN, finish, verdict
+from bench.timing import BIN, INSTALLED, finish, verdict
 from bench.trees import copied, many
 
 CACHE = Path(os.environ.get("RINGFENCE_CACHE", "/var/cache/ringfence"))
@@ -41,7 +41,7 @@ PIECE = 1 << 18
 def seconds(*command: str, environment: dict[str, str] | None = None) -> float:
     """Wall time of one process. Raises RuntimeError when it does not end with 0."""
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, check=False, env=environment or INSTALLED)
     took = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr!r}")
@@ -110,7 +110,7 @@ def aide(place: Path, tree: Path, workers: int) -> Path:
 
 def without_instructions() -> dict[str, str]:
     """The environment in which OpenSSL finds no SHA instructions (CPUID leaf 7, EBX bit 29)."""
-    return {**os.environ, "OPENSSL_ia32cap": ":~0x20000000"}
+    return {**INSTALLED, "OPENSSL_ia32cap": ":~0x20000000"}
 
 
 def commands(place: Path, tree: Path) -> dict[str, tuple[str, ...]]:

@@ -86,10 +86,10 @@ def _signer(key: str, public: Path | None, generate: Path | None) -> Signer:
 
 
 def _tell(made: Made, output: Path, wishes: Wishes) -> None:
-    from ringfence.watch.baseline.items import shown
-
     size = made.bytes_read / 1e6
     _say(f"{output}: {made.entries} entries, {size:.0f} MB read, {wishes.algorithm}, sealed")
+    if made.unseen:
+        from ringfence.watch.baseline.items import shown
     for path, why in made.unseen[:NAMED]:
         _say(f"not seen: {shown(b'/' + path)[0]}: {why}")
     if len(made.unseen) > NAMED:

@@ -11,6 +11,7 @@ file that changes while it is read is read again; see `TRIES`.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 
 from ringfence.watch.baseline.digests import MOST_HOLES, PIECE, Digester, Shortened
@@ -34,7 +35,7 @@ LARGE = 8 << 20
 """Bytes of a file that takes so long that another worker should have what comes after it."""
 
 _EXACT, _IGNORED, _UNLISTED = Mode.EXACT, Mode.IGNORED, Mode.UNLISTED
-_TYPE = 0o170000
+_TYPE, _REGULAR, _FOLDER = 0o170000, stat.S_IFREG, stat.S_IFDIR
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _UNSEEN = _READ | os.O_NOATIME
@@ -57,6 +58,41 @@ class Looker:
         self._proc = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._linked: dict[_Identity, bytes] = {}
 
+    def plain(self, folder: int, name: bytes, mount: bool) -> Entry | None:
+        """A small file or a folder that is to stay as it is; None for everything else, also for
+        whatever has taken its place meanwhile: `look` is for that.
+
+        Most files of most trees, and so in one piece: calls of our own would take longer than
+        those of the kernel.
+        """
+        try:
+            handle = os.open(name or b".", _DIRECT, dir_fd=folder)
+        except OSError:
+            return None
+        try:
+            info = os.fstat(handle)
+            mode, size = info.st_mode, info.st_size
+            if mode & _TYPE != _REGULAR or size > PIECE or info.st_nlink != 1:
+                if mode & _TYPE != _FOLDER:
+                    return None
+                return _unread(name, DIRECTORY, info, mount, attributes(handle), None)
+            xattrs, acl, default = attributes(handle)
+            digest = self.digester.small(handle, size)
+            after = os.fstat(handle)
+            changed, written = after.st_ctime_ns, after.st_mtime_ns
+            if (
+                not digest or changed != info.st_ctime_ns or written != info.st_mtime_ns
+                or after.st_size != size
+            ):  # fmt: skip
+                return None
+            self.files_read += 1
+            return Entry(
+                name, FILE, mode & 0o7777, info.st_uid, info.st_gid, size, 1, None, None, xattrs,
+                acl, default, digest, mount, written, changed, info.st_ino,
+            )  # fmt: skip
+        finally:
+            os.close(handle)
+
     def look(
         self,
         folder: int,
@@ -64,18 +100,12 @@ class Looker:
         rules: FolderRules,
         mount: bool,
         old: Entry | None,
-        odd: bool = True,
     ) -> tuple[Entry, bytes, Rule] | None:
         """The file `name` in `folder`; for the folder itself '' or '.'.
 
-        `odd`: it is not known to have been listed as a file or folder. Gives the entry, for a file
-        that grows the digest of its first `old.size` bytes, and the rule for it; None where nothing
-        is kept. Raises OSError, FileNotFoundError among them.
+        Gives the entry, for a file that grows the digest of its first `old.size` bytes, and the
+        rule for it; None where nothing is kept. Raises OSError, FileNotFoundError among them.
         """
-        if self.direct and not odd and rules.simple is not None:
-            found = self._at_once(folder, name, rules.simple, mount, old)
-            if found is not None:
-                return found
         handle = os.open(name or b".", _LOOK, dir_fd=folder)
         try:
             info = os.fstat(handle)
@@ -92,28 +122,6 @@ class Looker:
             values = attributes(f"/proc/self/fd/{handle}")
             target = os.readlink(b"", dir_fd=handle) if kind == LINK else None
             return _unread(name, kind, info, mount, values, target), b"", rule
-        finally:
-            os.close(handle)
-
-    def _at_once(
-        self, folder: int, name: bytes, rule: Rule, mount: bool, old: Entry | None
-    ) -> tuple[Entry, bytes, Rule] | None:
-        """The same for a file or folder of the mode `exact`; None for everything else."""
-        if rule.mode is not _EXACT:
-            return None
-        try:
-            handle = os.open(name or b".", _DIRECT, dir_fd=folder)
-        except OSError:
-            return None
-        try:
-            info = os.fstat(handle)
-            kind = KINDS[info.st_mode & _TYPE]
-            if kind == FILE:
-                entry, part = self._read(handle, name, info, mount, rule, old)
-                return entry, part, rule
-            if kind == DIRECTORY:
-                return _unread(name, kind, info, mount, attributes(handle), None), b"", rule
-            return None
         finally:
             os.close(handle)
 
@@ -144,22 +152,9 @@ class Looker:
         self, file: int, name: bytes, info: os.stat_result, mount: bool, rule: Rule,
         old: Entry | None,
     ) -> tuple[Entry, bytes]:  # fmt: skip
-        """Attributes and content of an opened file, the same before and after."""
+        """Attributes and content of an opened file, the same before and after; several times if
+        need be."""
         self.files_read += 1
-        if info.st_size <= PIECE and info.st_nlink == 1 and rule.mode is _EXACT:
-            # Most files: one reading, and nothing more to be asked.
-            values = attributes(file)
-            digest = self.digester.small(file, info.st_size)
-            if digest and _stable(info, os.fstat(file), rule):
-                return _entry(name, info, mount, values, digest, False, ""), b""
-            info = os.fstat(file)
-        return self._carefully(file, name, info, mount, rule, old)
-
-    def _carefully(
-        self, file: int, name: bytes, info: os.stat_result, mount: bool, rule: Rule,
-        old: Entry | None,
-    ) -> tuple[Entry, bytes]:  # fmt: skip
-        """The same for every size and rule, several times if need be."""
         if info.st_size >= LARGE:
             self.before_large()
         digest, part, sparse, unread = None, b"", False, UNSTABLE

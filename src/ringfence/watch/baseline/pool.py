@@ -72,6 +72,7 @@ class Pool:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MOST_PACKET)
         self._queue.setblocking(False)
         self._results: dict[int, int] = {}
+        gc.freeze()  # looking for garbage among what is shared from now on would copy it all
         for _ in range(count):
             self._start(theirs, make)
         theirs.close()
@@ -126,6 +127,7 @@ class Pool:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         self._results.clear()
+        gc.unfreeze()
 
 
 class _Sender:

@@ -8,7 +8,6 @@ any depth. Imported rules of AIDE are regular expressions and may name types and
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -76,6 +75,8 @@ def parse_rule(text: str) -> Rule:
 
 def read_rules(path: Path) -> list[Rule]:
     """The rules of a TOML file: tables `[[rule]]` with `glob` and `mode`. Raises InputError."""
+    import tomllib
+
     try:
         with path.open("rb") as file:
             document = tomllib.loads(file.read(MOST_FILE).decode())

@@ -8,13 +8,10 @@ led to sign a baseline unawares.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import contextlib
 import os
 import re
-import shlex
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +69,8 @@ def signer(key: str, public: Path | None) -> Signer:
     if not key.startswith(COMMAND):
         private = _private(Path(key))
         return Signer(private.public_key().public_bytes_raw(), private.sign)
+    import shlex
+
     words = shlex.split(key.removeprefix(COMMAND))
     if not words or public is None:
         raise UsageError(
@@ -81,6 +80,8 @@ def signer(key: str, public: Path | None) -> Signer:
 
 
 def _ask(words: list[str], text: bytes) -> bytes:
+    import subprocess
+
     try:
         done = subprocess.run(words, input=text, stdout=subprocess.PIPE, timeout=PATIENCE,
                               check=False)  # fmt: skip
@@ -99,7 +100,9 @@ def _signature(output: bytes, where: str) -> bytes:
     text = b"".join(output.split())
     with contextlib.suppress(binascii.Error):
         found = (
-            binascii.unhexlify(text) if len(text) == 128 else base64.b64decode(text, validate=True)
+            binascii.unhexlify(text)
+            if len(text) == 128
+            else binascii.a2b_base64(text, strict_mode=True)
         )
         if len(found) == 64:
             return found
@@ -157,7 +160,7 @@ def _bare(data: bytes, kind: bytes, before: bytes) -> bytes:
         rb"-----BEGIN %b-----\s(.*?)-----END %b-----\s*" % (kind, kind), data, re.S
     )
     with contextlib.suppress(binascii.Error):
-        plain = base64.b64decode(b"".join(match[1].split()), validate=True) if match else b""
+        plain = binascii.a2b_base64(b"".join(match[1].split()), strict_mode=True) if match else b""
         if len(plain) == len(before) + 32 and plain.startswith(before):
             return plain[len(before) :]
     return b""

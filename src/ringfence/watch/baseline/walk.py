@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,8 @@ Listing = tuple[int, bytes, list[bytes], frozenset[bytes]]
 """A start's number, a folder's path from the target's root, names in it by their bytes, and which
 of them are odd: neither files nor folders, or not known to be."""
 NONE_ODD: frozenset[bytes] = frozenset()
+_BYTES = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+"""What os.fsencode asks for anew with each name."""
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -133,7 +136,7 @@ class Walk:
         try:
             with os.scandir(handle) as entries:
                 for entry in entries:
-                    name = os.fsencode(entry.name)
+                    name = entry.name.encode(*_BYTES)
                     names.append(name)
                     if entry.is_file(follow_symlinks=False):
                         continue

@@ -11,7 +11,7 @@ from ringfence.watch.baseline.entry import Entry, Group, Key, joined, key
 from ringfence.watch.baseline.looking import Looker
 from ringfence.watch.baseline.nodev import same_folder, without_devices
 from ringfence.watch.baseline.pool import Give
-from ringfence.watch.baseline.rules import FolderRules, Rule, Rules
+from ringfence.watch.baseline.rules import FolderRules, Mode, Rule, Rules
 from ringfence.watch.baseline.store import Packer, unpacked
 from ringfence.watch.baseline.units import Unit
 from ringfence.watch.baseline.walk import Listing, Start
@@ -137,9 +137,10 @@ class _Job:
         try:
             rules = self.task.rules.of_folder(folder)
             former = self.former.get(folder, {})
+            plain = self._plain(rules)
             for count, name in enumerate(names, 1):
                 self._place = (number, count)
-                entry = self._name(handle, folder, name, rules, former, name in odd)
+                entry = self._name(handle, folder, name, rules, former, plain and name not in odd)
                 if entry is not None:
                     entries.append(entry)
                 if self.looker.digester.passed > limit:
@@ -152,26 +153,34 @@ class _Job:
             if entries and self.task.keep:
                 self.groups.append((folder, entries))
 
+    def _plain(self, rules: FolderRules) -> bool:
+        """Whether files and folders of this folder are to stay as they are, all of them."""
+        rule = rules.simple
+        return self.looker.direct and rule is not None and rule.mode is Mode.EXACT
+
     def _name(
         self, handle: int, folder: bytes, name: bytes, rules: FolderRules,
-        former: dict[bytes, Entry], odd: bool,
+        former: dict[bytes, Entry], plain: bool,
     ) -> Entry | None:  # fmt: skip
         old = former.get(name)
         mounts = self.task.mounts
         mount = bool(mounts) and joined(folder, name) in mounts
-        try:
-            found = self.looker.look(handle, name, rules, mount, old, odd)
-        except OSError as error:
-            self._refuse(joined(folder, name), error)
-            return None
-        if found is None:
-            return None
-        entry, part, rule = found
+        entry = self.looker.plain(handle, name, mount) if plain else None
+        part, rule = b"", rules.simple
+        if entry is None or rule is None:
+            try:
+                found = self.looker.look(handle, name, rules, mount, old)
+            except OSError as error:
+                self._refuse(joined(folder, name), error)
+                return None
+            if found is None:
+                return None
+            entry, part, rule = found
         if old is not None:
             del former[name]
         if entry.unread:
             self.seen.unseen.append((joined(folder, name), entry.unread))
-        if self.task.comparison is not None and entry is not old:
+        if self.task.comparison is not None and entry is not old and entry != old:
             self._compare(joined(folder, name), old, entry, part, rule)
         return entry
 

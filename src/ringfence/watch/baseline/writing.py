@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +14,8 @@ from ringfence.errors import InputError
 from ringfence.watch.baseline.seal import Signer
 from ringfence.watch.baseline.store import MAGIC, PIECE, Header, Totals
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 class Writer:
     """Writes a baseline beside `path` and puts it there when it is sealed; a context manager."""
@@ -22,11 +23,11 @@ class Writer:
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
         self._digest = hashlib.sha256()
+        self.temporary = path.parent / f".{path.name[:64]}.{os.urandom(8).hex()}"
         try:
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}.")
+            handle = os.open(self.temporary, _NEW, 0o600)
         except OSError as error:
             raise _unwritable(path, error) from None
-        self.temporary = Path(name)
         self._file = os.fdopen(handle, "wb", buffering=PIECE)
         self._write(MAGIC)
         self._record(msgspec.msgpack.encode(header))
