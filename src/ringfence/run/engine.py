@@ -25,6 +25,8 @@ ENGINES = ("runc", "crun")
 """In the order in which they are tried; both have the same command line."""
 MOST_LOG = 1 << 20
 """Bytes of output kept in memory, the last ones."""
+FEW, PAUSE = 1 << 14, 0.002
+"""Bytes and seconds: whoever writes less at a time is read that much later."""
 
 
 class EngineError(RingfenceError):
@@ -50,9 +52,13 @@ class Output:
             while part := stream.read(1 << 16):
                 with self._lock:
                     self._kept += part
-                    del self._kept[:-MOST_LOG]
+                    # Rarely: each time moves a megabyte, and a busy server writes line by line.
+                    if len(self._kept) > 2 * MOST_LOG:
+                        del self._kept[:-MOST_LOG]
                 if self._forward is not None:
                     self._forward(part)
+                if len(part) < FEW:
+                    time.sleep(PAUSE)  # a busy server writes line by line: many at once
 
     def close(self) -> None:
         """Nobody of ours writes any more. The thread ends when the service's processes have."""
@@ -66,7 +72,7 @@ class Output:
     def kept(self) -> bytes:
         """What was kept up to now."""
         with self._lock:
-            return bytes(self._kept)
+            return bytes(self._kept[-MOST_LOG:])
 
 
 class Container:
