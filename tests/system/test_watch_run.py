@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import signal
@@ -220,6 +221,26 @@ def test_killed_at_any_moment_nothing_that_was_printed_is_lost(watch: Run) -> No
     subprocess.run(["openssl", "pkey", "-in", str(watch.key), "-pubout", "-out", str(public)],
                    check=True)  # fmt: skip
     assert ringfence("watch", "log", watch.ledger, "--verify", "--public-key", public).code == 0
+
+
+def test_a_reader_that_stalls_holds_up_neither_the_ledger_nor_the_end(watch: Run) -> None:
+    """Standard output is a pipe that nobody reads, and full."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, b"x" * 4096)
+    os.set_blocking(write, True)
+    try:
+        with watch.running(output=write):
+            os.close(write)
+            for number in range(50):
+                (watch.target / f"etc/new-{number}").write_text("a")
+            watch.until_event("change", "/etc/new-49", verdict="added")
+            assert watch.stop() == 0
+    finally:
+        os.close(read)
+    assert len(watch.events("stop")) == 1
 
 
 def test_an_altered_baseline_is_not_run_with(watch: Run) -> None:

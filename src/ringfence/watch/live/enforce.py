@@ -140,7 +140,9 @@ class Enforcement:
                     os.close(handle)
 
     def stop(self) -> Iterator[Told]:
-        """End it: everything may run again. What was said until then."""
+        """End it: everything may run again. What was said until then; nothing the second time."""
+        if self._report.fileno() < 0:
+            return iter(())
         self._stopping = True
         with contextlib.suppress(OSError):
             self._line.send(STOP)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from ringfence.watch.ledger.tail import NotWritten
 from ringfence.watch.ledger.writer import Ledger
+from ringfence.watch.live.printing import Printer
 from ringfence.watch.live.told import Told
 
 PAUSE = 1.0
@@ -25,7 +26,7 @@ class Keeper:
         self._ledger = ledger
         self._show = show
         self._stopping = stopping
-        self._open = True
+        self._printer = Printer(sys.stdout, ledger is not None, stopping)
         self.kept = 0
 
     def keep(self, records: Sequence[Told]) -> None:
@@ -36,7 +37,11 @@ class Keeper:
         if self._ledger is not None:
             self._append(self._ledger, records)
         self.kept += len(records)
-        self._print(records)
+        self._printer.put([self._show(item) for item in records])
+
+    def close(self) -> None:
+        """What is not printed yet is, if its reader takes it."""
+        self._printer.close()
 
     def _append(self, ledger: Ledger, records: Sequence[Told]) -> None:
         complained = False
@@ -51,12 +56,3 @@ class Keeper:
                     sys.stderr.write(f"ringfence: {error.line()}; trying again each second\n")
                     complained = True
                 time.sleep(PAUSE)
-
-    def _print(self, records: Sequence[Told]) -> None:
-        if not self._open:
-            return
-        try:
-            sys.stdout.write("".join(self._show(item) + "\n" for item in records))
-            sys.stdout.flush()
-        except OSError:  # whoever read our lines has gone: the ledger goes on
-            self._open = False

@@ -91,42 +91,67 @@ def _watch(
         ledger, lambda told: show(told, datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]),
         lambda: watching is not None and bool(watching.stop_reason),
     )  # fmt: skip
-    queue = Queue()
-    enforcement = _enforcement(wishes, target, root, judge.known.header.algorithm, public)
-    with _stopped_unless_done(enforcement):
-        keeper.keep([_started(wishes, target, group, marks)])
-        if enforcement is not None:
-            keeper.keep([enforcement.ready()])
-    words = command_words(wishes.words, wishes.baseline, wishes.public_key, wishes.kind)
-    judging = Judging(queue, judge, keeper, target)
-    watching = Watching(
-        target, group, marks, Census(), judging, queue,
-        Plan(words, wishes.full_every, wishes.first), enforcement,
-    )  # fmt: skip
-    watching.run()
-    keeper.keep([Told(EVENT, target.name, {
-        "event": "stop", "reason": watching.stop_reason, "records": keeper.kept,
-        "permitted": judging.permitted, "overflows": watching.overflows,
-    })])  # fmt: skip
+    with contextlib.closing(keeper):
+        queue = Queue()
+        algorithm = judge.known.header.algorithm
+        with _enforced(
+            lambda: _enforcement(wishes, target, root, algorithm, public)
+        ) as enforcement:
+            keeper.keep([_started(wishes, target, group, marks)])
+            if enforcement is not None:
+                keeper.keep([enforcement.ready()])
+            words = command_words(wishes.words, wishes.baseline, wishes.public_key, wishes.kind)
+            judging = Judging(queue, judge, keeper, target)
+            watching = Watching(
+                target, group, marks, Census(), judging, queue,
+                Plan(words, wishes.full_every, wishes.first), enforcement,
+            )  # fmt: skip
+            watching.run()
+            keeper.keep([Told(EVENT, target.name, {
+                "event": "stop", "reason": watching.stop_reason, "records": keeper.kept,
+                "permitted": judging.permitted, "overflows": watching.overflows,
+            })])  # fmt: skip
 
 
 @contextlib.contextmanager
-def _stopped_unless_done(enforcement: Enforcement | None) -> Iterator[None]:
-    """End enforcement where a start fails or is ended by SIGTERM or Ctrl-C: decider and standby
-    take the end of this process alone for a kill, and would go on."""
+def _enforced(start: Callable[[], Enforcement | None]) -> Iterator[Enforcement | None]:
+    """End enforcement where a run fails, or is ended by SIGTERM or Ctrl-C before and after it
+    listens for them itself: decider and standby take the end of this process alone for a kill, and
+    would go on."""
 
     def end(number: int, _: object) -> None:
         raise SystemExit(0)
 
     former = signal.signal(signal.SIGTERM, end)
+    enforcement = None
     try:
-        yield
+        with _held_back():
+            enforcement = start()
+        yield enforcement
     except BaseException:
         if enforcement is not None:
             enforcement.stop()
         raise
     finally:
         signal.signal(signal.SIGTERM, former)
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """What would end this process comes when the work inside is done: nobody could undo half."""
+    came: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        came.append(number)
+
+    former = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(signal.Signals(came[0]))
 
 
 def _target(wishes: Wishes, known: Known) -> Target:

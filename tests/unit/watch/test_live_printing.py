@@ -1,0 +1,109 @@
+"""Lines for a reader that stalls: nobody waits for it where the ledger has them all."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import TextIO
+
+import pytest
+
+from ringfence.watch.live import printing
+from ringfence.watch.live.printing import MOST_LINES, Printer
+
+LINE = "x" * 100
+Pipe = tuple[int, TextIO]
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    """A reader's descriptor, and a stream that leads to it."""
+    read, write = os.pipe()
+    with os.fdopen(read, "rb", 0), os.fdopen(write, "w", encoding="utf-8") as stream:
+        yield read, stream
+
+
+def everything(read: int, end: str) -> str:
+    """What comes until `end` has come."""
+    text = ""
+    while not text.endswith(end):
+        text += os.read(read, 1 << 16).decode()
+    return text
+
+
+def test_lines_are_printed_at_once_and_in_order(pipe: Pipe) -> None:
+    read, stream = pipe
+    printer = Printer(stream, True, lambda: False)
+    for number in range(100):
+        printer.put([f"{number}", f"{number}b"])
+    printer.close()
+    expected = "".join(f"{number}\n{number}b\n" for number in range(100))
+    assert everything(read, "99b\n") == expected
+
+
+def test_with_a_ledger_nobody_waits_and_what_is_left_out_is_counted(pipe: Pipe) -> None:
+    read, stream = pipe
+    printer = Printer(stream, True, lambda: False)
+    count = 3 * MOST_LINES
+    began = time.monotonic()
+    for number in range(count):
+        printer.put([f"{number} {LINE}"])
+    assert time.monotonic() - began < 5
+    lines = everything(read, "the ledger has them\n").splitlines()
+    *printed, last = lines
+    assert int(last.split()[0]) == count - len(printed) > 0
+    assert [int(line.split()[0]) for line in printed] == list(range(len(printed)))
+    printer.put(["again"])
+    assert everything(read, "again\n") == "again\n"
+    printer.close()
+
+
+def test_without_a_ledger_every_line_is_waited_for(pipe: Pipe) -> None:
+    read, stream = pipe
+    printer = Printer(stream, False, lambda: False)
+    count = 2 * MOST_LINES
+    done = threading.Event()
+
+    def put() -> None:
+        for number in range(count):
+            printer.put([f"{number} {LINE}"])
+        done.set()
+
+    threading.Thread(target=put, daemon=True).start()
+    assert not done.wait(1)
+    text = everything(read, f"{count - 1} {LINE}\n")
+    assert [int(line.split()[0]) for line in text.splitlines()] == list(range(count))
+    assert done.wait(5)
+    printer.close()
+
+
+def test_the_end_does_not_wait_for_a_reader_that_stalls(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(printing, "PATIENCE", 0.5)
+    _, stream = pipe
+    printer = Printer(stream, False, lambda: True)
+    printer.put([LINE] * 2 * MOST_LINES)
+    began = time.monotonic()
+    printer.close()
+    assert 0.4 < time.monotonic() - began < 3
+
+
+def test_a_reader_that_has_gone_is_no_failure() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w", encoding="utf-8") as stream:
+        printer = Printer(stream, False, lambda: False)
+        for _ in range(3 * MOST_LINES):
+            printer.put([LINE])
+        printer.close()
+
+
+def test_text_of_any_kind_is_printed(pipe: Pipe) -> None:
+    read, stream = pipe
+    printer = Printer(stream, True, lambda: False)
+    printer.put(["caf\u00e9 \udcff"])
+    printer.close()
+    assert everything(read, "\n") == "caf\u00e9 \\udcff\n"
