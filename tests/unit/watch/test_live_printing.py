@@ -79,6 +79,15 @@ def test_without_a_ledger_every_line_is_waited_for(pipe: Pipe) -> None:
     printer.close()
 
 
+def test_more_lines_at_once_than_may_wait_are_all_printed(pipe: Pipe) -> None:
+    read, stream = pipe
+    printer = Printer(stream, False, lambda: False)
+    lines = [str(number) for number in range(3 * MOST_LINES)]
+    threading.Thread(target=printer.put, args=(lines,), daemon=True).start()
+    assert everything(read, f"\n{lines[-1]}\n").split() == lines
+    printer.close()
+
+
 def test_the_end_does_not_wait_for_a_reader_that_stalls(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

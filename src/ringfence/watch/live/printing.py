@@ -43,6 +43,7 @@ class Printer:
                 if self._ended:
                     return
                 while self._full() and not self._spare and not self._stopping():
+                    self._turn.notify_all()
                     self._turn.wait(STEP)
                 if self._full():
                     self._left_out += 1
