@@ -39,10 +39,12 @@
 #define MOST_WORDS 1024
 #define MOST_SETTINGS (1 << 20)
 #define MOST_GROUPS 64
+#define LINK "eth0"
 #define LINK_WAIT_MS 5000 /* for the network device to appear */
 /* include/uapi/linux/{capability,prctl,seccomp,filter,securebits}.h: not in musl's own headers */
 #define CAPABILITY_VERSION 0x20080522
 #define CAP_KILL 5
+#define CAP_NET_ADMIN 12
 #define CAP_SYS_BOOT 22
 #define LAST_CAPABILITY 63
 #define SECCOMP_FILTER 2
@@ -69,12 +71,34 @@ static void say(const char *form, ...)
 		return;
 }
 
+/* An interface up or down; 0 where that is done. */
+static int turn(int line, const char *name, int on)
+{
+	struct ifreq ask = {0};
+	strncpy(ask.ifr_name, name, IFNAMSIZ - 1);
+	if (ioctl(line, SIOCGIFFLAGS, &ask))
+		return -1;
+	ask.ifr_flags = on ? ask.ifr_flags | IFF_UP | IFF_RUNNING : ask.ifr_flags & ~IFF_UP;
+	return ioctl(line, SIOCSIFFLAGS, &ask);
+}
+
+/* The network first: a virtio_net that still sends while its device is shut down goes round for
+ * ever (virtnet_poll_cleantx in Linux before commit 0d0eff39ceb3 of August 2026), and the machine
+ * never ends. A service's last answer is still being sent when the service ends. */
+static void power_off(void)
+{
+	int line = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (line >= 0)
+		turn(line, LINK, 0);
+	sync();
+	reboot(RB_POWER_OFF);
+}
+
 /* What cannot be prepared must not run half fenced: the machine is turned off. */
 static void fail(const char *what, const char *where)
 {
 	say("ringfence init: %s %s: %s\n", what, where, strerror(errno));
-	sync();
-	reboot(RB_POWER_OFF);
+	power_off();
 	_exit(1);
 }
 
@@ -180,12 +204,7 @@ static void set_address(int line, const char *name, unsigned long what, const ch
 
 static void up(int line, const char *name)
 {
-	struct ifreq ask = {0};
-	strncpy(ask.ifr_name, name, IFNAMSIZ - 1);
-	if (ioctl(line, SIOCGIFFLAGS, &ask))
-		fail("interface", name);
-	ask.ifr_flags |= IFF_UP | IFF_RUNNING;
-	if (ioctl(line, SIOCSIFFLAGS, &ask))
+	if (turn(line, name, 1))
 		fail("interface", name);
 }
 
@@ -202,7 +221,7 @@ static void set_gateway(int line, const char *address)
  * gone on without, since a machine may be started without one on purpose. */
 static void network(void)
 {
-	const char *name = "eth0", *given = getenv("rf_address"), *gateway = getenv("rf_gateway");
+	const char *name = LINK, *given = getenv("rf_address"), *gateway = getenv("rf_gateway");
 	int line = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (line < 0)
 		fail("socket", "AF_INET");
@@ -478,10 +497,9 @@ int main(void)
 		service(output[1], &filter, &former);
 	close(output[1]);
 	drop_bounding();
-	set_capabilities(1u << CAP_KILL | 1u << CAP_SYS_BOOT);
+	set_capabilities(1u << CAP_KILL | 1u << CAP_NET_ADMIN | 1u << CAP_SYS_BOOT);
 	int status = attend(pid, output[0], signals);
 	say("ringfence init: the service ended with %d\n", status);
-	sync();
-	reboot(RB_POWER_OFF);
+	power_off();
 	return status;
 }
