@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -55,6 +56,8 @@ def main() -> None:
         # Whoever read our output has gone: not an error of ours, and nothing more to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    finally:
+        gc.freeze()  # the interpreter's last look for garbage takes longer than a small command
     sys.exit(code if isinstance(code, int) else 0)
 
 

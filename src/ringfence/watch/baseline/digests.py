@@ -8,11 +8,12 @@ how the file is laid out on the disk makes no difference.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-PIECE = 1 << 18
+PIECE = 1 << 20
 """Bytes read at once: it stays in the processor's second-level cache."""
 BLOCK = 1 << 16
 MOST_HOLES = 1 << 30
@@ -54,7 +55,9 @@ class Digester:
     def __init__(self, algorithm: str) -> None:
         self.make = maker(algorithm)
         self.passed = 0
-        self._buffers = [bytearray(PIECE)]
+        # A mapping begins with a page, as what the kernel copies from does. Memory of malloc begins
+        # 16 bytes into one, to where some processors copy at half the speed (bench.copying).
+        self._buffers = [mmap.mmap(-1, PIECE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)]
         self._view = memoryview(self._buffers[0])
 
     def small(self, handle: int, size: int) -> bytes:

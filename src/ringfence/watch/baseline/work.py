@@ -134,16 +134,22 @@ class _Job:
             self._refuse(folder, error)
             return
         entries: list[Entry] = []
+        look, digester = self.looker.plain, self.looker.digester
         try:
             rules = self.task.rules.of_folder(folder)
             former = self.former.get(folder, {})
             plain = self._plain(rules)
+            alone = plain and self.task.comparison is None and not self.task.mounts
             for count, name in enumerate(names, 1):
-                self._place = (number, count)
-                entry = self._name(handle, folder, name, rules, former, plain and name not in odd)
+                straight = plain and name not in odd
+                entry = look(handle, name, False) if alone and straight else None
+                if entry is None:
+                    self._place = (number, count)
+                    entry = self._name(handle, folder, name, rules, former, straight)
                 if entry is not None:
                     entries.append(entry)
-                if self.looker.digester.passed > limit:
+                if digester.passed > limit:
+                    self._place = (number, count)
                     self.hand_back()
                 if self.rest is not None:
                     return
