@@ -191,7 +191,7 @@ def test_a_full_disk_refuses_and_recovers(tmp_path: Path, monkeypatch: pytest.Mo
         os.write(handle, data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(tail, "_write", half)
+    monkeypatch.setattr(tail, "write_all", half)
     for _ in range(3):
         with pytest.raises(NotWritten, match="no space left"):
             ledger.append("event", "lost")

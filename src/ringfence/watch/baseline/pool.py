@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from ringfence.errors import RingfenceError
+from ringfence.watch.whole import write_all
 
 MOST_PACKET = 208 << 10
 """Bytes of a unit: what an unprivileged Unix socket takes in one piece (net.core.wmem_max)."""
@@ -246,10 +247,4 @@ def _done(work: Work, unit: int, part: int, body: bytes, write: int) -> Done:
 
 def _tell(write: int, message: Done | Rest) -> None:
     body = msgspec.msgpack.encode(message)
-    _write_all(write, len(body).to_bytes(4, "little") + body)
-
-
-def _write_all(handle: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
+    write_all(write, len(body).to_bytes(4, "little") + body)

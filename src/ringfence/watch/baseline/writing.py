@@ -13,6 +13,7 @@ import msgspec
 from ringfence.errors import InputError
 from ringfence.watch.baseline.seal import Signer
 from ringfence.watch.baseline.store import MAGIC, PIECE, Header, Totals
+from ringfence.watch.whole import sync_folder
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -47,7 +48,7 @@ class Writer:
             os.fsync(self._file.fileno())
             self._file.close()
             self.temporary.replace(self.path)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         except OSError as error:
             raise _unwritable(self.path, error) from None
 
@@ -76,11 +77,3 @@ class Writer:
 def _unwritable(path: Path, error: OSError) -> InputError:
     why = os.strerror(error.errno or 0).lower()
     return InputError(f"cannot be written: {why}", where=str(path))
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

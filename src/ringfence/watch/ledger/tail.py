@@ -27,6 +27,7 @@ from ringfence.watch.ledger.segments import (
     read_lines,
     unreadable,
 )
+from ringfence.watch.whole import sync_folder, write_all
 
 LONGEST_WAIT = 30.0
 """Seconds to wait for another writer's commit, which takes milliseconds."""
@@ -175,7 +176,7 @@ class Tail:
 
     def _append(self, data: bytes) -> None:
         try:
-            _write(self._handle, data)
+            write_all(self._handle, data)
             os.fdatasync(self._handle)
         except OSError:
             with contextlib.suppress(OSError):
@@ -188,10 +189,10 @@ class Tail:
         part.unlink(missing_ok=True)
         handle = open_regular(part, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL)
         try:
-            _write(handle, data)
+            write_all(handle, data)
             os.fsync(handle)
             part.rename(path)
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         except OSError:
             os.close(handle)
             part.unlink(missing_ok=True)
@@ -224,17 +225,3 @@ def _take_over(chain: Chain, trial: Chain) -> None:
     for name in Chain.__slots__:
         setattr(chain, name, getattr(trial, name))
     chain.tree = trial.tree.copy()
-
-
-def _write(handle: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

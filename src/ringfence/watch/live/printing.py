@@ -3,12 +3,13 @@ pager, Ctrl-S at a terminal) holds up nobody who watches."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TextIO
+
+from ringfence.watch.whole import write_all
 
 MOST_LINES = 10_000
 """Lines that wait. Where a ledger has them all, more are left out and counted; where nothing else
@@ -67,10 +68,8 @@ class Printer:
         # Not through the stream: a thread that is held up there would hold its lock at the end.
         handle, encoding = self._stream.fileno(), self._stream.encoding
         while (text := self._next()) is not None:
-            view = memoryview(text.encode(encoding, "backslashreplace"))
             try:
-                while view:
-                    view = view[os.write(handle, view) :]
+                write_all(handle, text.encode(encoding, "backslashreplace"))
             except OSError:  # whoever read our lines has gone: the ledger goes on
                 break
         with self._turn:
