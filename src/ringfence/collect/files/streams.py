@@ -6,27 +6,23 @@ import bz2
 import hashlib
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ringfence.collect.files.filebytes import FileBytes, Kept, of_file
 from ringfence.errors import InputError
 
-CHUNK = 1 << 14
-"""Compressed bytes taken at once: what they expand to must fit into memory, whatever they are."""
+INPUT, OUTPUT = 1 << 14, 1 << 18
+"""Compressed bytes taken at once, and the most that they are expanded to at once: a kilobyte of
+bzip2 can stand for a gigabyte."""
+ZSTD_INPUT = 1 << 9
+"""The same for zstd, whose library gives all of it: 128 KiB at most for each four bytes."""
 MOST_EXPANDED = 64 << 30
 """Bytes that one compressed stream may expand to: a bomb stops here, images do not get there."""
 
 BUFFER = 1 << 16
 """Bytes read at once for headers and other small pieces."""
-
-MAGIC = {
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\0": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-}
 
 
 class Stretch:
@@ -98,7 +94,8 @@ class Expanded:
     def __init__(self, chunks: Iterator[bytes], name: str) -> None:
         self.name = name
         self._chunks = chunks
-        self._rest = b""
+        self._piece = b""
+        self._at = 0
         self._passed = 0
         self._short = False
 
@@ -107,8 +104,8 @@ class Expanded:
         parts = []
         missing = size
         while missing > 0 and self._fill():
-            part = self._rest[:missing]
-            self._rest = self._rest[len(part) :]
+            part = self._piece[self._at : self._at + missing]
+            self._at += len(part)
             parts.append(part)
             missing -= len(part)
         self._passed += size - missing
@@ -120,8 +117,8 @@ class Expanded:
             if not self._fill():
                 self._short = True
                 return
-            part = min(size, len(self._rest))
-            self._rest = self._rest[part:]
+            part = min(size, len(self._piece) - self._at)
+            self._at += part
             self._passed += part
             size -= part
 
@@ -134,9 +131,9 @@ class Expanded:
         return not self._short
 
     def _fill(self) -> bool:
-        if not self._rest:
-            self._rest = next(self._chunks, b"")
-        return bool(self._rest)
+        if self._at == len(self._piece):
+            self._piece, self._at = next(self._chunks, b""), 0
+        return bool(self._piece)
 
 
 def whole_file(path: Path) -> Stretch:
@@ -153,45 +150,109 @@ def whole_file(path: Path) -> Stretch:
 def expanded(source: Stretch) -> Stretch | Expanded:
     """`source` itself, or a decompressor where its first bytes name a compression."""
     head = source.peek(6)
-    for magic, kind in MAGIC.items():
+    for magic, kind in KINDS.items():
         if head.startswith(magic):
             return Expanded(_bounded(_chunks(source, kind), source.name), source.name)
     return source
 
 
-class _Decompressor(Protocol):
+class Engine(Protocol):
+    """One stream being expanded: its end, and what was given beyond it."""
+
     @property
     def eof(self) -> bool: ...
 
     @property
     def unused_data(self) -> bytes: ...
 
-    def decompress(self, data: bytes, /) -> bytes: ...
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What `data` expands to, in pieces, none larger than memory has room for."""
 
 
-def _decompressor(kind: str) -> _Decompressor:
-    if kind == "gzip":
-        return zlib.decompressobj(wbits=31)
-    if kind == "bzip2":
-        return bz2.BZ2Decompressor()
-    if kind == "xz":
-        return lzma.LZMADecompressor(memlimit=256 << 20)
-    import zstandard  # only images with zstd layers need it
+class _Gzip:
+    def __init__(self) -> None:
+        self._engine = zlib.decompressobj(wbits=31)
 
-    return zstandard.ZstdDecompressor(max_window_size=128 << 20).decompressobj()
+    @property
+    def eof(self) -> bool:
+        return self._engine.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._engine.unused_data
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        piece = b""
+        while not self.eof and (data or len(piece) == OUTPUT):
+            piece = self._engine.decompress(data, OUTPUT)
+            data = self._engine.unconsumed_tail
+            yield piece
 
 
-def _chunks(source: Stretch, kind: str) -> Iterator[bytes]:
+class _Stepwise:
+    def __init__(self, engine: bz2.BZ2Decompressor | lzma.LZMADecompressor) -> None:
+        self._engine = engine
+
+    @property
+    def eof(self) -> bool:
+        return self._engine.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._engine.unused_data
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        yield self._engine.decompress(data, OUTPUT)
+        while not self.eof and not self._engine.needs_input:
+            yield self._engine.decompress(b"", OUTPUT)
+
+
+class _Zstd:
+    def __init__(self) -> None:
+        import zstandard  # only images with zstd layers need it
+
+        self._engine = zstandard.ZstdDecompressor(max_window_size=128 << 20).decompressobj()
+
+    @property
+    def eof(self) -> bool:
+        return self._engine.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._engine.unused_data
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        yield self._engine.decompress(data)
+
+
+class Kind(NamedTuple):
+    """A compression: `start` begins a stream; `most`: compressed bytes that are fed at once."""
+
+    name: str
+    start: Callable[[], Engine]
+    most: int = INPUT
+
+
+KINDS = {
+    b"\x1f\x8b": Kind("gzip", _Gzip),
+    b"BZh": Kind("bzip2", lambda: _Stepwise(bz2.BZ2Decompressor())),
+    b"\xfd7zXZ\0": Kind("xz", lambda: _Stepwise(lzma.LZMADecompressor(memlimit=256 << 20))),
+    b"\x28\xb5\x2f\xfd": Kind("zstd", _Zstd, ZSTD_INPUT),
+}
+"""By a stream's first bytes."""
+
+
+def _chunks(source: Stretch, kind: Kind) -> Iterator[bytes]:
     """Expanded pieces; several streams one after the other are one (as gzip and zstd allow)."""
-    engine = _decompressor(kind)
+    engine = kind.start()
     rest = b""
     while True:
-        data = rest or source.read(CHUNK)
+        data = rest or source.read(kind.most)
         rest = b""
         if not data:
             if not engine.eof:
                 raise InputError(
-                    f"the {kind} stream is cut short",
+                    f"the {kind.name} stream is cut short",
                     where=source.name,
                     remedy="is the file whole? fetch it again",
                 )
@@ -199,13 +260,14 @@ def _chunks(source: Stretch, kind: str) -> Iterator[bytes]:
         if engine.eof:
             if not data.strip(b"\0"):
                 continue
-            engine = _decompressor(kind)
+            engine = kind.start()
         try:
-            piece = engine.decompress(data)
+            for piece in engine.feed(data):
+                if piece:
+                    yield piece
         except Exception as error:  # each library has an error class of its own
-            raise InputError(f"the {kind} stream is broken: {error}", where=source.name) from None
-        if piece:
-            yield piece
+            why = f"the {kind.name} stream is broken: {error}"
+            raise InputError(why, where=source.name) from None
         if engine.eof:
             rest = engine.unused_data
 

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import lzma
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +71,20 @@ def test_a_bomb_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = opened(tmp_path / "x", gzip.compress(bytes(8 << 20)))
     with pytest.raises(InputError, match="expands to more than"):
         source.skip(8 << 20)
+
+
+@pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
+def test_a_bomb_is_expanded_in_small_pieces(pack: Pack, tmp_path: Path) -> None:
+    """64 MB that one packet of input stands for, or nearly so."""
+    source = opened(tmp_path / "x", pack(bytes(64 << 20)))
+    tracemalloc.start()
+    try:
+        source.skip(64 << 20)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert source.at_end() and source.read(1) == b""
+    assert peak < (40 << 20 if pack is zstandard.compress else 16 << 20)  # xz: its dictionary
 
 
 def test_passing_the_end_is_remembered(tmp_path: Path) -> None:
