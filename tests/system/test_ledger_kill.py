@@ -108,7 +108,7 @@ print(ledger.append("event", "acknowledged"), flush=True)
 def torn(handle, data):
     os.write(handle, data[: int(sys.argv[2])])
     os.kill(os.getpid(), 9)
-tail._write = torn
+tail.write_all = torn
 ledger.append("event", "never acknowledged")
 """
 

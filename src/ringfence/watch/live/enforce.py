@@ -20,6 +20,7 @@ import msgspec
 from ringfence.errors import InputError, UsageError
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.live import fanotify
+from ringfence.watch.live.ending import Ending
 from ringfence.watch.live.learning import Lessons
 from ringfence.watch.live.mounts import PSEUDO, at, own_filesystem, read_mounts
 from ringfence.watch.live.terms import (
@@ -87,13 +88,18 @@ class Enforcement:
             for point in points:
                 os.close(point.handle)
 
-    def ready(self) -> Told:
-        """Wait until it decides; the record of that. Raises InputError."""
+    def ready(self, ending: Ending) -> list[Told]:
+        """Wait until it decides; the record of that, none where the run is to end before. Raises
+        InputError."""
         until = time.monotonic() + START
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
+        poll.register(ending.fd, select.POLLIN)
         while time.monotonic() < until:
-            if not poll.poll(1000):
+            came = poll.poll(1000)
+            if ending.reason:
+                return []
+            if not came:
                 continue
             said = [item for item in self._messages() if isinstance(item, Said)]
             if any(item.what == UNMARKED for item in said):
@@ -101,7 +107,7 @@ class Enforcement:
             ready = next((item for item in said if item.what == "ready"), None)
             if ready is not None:
                 self._decided_by(ready.pid)
-                return self._said("on", "")
+                return [self._said("on", "")]
             if self.ended or said:
                 break
         self.stop()

@@ -6,8 +6,6 @@ import contextlib
 import errno
 import os
 import select
-import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ import msgspec
 from ringfence.errors import InputError
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.live import fanotify
+from ringfence.watch.live.ending import Ending
 from ringfence.watch.live.enforce import Enforcement
 from ringfence.watch.live.events import parse
 from ringfence.watch.live.execs import Execs
@@ -43,17 +42,18 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Watching:
-    """One run. `stop_reason` is set when it is to end."""
+    """One run, until `ending` has a reason."""
 
     def __init__(
         self, target: Target, group: fanotify.Group, marks: Marks, census: Census,
         judging: Judging, queue: Queue, plan: Plan, enforcement: Enforcement | None,
+        ending: Ending,
     ) -> None:  # fmt: skip
         self._target, self._group, self._marks = target, group, marks
         self._census, self._judging, self._queue = census, judging, queue
         self._gatherer = Gatherer(marks, census, frozenset([os.getpid()]))
         self._execs = Execs()
-        self._plan, self._enforcement = plan, enforcement
+        self._plan, self._enforcement, self._ending = plan, enforcement, ending
         self._rescan: Rescan | None = None
         self._reasons: list[str] = ["start"] if plan.first else []
         self._checks = 0
@@ -61,27 +61,25 @@ class Watching:
         self._mounts = target.mounts()
         self._covered = False
         self._poll = select.poll()
-        self.stop_reason = ""
         self.overflows = 0
 
     def run(self) -> None:
-        """Until a signal, or the target's end. Raises what ended the judging."""
+        """Until a signal came, or the target's end. Raises what ended the judging."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._execs.close)
-            wake = stack.enter_context(self._signals())
             mounts = stack.enter_context(_opened(self._target.mountinfo))
             target = stack.enter_context(_process_of(self._target))
-            self._register(wake, mounts, target)
+            self._register(mounts, target)
             self._judging.thread.start()
             try:
-                while not self.stop_reason:
-                    self._turn(wake, mounts, target)
+                while not self._ending.reason:
+                    self._turn(mounts, target)
             finally:
                 self._finish()
 
-    def _register(self, wake: int, mounts: int, target: int) -> None:
+    def _register(self, mounts: int, target: int) -> None:
         self._poll.register(self._group.fd, select.POLLIN)
-        self._poll.register(wake, select.POLLIN)
+        self._poll.register(self._ending.fd, select.POLLIN)
         if self._execs.fd >= 0:
             self._poll.register(self._execs.fd, select.POLLIN)
         if mounts >= 0:
@@ -91,7 +89,7 @@ class Watching:
         if self._enforcement is not None:
             self._poll.register(self._enforcement.fd, select.POLLIN)
 
-    def _turn(self, wake: int, mounts: int, target: int) -> None:
+    def _turn(self, mounts: int, target: int) -> None:
         for fd, what in self._poll.poll(TICK * 1000):
             if fd == self._group.fd:
                 self._asked()
@@ -100,16 +98,16 @@ class Watching:
                 self._mounted()
             elif fd == target:
                 self._poll.unregister(target)
-                self.stop_reason = "the target has ended"
+                self._ending.reason = "the target has ended"
             elif fd == self._execs.fd:
                 self._asked()
-            elif fd == wake:
-                os.read(wake, 64)
+            elif fd == self._ending.fd:
+                self._ending.woken()
             elif self._enforcement is not None and fd == self._enforcement.fd:
                 self._told(self._enforcement)
         self._check()
         if self._judging.error is not None:
-            self.stop_reason = "failed"
+            self._ending.reason = "failed"
 
     def _asked(self) -> None:
         """Ask who was started since, before it has ended."""
@@ -211,26 +209,6 @@ class Watching:
         self._judging.thread.join()
         if self._judging.error is not None:
             raise self._judging.error
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[int]:
-        """SIGTERM and SIGINT end the run; a descriptor that wakes the poll."""
-        reading, writing = socket.socketpair()
-        writing.setblocking(False)
-
-        def stop(number: int, _: object) -> None:
-            self.stop_reason = signal.Signals(number).name
-
-        former = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        wakeup = signal.set_wakeup_fd(writing.fileno())
-        try:
-            yield reading.fileno()
-        finally:
-            signal.set_wakeup_fd(wakeup)
-            for number, handler in former.items():
-                signal.signal(number, handler)
-            reading.close()
-            writing.close()
 
 
 @contextlib.contextmanager

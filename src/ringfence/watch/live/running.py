@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from ringfence.watch.ledger.sinks.choose import choose
 from ringfence.watch.ledger.writer import Ledger
 from ringfence.watch.live import fanotify
 from ringfence.watch.live.allowed import read_learned
+from ringfence.watch.live.ending import Ending
 from ringfence.watch.live.enforce import Enforcement, Rule
 from ringfence.watch.live.judge import Judge
 from ringfence.watch.live.judging import Judging
@@ -86,72 +86,49 @@ def _watch(
     wishes: Wishes, target: Target, group: fanotify.Group, marks: Marks, judge: Judge,
     ledger: Ledger | None, public: bytes, root: int, show: Show,
 ) -> None:  # fmt: skip
-    watching: Watching | None = None
-    keeper = Keeper(
-        ledger, lambda told: show(told, datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]),
-        lambda: watching is not None and bool(watching.stop_reason),
+    with Ending() as ending:
+        keeper = Keeper(
+            ledger, lambda told: show(told, datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]),
+            lambda: bool(ending.reason),
+        )  # fmt: skip
+        with contextlib.closing(keeper):
+            algorithm = judge.known.header.algorithm
+            enforcement = _enforcement(wishes, target, root, algorithm, public)
+            with _enforced(enforcement):
+                keeper.keep([_started(wishes, target, group, marks)])
+                if enforcement is not None:
+                    keeper.keep(enforcement.ready(ending))
+                _watched(wishes, target, group, marks, judge, keeper, ending, enforcement)
+
+
+def _watched(
+    wishes: Wishes, target: Target, group: fanotify.Group, marks: Marks, judge: Judge,
+    keeper: Keeper, ending: Ending, enforcement: Enforcement | None,
+) -> None:  # fmt: skip
+    queue = Queue()
+    words = command_words(wishes.words, wishes.baseline, wishes.public_key, wishes.kind)
+    judging = Judging(queue, judge, keeper, target)
+    watching = Watching(
+        target, group, marks, Census(), judging, queue,
+        Plan(words, wishes.full_every, wishes.first), enforcement, ending,
     )  # fmt: skip
-    with contextlib.closing(keeper):
-        queue = Queue()
-        algorithm = judge.known.header.algorithm
-        with _enforced(
-            lambda: _enforcement(wishes, target, root, algorithm, public)
-        ) as enforcement:
-            keeper.keep([_started(wishes, target, group, marks)])
-            if enforcement is not None:
-                keeper.keep([enforcement.ready()])
-            words = command_words(wishes.words, wishes.baseline, wishes.public_key, wishes.kind)
-            judging = Judging(queue, judge, keeper, target)
-            watching = Watching(
-                target, group, marks, Census(), judging, queue,
-                Plan(words, wishes.full_every, wishes.first), enforcement,
-            )  # fmt: skip
-            watching.run()
-            keeper.keep([Told(EVENT, target.name, {
-                "event": "stop", "reason": watching.stop_reason, "records": keeper.kept,
-                "permitted": judging.permitted, "overflows": watching.overflows,
-            })])  # fmt: skip
+    watching.run()
+    keeper.keep([Told(EVENT, target.name, {
+        "event": "stop", "reason": ending.reason, "records": keeper.kept,
+        "permitted": judging.permitted, "overflows": watching.overflows,
+    })])  # fmt: skip
 
 
 @contextlib.contextmanager
-def _enforced(start: Callable[[], Enforcement | None]) -> Iterator[Enforcement | None]:
-    """End enforcement where a run fails, or is ended by SIGTERM or Ctrl-C before and after it
-    listens for them itself: decider and standby take the end of this process alone for a kill, and
-    would go on."""
-
-    def end(number: int, _: object) -> None:
-        raise SystemExit(0)
-
-    former = signal.signal(signal.SIGTERM, end)
-    enforcement = None
+def _enforced(enforcement: Enforcement | None) -> Iterator[None]:
+    """End enforcement where a run fails: decider and standby take the end of this process alone for
+    a kill, and would go on."""
     try:
-        with _held_back():
-            enforcement = start()
-        yield enforcement
+        yield
     except BaseException:
         if enforcement is not None:
             enforcement.stop()
         raise
-    finally:
-        signal.signal(signal.SIGTERM, former)
-
-
-@contextlib.contextmanager
-def _held_back() -> Iterator[None]:
-    """What would end this process comes when the work inside is done: nobody could undo half."""
-    came: list[int] = []
-
-    def note(number: int, _: object) -> None:
-        came.append(number)
-
-    former = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(signal.Signals(came[0]))
 
 
 def _target(wishes: Wishes, known: Known) -> Target:
