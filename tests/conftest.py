@@ -7,8 +7,13 @@ import os
 from pathlib import PurePath
 
 import pytest
+from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+# How long an example takes says more of the machine than of the code: bench/ has the timings.
+settings.register_profile("ringfence", settings.default, deadline=None)
+settings.load_profile("ringfence")
 
 SYSTEM = "tests/system/"
 BESIDE = ("test_elf_oracle", "test_guest_", "test_ledger_kill", "test_selinux_refpolicy")

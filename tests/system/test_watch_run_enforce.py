@@ -242,6 +242,21 @@ def nobody_is_left(group: int) -> bool:
     return False
 
 
+def test_learning_whose_file_cannot_be_written_ends_all_the_same(
+    fence: Run, tmp_path: Path
+) -> None:
+    place = tmp_path / "learning"
+    place.mkdir()
+    plant(fence.target)
+    with fence.running("--learn", place / "learned.json", sign="enforce"):
+        shutil.rmtree(place)
+        assert outcome(fence.target / "evil") == 0
+        fence.until_event("learned", "/evil")
+        assert fence.stop() == 2
+        assert fence.process is not None and nobody_is_left(fence.process.pid)
+    assert "learned.json: cannot be written" in fence.output.read_text()
+
+
 def test_learning_denies_nothing_and_later_only_what_was_learned_runs(
     fence: Run, tmp_path: Path
 ) -> None:

@@ -13,7 +13,9 @@ BOTH = (signal.SIGTERM, signal.SIGINT)
 
 
 def readable(fd: int) -> bool:
-    return bool(select.select([fd], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def test_a_signal_is_noted_and_wakes() -> None:

@@ -70,6 +70,7 @@ def test_every_length_but_the_right_one_is_refused(made: Path, tmp_path: Path) -
     data = (made / "baseline").read_bytes()
     public = read_public(made / "key.pub")
     copy = tmp_path / "copy"
+    handles = len(os.listdir("/proc/self/fd"))
     for length in range(len(data)):
         copy.write_bytes(data[:length])
         with pytest.raises(InputError):
@@ -77,6 +78,7 @@ def test_every_length_but_the_right_one_is_refused(made: Path, tmp_path: Path) -
     copy.write_bytes(data + b"\0")
     with pytest.raises(InputError):
         Sealed(copy, public)
+    assert len(os.listdir("/proc/self/fd")) == handles
 
 
 def test_the_command_ends_with_2_on_what_is_not_to_be_trusted(made: Path, tmp_path: Path) -> None:

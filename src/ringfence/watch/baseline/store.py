@@ -148,13 +148,17 @@ class Sealed:
         self.path = path
         self.public = public
         self._handle = _opened(path)
-        self._size = os.fstat(self._handle).st_size - SEAL
         self._at = 0
         self._reading = hashlib.sha256()
-        self._verified = self._verify()
-        self._expect(MAGIC)
-        self.header = self._decode(self._record(), Header)
         self.totals: Totals | None = None
+        try:
+            self._size = os.fstat(self._handle).st_size - SEAL
+            self._verified = self._verify()
+            self._expect(MAGIC)
+            self.header = self._decode(self._record(), Header)
+        except BaseException:
+            self.close()
+            raise
 
     def _verify(self) -> bytes:
         """The digest of everything before the seal, if the seal is the expected key's."""

@@ -96,11 +96,7 @@ class Enforcement:
         poll.register(self.fd, select.POLLIN)
         poll.register(ending.fd, select.POLLIN)
         while time.monotonic() < until:
-            came = poll.poll(1000)
-            if ending.reason:
-                return []
-            if not came:
-                continue
+            poll.poll(1000)
             said = [item for item in self._messages() if isinstance(item, Said)]
             if any(item.what == UNMARKED for item in said):
                 break
@@ -110,6 +106,8 @@ class Enforcement:
                 return [self._said("on", "")]
             if self.ended or said:
                 break
+            if ending.reason:
+                return []
         self.stop()
         raise InputError("enforcement did not start: a mark was refused, or the decider ended",
                          where=self._target.name)  # fmt: skip
@@ -157,8 +155,11 @@ class Enforcement:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._decided_by(0)
-        found = [] if self.ended else list(self.read())
+        try:
+            found = list(self.read())  # who decides, perhaps
+        finally:
+            self._decided_by(0)
+        found += list(self.read())
         self._report.close()
         self._line.close()
         if self._lessons is not None:

@@ -195,18 +195,20 @@ class Watching:
 
     def _finish(self) -> None:
         """Take what is in the kernel's queue still, have all of it judged, and let go."""
-        if self._rescan is not None:
-            self._rescan.stop()
-        if self._judging.error is None:
-            for _ in range(200):
-                if not self._read():
-                    break
-            if self._enforcement is not None:
-                self._queue.put(list(self._enforcement.stop()))
-        elif self._enforcement is not None:
-            self._enforcement.stop()
-        self._queue.end()
-        self._judging.thread.join()
+        try:
+            if self._rescan is not None:
+                self._rescan.stop()
+            if self._judging.error is None:
+                for _ in range(200):
+                    if not self._read():
+                        break
+                if self._enforcement is not None:
+                    self._queue.put(list(self._enforcement.stop()))
+            elif self._enforcement is not None:
+                self._enforcement.stop()
+        finally:  # a thread that waits for more would hold up the end of the process
+            self._queue.end()
+            self._judging.thread.join()
         if self._judging.error is not None:
             raise self._judging.error
 

@@ -77,28 +77,28 @@ def run(wishes: Wishes, show: Show) -> None:
         judge = Judge(known, start, target.mounts())
         marks = Marks(group, target, start, judge)
         ledger = _ledger(wishes)
+        ending = stack.enter_context(Ending())
         if ledger is not None:
             stack.callback(ledger.close)
-        _watch(wishes, target, group, marks, judge, ledger, public, root, show)
+        _watch(wishes, target, group, marks, judge, ledger, ending, public, root, show)
 
 
 def _watch(
     wishes: Wishes, target: Target, group: fanotify.Group, marks: Marks, judge: Judge,
-    ledger: Ledger | None, public: bytes, root: int, show: Show,
+    ledger: Ledger | None, ending: Ending, public: bytes, root: int, show: Show,
 ) -> None:  # fmt: skip
-    with Ending() as ending:
-        keeper = Keeper(
-            ledger, lambda told: show(told, datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]),
-            lambda: bool(ending.reason),
-        )  # fmt: skip
-        with contextlib.closing(keeper):
-            algorithm = judge.known.header.algorithm
-            enforcement = _enforcement(wishes, target, root, algorithm, public)
-            with _enforced(enforcement):
-                keeper.keep([_started(wishes, target, group, marks)])
-                if enforcement is not None:
-                    keeper.keep(enforcement.ready(ending))
-                _watched(wishes, target, group, marks, judge, keeper, ending, enforcement)
+    keeper = Keeper(
+        ledger, lambda told: show(told, datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]),
+        lambda: bool(ending.reason),
+    )  # fmt: skip
+    with contextlib.closing(keeper):
+        algorithm = judge.known.header.algorithm
+        enforcement = _enforcement(wishes, target, root, algorithm, public)
+        with _enforced(enforcement):
+            keeper.keep([_started(wishes, target, group, marks)])
+            if enforcement is not None:
+                keeper.keep(enforcement.ready(ending))
+            _watched(wishes, target, group, marks, judge, keeper, ending, enforcement)
 
 
 def _watched(
