@@ -43,6 +43,7 @@ bench: $(BIN)/ringfence system
 	$(BIN)/python -m bench.probe
 	$(BIN)/python -m bench.guest
 	$(BIN)/python -m bench.ledger
+	$(BIN)/python -m bench.copying
 	$(BIN)/python -m bench.watch
 	$(BIN)/python -m bench.watch_live
 	$(BIN)/python -m bench.watch_kill
