@@ -586,8 +586,11 @@ def memcached(tmp_path_factory: Maker) -> Application:
 
 
 def test_a_session_with_memcached(memcached: Application) -> None:
-    with outside(memcached) as service:
-        expected = service.talk(11211, *SESSION)
+    for _ in range(3):  # on a busy machine memcached itself fails to start this thread at times
+        with outside(memcached) as service:
+            expected = service.talk(11211, *SESSION)
+        if b"ERROR failed to start lru crawler thread\r\n" not in expected:
+            break
     with inside(memcached) as service:
         found = service.talk(11211, *SESSION)
         figures = service.talk(11211, b"stats")[0]

@@ -57,9 +57,9 @@ def run_workload(
         container = _launched(workload, engines, say, refused, stack, trace)
         # Before anybody can be answered: who was, may ask for the end.
         _signals(container, signal.Signals[workload.signal])
-        publisher.serve(container.pid)
         if trace is None:
             container.forbid_memory_programs()
+        publisher.serve(container.pid)  # only now: whoever comes in meets the whole fence
         record("run", workload.name, {"event": "started", "engine": container.engine,
                                       "pid": container.pid, "digest": workload.digest})  # fmt: skip
         if workload.serving is not None and _tighten_when_up(container, workload, say):
