@@ -1,4 +1,4 @@
-"""Digests of whole files, first parts and files with holes, of sizes around a piece."""
+"""Digests of whole files and of first parts, of sizes around a piece."""
 
 from __future__ import annotations
 

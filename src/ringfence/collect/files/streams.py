@@ -8,10 +8,13 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ringfence.collect.files.filebytes import FileBytes, Kept, of_file
 from ringfence.errors import InputError
+
+if TYPE_CHECKING:
+    from zstandard import ZstdDecompressionObj
 
 INPUT, OUTPUT = 1 << 14, 1 << 18
 """Compressed bytes taken at once, and the most that they are expanded to at once: a kilobyte of
@@ -156,8 +159,8 @@ def expanded(source: Stretch) -> Stretch | Expanded:
     return source
 
 
-class Engine(Protocol):
-    """One stream being expanded: its end, and what was given beyond it."""
+class _Stream(Protocol):
+    """One stream being expanded: whether it has ended, and what was given beyond its end."""
 
     @property
     def eof(self) -> bool: ...
@@ -165,111 +168,78 @@ class Engine(Protocol):
     @property
     def unused_data(self) -> bytes: ...
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """What `data` expands to, in pieces, none larger than memory has room for."""
+
+def _deflated(stream: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+    piece = b""
+    while not stream.eof and (data or len(piece) == OUTPUT):
+        piece = stream.decompress(data, OUTPUT)
+        data = stream.unconsumed_tail
+        yield piece
 
 
-class _Gzip:
-    def __init__(self) -> None:
-        self._engine = zlib.decompressobj(wbits=31)
-
-    @property
-    def eof(self) -> bool:
-        return self._engine.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._engine.unused_data
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        piece = b""
-        while not self.eof and (data or len(piece) == OUTPUT):
-            piece = self._engine.decompress(data, OUTPUT)
-            data = self._engine.unconsumed_tail
-            yield piece
+def _stepwise(stream: bz2.BZ2Decompressor | lzma.LZMADecompressor, data: bytes) -> Iterator[bytes]:
+    yield stream.decompress(data, OUTPUT)
+    while not stream.eof and not stream.needs_input:
+        yield stream.decompress(b"", OUTPUT)
 
 
-class _Stepwise:
-    def __init__(self, engine: bz2.BZ2Decompressor | lzma.LZMADecompressor) -> None:
-        self._engine = engine
+def _zstd() -> ZstdDecompressionObj:
+    import zstandard  # only images with zstd layers need it
 
-    @property
-    def eof(self) -> bool:
-        return self._engine.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._engine.unused_data
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        yield self._engine.decompress(data, OUTPUT)
-        while not self.eof and not self._engine.needs_input:
-            yield self._engine.decompress(b"", OUTPUT)
+    return zstandard.ZstdDecompressor(max_window_size=128 << 20).decompressobj()
 
 
-class _Zstd:
-    def __init__(self) -> None:
-        import zstandard  # only images with zstd layers need it
-
-        self._engine = zstandard.ZstdDecompressor(max_window_size=128 << 20).decompressobj()
-
-    @property
-    def eof(self) -> bool:
-        return self._engine.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._engine.unused_data
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        yield self._engine.decompress(data)
+def _at_once(stream: ZstdDecompressionObj, data: bytes) -> Iterator[bytes]:
+    yield stream.decompress(data)
 
 
 class Kind(NamedTuple):
-    """A compression: `start` begins a stream; `most`: compressed bytes that are fed at once."""
+    """A compression. `start` begins a stream, and `feed` gives it data: what that expands to, in
+    pieces. `most`: compressed bytes that are fed at once."""
 
     name: str
-    start: Callable[[], Engine]
+    start: Callable[[], _Stream]
+    feed: Callable[[Any, bytes], Iterator[bytes]]
     most: int = INPUT
 
 
 KINDS = {
-    b"\x1f\x8b": Kind("gzip", _Gzip),
-    b"BZh": Kind("bzip2", lambda: _Stepwise(bz2.BZ2Decompressor())),
-    b"\xfd7zXZ\0": Kind("xz", lambda: _Stepwise(lzma.LZMADecompressor(memlimit=256 << 20))),
-    b"\x28\xb5\x2f\xfd": Kind("zstd", _Zstd, ZSTD_INPUT),
+    b"\x1f\x8b": Kind("gzip", lambda: zlib.decompressobj(wbits=31), _deflated),
+    b"BZh": Kind("bzip2", bz2.BZ2Decompressor, _stepwise),
+    b"\xfd7zXZ\0": Kind("xz", lambda: lzma.LZMADecompressor(memlimit=256 << 20), _stepwise),
+    b"\x28\xb5\x2f\xfd": Kind("zstd", _zstd, _at_once, ZSTD_INPUT),
 }
 """By a stream's first bytes."""
 
 
 def _chunks(source: Stretch, kind: Kind) -> Iterator[bytes]:
     """Expanded pieces; several streams one after the other are one (as gzip and zstd allow)."""
-    engine = kind.start()
+    stream = kind.start()
     rest = b""
     while True:
         data = rest or source.read(kind.most)
         rest = b""
         if not data:
-            if not engine.eof:
+            if not stream.eof:
                 raise InputError(
                     f"the {kind.name} stream is cut short",
                     where=source.name,
                     remedy="is the file whole? fetch it again",
                 )
             return
-        if engine.eof:
+        if stream.eof:
             if not data.strip(b"\0"):
                 continue
-            engine = kind.start()
+            stream = kind.start()
         try:
-            for piece in engine.feed(data):
+            for piece in kind.feed(stream, data):
                 if piece:
                     yield piece
         except Exception as error:  # each library has an error class of its own
             why = f"the {kind.name} stream is broken: {error}"
             raise InputError(why, where=source.name) from None
-        if engine.eof:
-            rest = engine.unused_data
+        if stream.eof:
+            rest = stream.unused_data
 
 
 def _bounded(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
