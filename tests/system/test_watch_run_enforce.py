@@ -6,6 +6,7 @@ this machine is asked about.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -189,6 +190,27 @@ def test_when_the_watcher_is_killed_the_rule_decides(fence: Run, rule: str, runs
         assert (outcome(fence.target / "evil") == 0) is runs
         assert outcome(fence.target / "good") == 0
     assert outcome(fence.target / "evil") == 0, "with all of them gone the kernel allows"
+
+
+def test_a_standard_error_that_nobody_reads_holds_no_decision_up(fence: Run) -> None:
+    plant(fence.target)
+    unread, errors = os.pipe()
+    os.set_blocking(errors, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(errors, bytes(4096))
+    os.set_blocking(errors, True)
+    with fence.running(*ON, "--when-gone", "deny", sign="enforce", errors=errors):
+        assert fence.process is not None
+        deciders = fence.children(DECIDER)
+        os.kill(fence.process.pid, signal.SIGKILL)  # from now on denials are told there
+        fence.process.wait()
+        for _ in range(3):
+            assert outcome(fence.target / "evil") != 0
+            assert outcome(fence.target / "good") == 0
+        assert fence.children(DECIDER) == deciders, "it was replaced, since it hung"
+    os.close(unread)
+    os.close(errors)
 
 
 def test_all_of_them_killed_nothing_waits_for_an_answer(fence: Run) -> None:

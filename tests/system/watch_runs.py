@@ -40,12 +40,12 @@ class Run:
     @contextlib.contextmanager
     def running(
         self, *words: object, first: bool = False, sign: str = "start",
-        before: Sequence[str] = (), output: int | None = None,
+        before: Sequence[str] = (), output: int | None = None, errors: int | None = None,
     ) -> Iterator[None]:  # fmt: skip
         """Watch, from the record of the event `sign` on; killed afterwards if not stopped.
 
-        `before` are the words of a command that starts it; `output` is its standard output, if it
-        is not to be kept."""
+        `before` are the words of a command that starts it; `output` and `errors` are its standard
+        output and error, where they are not to be kept."""
         former = sum(item.detail.get("event") == sign for item in self.told())
         command = [
             *before, sys.executable, "-m", "ringfence", "watch", "run", self.target,
@@ -54,8 +54,8 @@ class Run:
             *([] if first else ["--no-first-check"]), *words,
         ]  # fmt: skip
         with self.output.open("ab") as kept:
-            process = subprocess.Popen(list(map(str, command)), stdout=output or kept, stderr=kept,
-                                       start_new_session=True)  # fmt: skip
+            process = subprocess.Popen(list(map(str, command)), stdout=output or kept,
+                                       stderr=errors or kept, start_new_session=True)  # fmt: skip
         self.process = process
         timer = threading.Timer(HARD, self.kill_all)
         timer.start()

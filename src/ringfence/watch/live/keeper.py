@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from ringfence.watch.ledger.tail import NotWritten
 from ringfence.watch.ledger.writer import Ledger
+from ringfence.watch.live.aloud import aloud
 from ringfence.watch.live.printing import Printer
 from ringfence.watch.live.told import Told
 
@@ -52,7 +53,5 @@ class Keeper:
             except NotWritten as error:
                 if self._stopping():
                     raise
-                if not complained:
-                    sys.stderr.write(f"ringfence: {error.line()}; trying again each second\n")
-                    complained = True
+                complained = complained or aloud(f"{error.line()}; trying again each second")
                 time.sleep(PAUSE)

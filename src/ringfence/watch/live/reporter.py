@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 
+from ringfence.watch.live.aloud import aloud
 from ringfence.watch.live.terms import Denied, Message, Said, encode
 
 
@@ -35,7 +34,5 @@ class Reporter:
 
     def _aloud(self, message: Message) -> None:
         if isinstance(message, Denied):
-            with contextlib.suppress(OSError):
-                path = message.path.decode("utf-8", "backslashreplace")
-                sys.stderr.write(f"ringfence: denied {path!r}: {message.why}\n")
-                sys.stderr.flush()
+            path = message.path.decode("utf-8", "backslashreplace")
+            aloud(f"denied {path!r}: {message.why}")
