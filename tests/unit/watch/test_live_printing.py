@@ -63,7 +63,7 @@ def test_with_a_ledger_nobody_waits_and_what_is_left_out_is_counted(pipe: Pipe) 
 def test_without_a_ledger_every_line_is_waited_for(pipe: Pipe) -> None:
     read, stream = pipe
     printer = Printer(stream, False, lambda: False)
-    count = 2 * MOST_LINES
+    count = 3 * MOST_LINES  # as many are on their way to the reader as may wait
     done = threading.Event()
 
     def put() -> None:
