@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ringfence.knowledge.loader import load
+from ringfence.probe.battery import PROBES
 from tests.command import ringfence
 
 ROOT = Path(__file__).parents[3]
@@ -68,6 +69,7 @@ def test_every_id_that_a_report_prints_is_explained(target: Path) -> None:
 def test_every_entry_of_the_knowledge_base_is_explained() -> None:
     listed = ringfence("explain").out.split()
     assert set(load().mechanisms) | set(load().families) | set(load().templates) <= set(listed)
+    assert {probe.id for probe in PROBES} <= set(listed)
     assert ringfence("explain", *listed).code == 0
 
 
@@ -85,6 +87,17 @@ def test_explain_leads_to_the_entry_and_its_source() -> None:
     assert "syscall:io_uring_setup" in done.out
     assert "weighs: 100 / 10 ** exploits spent before (classic): 10 after one" in done.out
     assert "https://" in done.out
+
+
+def test_a_probe_is_explained_by_what_it_tries_and_what_its_result_settles() -> None:
+    done = ringfence("explain", "identity.root-user", "capability.chown", "call.call-599")
+    assert done.code == 0
+    first, second, third = done.out.strip().split("\n\n")
+    assert "tries: Sets the ids of a child of ours to 0" in first
+    assert "nscap:CAP_SETUID or process:root-id" in first
+    assert "its result settles: nscap:CAP_CHOWN" in second
+    assert "ATT&CK: T1106" in third
+    assert ringfence("explain", "call.call-none").code == 2
 
 
 def test_explain_helps_with_a_slip() -> None:

@@ -1,0 +1,39 @@
+"""What a probe's id means, in words: what it tries, why that does no harm, what its result says."""
+
+from __future__ import annotations
+
+import re
+
+from ringfence.knowledge.records import Knowledge
+from ringfence.model.need import render
+from ringfence.probe.battery import PROBES, calls
+from ringfence.probe.definition import Probe
+from ringfence.probe.expect import need_of
+
+
+def probe_ids() -> list[str]:
+    """The ids of all probes."""
+    return sorted(probe.id for probe in PROBES)
+
+
+def explain_probe(name: str, knowledge: Knowledge) -> str | None:
+    """The explanation of a probe; None where there is none of that id."""
+    found = next((probe for probe in PROBES if probe.id == name), None)
+    if found is None and re.fullmatch(r"call\.call-\d{1,4}", name):  # one without a name of ours
+        found = calls.probe(name.removeprefix("call."))
+    return None if found is None else _words(found, knowledge)
+
+
+def _words(probe: Probe, knowledge: Knowledge) -> str:
+    lines = [
+        f"{probe.id}: {probe.title}",
+        f"  probe of the group {probe.group}",
+        f"  tries: {probe.safety}",
+    ]
+    if probe.needs:
+        lines.append(f"  open by configuration with: {render(need_of(probe, knowledge))}")
+    else:
+        lines.append("  configuration does not tell what will come of it")
+    if probe.decides:
+        lines.append(f"  its result settles: {', '.join(probe.decides)}")
+    return "\n".join([*lines, f"  ATT&CK: {probe.technique}"])
