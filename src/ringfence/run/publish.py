@@ -11,7 +11,8 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import cast
 
 import msgspec
 
@@ -19,7 +20,6 @@ from ringfence.errors import InputError
 from ringfence.run import kernel
 
 PIECE = 1 << 16
-Carry = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -67,32 +67,85 @@ class Publisher:
         asyncio.run(self._listen())
 
     async def _listen(self) -> None:
-        servers = [
-            await asyncio.start_server(_carrier(inside), sock=listener)
-            for listener, inside in self._pairs
-        ]
-        await asyncio.gather(*(server.serve_forever() for server in servers))
+        loop = asyncio.get_running_loop()
+        buffer = memoryview(bytearray(PIECE))
+        for listener, inside in self._pairs:
+            await loop.create_server(partial(_Front, buffer, inside), sock=listener)
+        await loop.create_future()
 
 
-def _carrier(port: int) -> Carry:
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            writer.transport.abort()
+class _End(asyncio.BufferedProtocol):
+    """One end of a carried connection: what arrives here is sent by the other end.
+
+    `buffer` is that of all ends, so what was read into it is copied: a transport keeps what it
+    was given until it is sent (from Python 3.12 on).
+    """
+
+    other: _End
+    transport: asyncio.Transport | None = None
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._buffer = buffer
+        self._ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, count: int) -> None:
+        if self.other.transport is not None:
+            self.other.transport.write(bytes(self._buffer[:count]))
+
+    def eof_received(self) -> bool:
+        """The other direction goes on until it has ended, too."""
+        self._ended = True
+        if self.other.transport is None or self.other._ended:
+            return False
+        with contextlib.suppress(OSError):  # it was reset, and will be told so
+            self.other.transport.write_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        if self.other.transport is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other.transport is not None:
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """What is still to be sent by the other end is, unless this one was reset."""
+        if self.other.transport is None:
             return
-        await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
-        for end in (inner_writer, writer):
-            end.close()
+        if error is None:
+            self.other.transport.close()
+        else:
+            self.other.transport.abort()
 
-    return carry
 
+class _Front(_End):
+    """The end that a client connected to. It makes the other one, inside."""
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while part := await reader.read(PIECE):
-            writer.write(part)
-            await writer.drain()
-    with contextlib.suppress(OSError):
-        if writer.can_write_eof():
-            writer.write_eof()
+    def __init__(self, buffer: memoryview, port: int) -> None:
+        super().__init__(buffer)
+        self.other = _End(buffer)
+        self.other.other = self
+        self._port = port
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.pause_reading()
+        self._connecting = asyncio.ensure_future(self._connect(self.transport))
+
+    async def _connect(self, transport: asyncio.Transport) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            inner, _ = await loop.create_connection(lambda: self.other, "127.0.0.1", self._port)
+        except OSError:
+            transport.abort()
+            return
+        if transport.is_closing():
+            inner.close()
+        transport.resume_reading()
