@@ -6,6 +6,7 @@ One more result is one more row here, and its file in docs/schema.
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any
 
 import msgspec
@@ -28,5 +29,20 @@ RESULTS = {
 def schema(result: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of a key of `RESULTS`."""
     module, name = RESULTS[result]
-    made = msgspec.json.schema(getattr(importlib.import_module(module), name))
+    made = _unindented(msgspec.json.schema(getattr(importlib.import_module(module), name)))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
+def _unindented(node: Any) -> Any:
+    """Descriptions, which are docstrings, as every version of Python has them: until 3.12 they
+    keep their source's indentation."""
+    if isinstance(node, list):
+        return [_unindented(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: inspect.cleandoc(value)
+        if key == "description" and isinstance(value, str)
+        else _unindented(value)
+        for key, value in node.items()
+    }
