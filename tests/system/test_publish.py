@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ringfence.run import publish
 from ringfence.run.publish import Published, Publisher
 from tests.system.conftest import free_port
 
@@ -165,6 +166,29 @@ def test_many_connections_do_not_see_each_other_s_bytes(port: int, inside: socke
             client.shutdown(socket.SHUT_WR)
         for number, client in enumerate(clients):
             assert received(client) == bytes([number]) * 100_000
+
+
+def test_who_comes_when_there_is_no_room_waits_for_it(
+    inside: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "MOST", 3)
+    found = free_port()
+    publisher = Publisher((Published("127.0.0.1", found, inside.getsockname()[1]),))
+    publisher.serve(os.getpid())
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", found), timeout=WAIT))
+            for _ in range(5)
+        ]
+        servers = [stack.enter_context(inside.accept()[0]) for _ in range(3)]
+        assert not select.select([inside], [], [], 0.5)[0], "there is room for three"
+        for turn in range(2):
+            clients[turn].close()
+            servers[turn].close()
+            servers.append(stack.enter_context(inside.accept()[0]))
+        clients[4].sendall(b"at last")
+        assert servers[4].recv(7) == b"at last"
+    publisher.close()
 
 
 def test_descriptors_are_given_back(port: int, inside: socket.socket) -> None:

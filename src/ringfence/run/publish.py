@@ -7,19 +7,22 @@ connects there for each connection accepted here, and carries the bytes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
+import resource
 import socket
 import threading
-from functools import partial
-from typing import cast
 
 import msgspec
 
 from ringfence.errors import InputError
 from ringfence.run import kernel
+from ringfence.run.carry import carry
 
 PIECE = 1 << 16
+MOST, RESERVED = 1 << 15, 256
+"""Connections at once, and descriptors that are left for all else that this process does."""
+PAUSE = 0.1
+"""Seconds until the next try where none could be accepted."""
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -36,6 +39,7 @@ class Publisher:
     def __init__(self, ports: tuple[Published, ...]) -> None:
         """Raises InputError for a port that is taken."""
         self._pairs: list[tuple[socket.socket, int]] = []
+        self._carried: set[asyncio.Task[None]] = set()
         for port in ports:
             try:
                 listener = socket.create_server((port.address, port.outside), backlog=512)
@@ -67,85 +71,34 @@ class Publisher:
         asyncio.run(self._listen())
 
     async def _listen(self) -> None:
+        self._room = asyncio.Semaphore(_most_connections())
+        self._buffer = memoryview(bytearray(PIECE))
+        await asyncio.gather(*(self._accept(listener, port) for listener, port in self._pairs))
+
+    async def _accept(self, listener: socket.socket, port: int) -> None:
+        """Whoever comes when there is no room waits in the kernel's queue."""
         loop = asyncio.get_running_loop()
-        buffer = memoryview(bytearray(PIECE))
-        for listener, inside in self._pairs:
-            await loop.create_server(partial(_Front, buffer, inside), sock=listener)
-        await loop.create_future()
+        listener.setblocking(False)
+        while True:
+            await self._room.acquire()
+            try:
+                peer, _ = await loop.sock_accept(listener)
+            except OSError:  # gone again, or others in this process took the descriptors
+                self._room.release()
+                await asyncio.sleep(PAUSE)
+                continue
+            task = loop.create_task(carry(peer, port, self._buffer))
+            self._carried.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._carried.discard(task)
+        self._room.release()
 
 
-class _End(asyncio.BufferedProtocol):
-    """One end of a carried connection: what arrives here is sent by the other end.
-
-    `buffer` is that of all ends, so what was read into it is copied: a transport keeps what it
-    was given until it is sent (from Python 3.12 on).
-    """
-
-    other: _End
-    transport: asyncio.Transport | None = None
-
-    def __init__(self, buffer: memoryview) -> None:
-        self._buffer = buffer
-        self._ended = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
-
-    def buffer_updated(self, count: int) -> None:
-        if self.other.transport is not None:
-            self.other.transport.write(bytes(self._buffer[:count]))
-
-    def eof_received(self) -> bool:
-        """The other direction goes on until it has ended, too."""
-        self._ended = True
-        if self.other.transport is None or self.other._ended:
-            return False
-        with contextlib.suppress(OSError):  # it was reset, and will be told so
-            self.other.transport.write_eof()
-        return True
-
-    def pause_writing(self) -> None:
-        if self.other.transport is not None:
-            self.other.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self.other.transport is not None:
-            self.other.transport.resume_reading()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """What is still to be sent by the other end is, unless this one was reset."""
-        if self.other.transport is None:
-            return
-        if error is None:
-            self.other.transport.close()
-        else:
-            self.other.transport.abort()
-
-
-class _Front(_End):
-    """The end that a client connected to. It makes the other one, inside."""
-
-    def __init__(self, buffer: memoryview, port: int) -> None:
-        super().__init__(buffer)
-        self.other = _End(buffer)
-        self.other.other = self
-        self._port = port
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self.transport.pause_reading()
-        self._connecting = asyncio.ensure_future(self._connect(self.transport))
-
-    async def _connect(self, transport: asyncio.Transport) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            inner, _ = await loop.create_connection(lambda: self.other, "127.0.0.1", self._port)
-        except OSError:
-            transport.abort()
-            return
-        if transport.is_closing():
-            inner.close()
-        transport.resume_reading()
+def _most_connections() -> int:
+    """How many connections this process has descriptors for, once it may use all that it can:
+    what it starts from now on are an engine's commands alone."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(1, min(MOST, (hard - RESERVED) // 2))
