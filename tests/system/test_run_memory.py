@@ -3,6 +3,7 @@ seen to need it."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,7 @@ def test_it_is_refused_in_a_fence_and_only_there(
         assert container.output.finish() == said
     finally:
         container.remove()
+        shutil.rmtree(place)
 
 
 def test_a_service_that_was_not_seen_to_need_it_is_refused_it(tmp_path: Path) -> None:
