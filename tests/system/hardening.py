@@ -101,16 +101,18 @@ class Fenced:
         """Exit status, output and complaints."""
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=30)
-        return self.process.returncode, out.decode(), err.decode()
+        return self.process.returncode, out.decode(), (err or b"").decode()
 
 
 @contextlib.contextmanager
-def fenced(folder: Path, inside: int, *words: str) -> Iterator[Fenced]:
-    """`ringfence run` of a result, up, with one port published."""
+def fenced(
+    folder: Path, inside: int, *words: str, errors: int = subprocess.PIPE
+) -> Iterator[Fenced]:
+    """`ringfence run` of a result, up, with one port published; `errors` is its standard error."""
     port = free_port()
     process = subprocess.Popen(
         [str(RINGFENCE), "run", str(folder), "-p", f"{port}:{inside}", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=errors,
     )  # fmt: skip
     service = Fenced(process, port)
     try:

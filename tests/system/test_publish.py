@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ringfence.run import publish
+from ringfence.run import carry, publish
 from ringfence.run.publish import Published, Publisher
 from tests.system.conftest import free_port
 
@@ -189,6 +189,21 @@ def test_who_comes_when_there_is_no_room_waits_for_it(
         clients[4].sendall(b"at last")
         assert servers[4].recv(7) == b"at last"
     publisher.close()
+
+
+def test_a_client_that_stays_when_the_service_has_ended_is_cut_off(
+    port: int, inside: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carry, "LINGER", 0.5)
+    with joined(port, inside) as (client, server):
+        server.sendall(b"all")
+        server.shutdown(socket.SHUT_WR)
+        assert client.recv(3) == b"all"
+        assert client.recv(1) == b""
+        client.sendall(b"still here")
+        assert server.recv(10) == b"still here"
+        with contextlib.suppress(ConnectionResetError):
+            assert server.recv(1) == b"", "the service is told, too"
 
 
 def test_descriptors_are_given_back(port: int, inside: socket.socket) -> None:

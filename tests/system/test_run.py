@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -91,6 +92,24 @@ def test_refused_arguments_are_named(result: Path) -> None:
         code, _, err = service.stop()
     assert code == 0
     assert "--allow 'socket[AF_ALG,SOCK_SEQPACKET]'" in err
+
+
+def test_a_standard_error_that_takes_nothing_holds_no_service_up(result: Path) -> None:
+    unread, stalled = os.pipe()
+    os.set_blocking(stalled, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(stalled, bytes(4096))
+    os.set_blocking(stalled, True)
+    full = os.open("/dev/full", os.O_WRONLY)
+    for errors in (full, stalled):
+        with fenced(result, 8080, errors=errors) as service:
+            for _ in range(2):
+                assert service.ask("/s")[1] == service.ask("/p")[1] == b"refused"
+            assert service.ask("/")[1] == b"done"
+            assert service.stop()[0] == 0
+    for handle in (unread, stalled, full):
+        os.close(handle)
 
 
 def test_what_is_named_helps(tree: Path, tmp_path: Path) -> None:

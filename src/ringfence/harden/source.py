@@ -12,6 +12,7 @@ from ringfence.collect.files.image import open_image, sniff
 from ringfence.collect.files.streams import expanded, whole_file
 from ringfence.errors import InputError, UsageError
 from ringfence.harden.service import DEFAULT_PATH, Service
+from ringfence.run.stopping import stop_signal
 from ringfence.run.unpack import unpack
 
 PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
@@ -87,6 +88,8 @@ def _image(path: Path, command: tuple[str, ...], folder: Path) -> Source:
     if not any(word.startswith("PATH=") for word in environment):
         environment = (*_path(), *environment)
     text = {key: value for key, value in said.items() if isinstance(value, str)}
+    stop = text.get("StopSignal") or "SIGTERM"
+    stop_signal(stop, str(path))
     return Source(
         "image",
         str(path),
@@ -97,6 +100,6 @@ def _image(path: Path, command: tuple[str, ...], folder: Path) -> Source:
             folder=text.get("WorkingDir") or "/",
             user=text.get("User", ""),
             ports=tuple(sorted(table(said, "ExposedPorts"))),
-            signal=text.get("StopSignal") or "SIGTERM",
+            signal=stop,
         ),
     )

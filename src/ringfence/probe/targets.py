@@ -177,6 +177,6 @@ def _until_up(container: Container, ports: tuple[int, ...]) -> None:
 
 
 def _stopped(container: Container, workload: Ready) -> None:
-    container.signal(signal.Signals[workload.signal])
+    container.signal(workload.signal)
     container.wait(5)
     container.remove()

@@ -8,6 +8,9 @@ import socket
 from typing import cast
 
 HOST = "127.0.0.1"
+LINGER = 300.0
+"""Seconds that a client has for the rest once the service has ended its side: who stays longer
+takes a place for nothing."""
 
 
 async def carry(peer: socket.socket, port: int, buffer: memoryview) -> None:
@@ -25,6 +28,10 @@ async def carry(peer: socket.socket, port: int, buffer: memoryview) -> None:
         return
     await loop.connect_accepted_socket(lambda: outer, peer)
     transport.resume_reading()
+    await inner.ended.wait()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(outer.closed.wait(), LINGER)
+    outer.abort()
     await outer.closed.wait()
     await inner.closed.wait()
 
@@ -40,9 +47,8 @@ class _End(asyncio.BufferedProtocol):
     transport: asyncio.Transport | None = None
 
     def __init__(self, buffer: memoryview) -> None:
-        self.closed = asyncio.Event()
+        self.ended, self.closed = asyncio.Event(), asyncio.Event()
         self._buffer = buffer
-        self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -57,8 +63,8 @@ class _End(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The other direction goes on until it has ended, too."""
-        self._ended = True
-        if self.other._ended:
+        self.ended.set()
+        if self.other.ended.is_set():
             return False
         with contextlib.suppress(OSError):  # it was reset, and will be told so
             self._peer().write_eof()
@@ -72,11 +78,17 @@ class _End(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """What is still to be sent by the other end is, unless this one was reset."""
+        self.ended.set()
         self.closed.set()
         if error is None:
             self._peer().close()
         else:
             self._peer().abort()
+
+    def abort(self) -> None:
+        """Close it at once, if it is not closed."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def _peer(self) -> asyncio.Transport:
         """The other end's transport: nothing is read, and so nothing happens, before there is

@@ -159,7 +159,7 @@ class Container:
         if done.returncode:
             raise EngineError(last_line(done.stderr, self.output.kept()), where=self.engine)
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: int) -> None:
         """Send a signal to the first process; nothing where it has ended."""
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -168,10 +168,13 @@ class Container:
     def poll(self) -> int | None:
         """The exit status, None while it runs."""
         if self.status is None and self.pid:
-            with contextlib.suppress(ChildProcessError):
+            try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
                 if pid and not os.WIFSTOPPED(status):
                     self.status = os.waitstatus_to_exitcode(status)
+            except ChildProcessError:
+                # Killed while a thread of ours traced it, which took its status.
+                self.status = -signal.SIGKILL
         return self.status
 
     def wait(self, seconds: float) -> int | None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-
 from ringfence.collect.process import procfs
 
 
-def hears(pid: int, number: signal.Signals) -> bool:
+def hears(pid: int, number: int) -> bool:
     """Whether the process handles a signal or keeps it for later (SigCgt and SigBlk of proc(5)).
 
     To the first process of a namespace the kernel delivers no other, but for SIGKILL and SIGSTOP

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import functools
 import os
+import queue
 import select
 import shutil
 import socket
@@ -39,6 +40,8 @@ WIDTHS: dict[str, dict[int, int]] = {
 """Calls whose refused arguments are told, and the bits of an argument that the kernel's own numbers
 take (families end at 45): what lies beyond is refused without a word. Each rule more costs a busy
 server throughput (bench/fence.py), so that ioctl, prctl and personality are not among them."""
+PATIENCE = 2.0
+"""Seconds at the end for what is not reported yet."""
 MOST_NAMES = 512
 """Kinds of refusals that are told apart: whoever makes up more of them floods nobody."""
 UNNOTIFIED = frozenset({"write"})
@@ -83,11 +86,15 @@ class Listener:
     """Listens at a Unix socket for the descriptor that the engine hands over, then on that."""
 
     def __init__(self, path: Path, report: Callable[[str, int], None] | None = None) -> None:
-        """`report` is called with a call's name and the process, the first time it is refused."""
+        """`report` is called with a call's name and the process, the first time it is refused;
+        it must not raise."""
         self.path = path
         self.refused: dict[str, int] = {}
         """Call -> how often it was refused."""
-        self._report = report
+        self._told: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()
+        self._teller = threading.Thread(target=self._tell, args=(report,), daemon=True)
+        if report is not None:
+            self._teller.start()
         self._names = {number: name for name, number in native_calls().items()}
         self._ended, self._end = os.pipe()
         self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -97,9 +104,12 @@ class Listener:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread; calls that are refused from now on are not reported."""
+        """End the threads; calls that are refused from now on are not reported."""
         os.write(self._end, b"x")
         self._thread.join(5)
+        self._told.put(None)
+        if self._teller.is_alive():
+            self._teller.join(PATIENCE)
         self._server.close()
         os.close(self._end)
         os.close(self._ended)
@@ -148,11 +158,11 @@ class Listener:
         except OSError:
             return False
         number, pid, _, call, _, _, *arguments = _NOTICE.unpack(notice)
-        name = shown(self._names.get(call, str(call)), tuple(arguments))
-        if not _is_engine(pid):
-            self._note(name, pid)
+        engine = _is_engine(pid)
         with contextlib.suppress(OSError):
             fcntl.ioctl(handle, NOTIF_SEND, bytearray(_ANSWER.pack(number, 0, -EPERM, 0)))
+        if not engine:
+            self._note(shown(self._names.get(call, str(call)), tuple(arguments)), pid)
         return True
 
     def _note(self, name: str, pid: int) -> None:
@@ -160,8 +170,13 @@ class Listener:
             name = "others"
         first = name not in self.refused
         self.refused[name] = self.refused.get(name, 0) + 1
-        if first and self._report is not None:
-            self._report(name, pid)
+        if first:
+            self._told.put((name, pid))
+
+    def _tell(self, report: Callable[[str, int], None]) -> None:
+        """From a thread of its own: whoever reads what we report holds up no process."""
+        while (refusal := self._told.get()) is not None:
+            report(*refusal)
 
 
 def _is_engine(pid: int) -> bool:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from ringfence.errors import MissingError
+from ringfence.run.fence import ID_BASE
 
 MOST_SOCKET, OURS = 107, 40
 """Bytes of a socket's path (unix(7)), and those of them that our own names take at most."""
@@ -18,9 +19,11 @@ def roomy(place: str | Path) -> bool:
 
 
 def reachable_folder() -> Path:
-    """A new folder that others may pass through, all the way from the root. Raises MissingError.
+    """A new folder that the root of our user namespaces can reach. Raises MissingError.
 
-    A namespace's root is a stranger on this host: it needs the execute bit of every folder.
+    A namespace's root is a stranger on this host: it needs the execute bit of every folder on the
+    way. The folder itself is its own, and closed to all others: what is unpacked there may have
+    set-user-ID programs.
     """
     for place in (tempfile.gettempdir(), "/var/tmp", "/run"):  # noqa: S108 - mkdtemp is safe there
         path = Path(place).resolve()
@@ -30,9 +33,10 @@ def reachable_folder() -> Path:
             and all(part.stat().st_mode & 0o001 for part in (path, *path.parents))
         ):
             folder = Path(tempfile.mkdtemp(prefix="ringfence-", dir=path))
-            folder.chmod(0o711)
+            if os.geteuid() == 0:
+                os.chown(folder, ID_BASE, ID_BASE)
             return folder
     raise MissingError(
-        "no temporary folder that others may pass through",
+        "no temporary folder that others may pass through to ours",
         remedy="set TMPDIR to one with a short path",
     )

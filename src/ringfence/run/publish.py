@@ -42,7 +42,9 @@ class Publisher:
         self._carried: set[asyncio.Task[None]] = set()
         for port in ports:
             try:
-                listener = socket.create_server((port.address, port.outside), backlog=512)
+                family = socket.AF_INET6 if ":" in port.address else socket.AF_INET
+                address = (port.address, port.outside)
+                listener = socket.create_server(address, family=family, backlog=512)
             except OSError as error:
                 self.close()
                 raise InputError(

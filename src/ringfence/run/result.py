@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 import msgspec
 
-from ringfence.collect.container.document import read_document, table, words
+from ringfence.collect.container.document import table, words
 from ringfence.collect.files.image import ImageParts, open_image
 from ringfence.errors import InputError, MissingError
-from ringfence.run.fence import ID_BASE, NFT, Fence, Writable
+from ringfence.run.fence import ID_BASE, ID_COUNT, NFT, Fence, Writable
+from ringfence.run.policies import read_filter, read_policy
+from ringfence.run.stopping import stop_signal
 from ringfence.run.unpack import unpack
 
 STORE = Path("/var/lib/ringfence/images")
@@ -42,7 +45,7 @@ class Ready(msgspec.Struct, frozen=True):
     name: str
     fence: Fence
     ports: tuple[int, ...]
-    signal: str
+    signal: int
     serving: dict[str, Any] | None = None
     """The narrower filter, to be installed once all ports listen."""
     digest: str = ""
@@ -59,55 +62,56 @@ def ready(folder: Path, options: Options, store: Path = STORE) -> Ready:
     if not os.access(NFT, os.X_OK):
         raise MissingError("nft is needed for the rules", remedy="apt-get install nftables")
     parts = open_image(image)
+    if not parts.verified:
+        raise InputError("is no OCI archive, whose parts have digests", where=str(image),
+                         remedy="run what ringfence harden made")  # fmt: skip
     said = parts.document
     uid, gid = _numbers(str(said.get("User", "")), image)
+    command = (*words(said, "Entrypoint"), *words(said, "Cmd"))
+    environment, place = tuple(words(said, "Env")), str(said.get("WorkingDir") or "/")
+    if any("\0" in text for text in (*command, *environment, place)):
+        raise InputError("a NUL in its command, environment or folder", where=str(image))
     writable = tuple(Writable(path.strip("/")) for path in sorted(table(said, "Volumes")))
     fence = Fence(
         root=unpacked(parts, store),
-        command=(*words(said, "Entrypoint"), *words(said, "Cmd")),
-        environment=tuple(words(said, "Env")),
-        folder=str(said.get("WorkingDir") or "/"),
+        command=command,
+        environment=environment,
+        folder=place,
         uid=uid,
         gid=gid,
-        seccomp=_seccomp(folder / "policy" / "seccomp.json"),
+        seccomp=read_filter(folder, "policy/seccomp.json"),
         writable=writable,
         volumes=options.volumes,
-        firewall=_text(folder / "policy" / "nftables.nft"),
+        firewall=read_policy(folder, "policy/nftables.nft"),
         memory=options.memory,
         processes=options.processes,
         memory_programs=table(said, "Labels").get(MEMORY_PROGRAMS) != "no",
     )
-    ports = tuple(int(port.partition("/")[0]) for port in sorted(table(said, "ExposedPorts")))
+    ports = tuple(_port(text, image) for text in sorted(table(said, "ExposedPorts")))
     name = table(said, "Labels").get("org.opencontainers.image.title", folder.name)
     narrower = None
     if table(said, "Labels").get(PHASES) == "yes":
-        narrower = _seccomp(folder / "policy" / "seccomp-serving.json")
-    stop = str(said.get("StopSignal") or "SIGTERM")
+        narrower = read_filter(folder, "policy/seccomp-serving.json")
+    stop = stop_signal(str(said.get("StopSignal") or "SIGTERM"), str(image))
     return Ready(str(name), fence, ports, stop, narrower, parts.digest)
 
 
 def _numbers(user: str, image: Path) -> tuple[int, int]:
-    uid, _, gid = user.partition(":")
-    if not uid.isdigit() or not gid.isdigit() or uid == "0":
+    found = re.fullmatch(r"([0-9]{1,5}):([0-9]{1,5})", user)
+    uid, gid = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not (0 < uid < ID_COUNT and gid < ID_COUNT):
         raise InputError(
-            f"its user is {user!r}, not a number other than root's", where=str(image),
+            f"its user is {user[:80]!r}, not a number other than root's", where=str(image),
             remedy="run what ringfence harden made",
         )  # fmt: skip
-    return int(uid), int(gid)
+    return uid, gid
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path)) from None
-
-
-def _seccomp(path: Path) -> dict[str, Any]:
-    """The filter, without what is for people: runtimes are strict about unknown names."""
-    document = read_document(path)
-    document.pop("comment", None)
-    return document
+def _port(text: str, image: Path) -> int:
+    found = re.fullmatch(r"([0-9]{1,5})(/tcp)?", text)
+    if found is None or not 0 < int(found[1]) < 1 << 16:
+        raise InputError(f"its port {text[:80]!r} is none of TCP", where=str(image))
+    return int(found[1])
 
 
 def unpacked(parts: ImageParts, store: Path) -> Path:
@@ -115,13 +119,13 @@ def unpacked(parts: ImageParts, store: Path) -> Path:
     place = store / parts.digest.removeprefix("sha256:")
     if (place / "root").is_dir():
         return place / "root"
-    store.mkdir(parents=True, exist_ok=True, mode=0o711)
+    store.mkdir(parents=True, exist_ok=True, mode=0o711)  # each image in it is its own user's
     folder = Path(tempfile.mkdtemp(dir=store, prefix=".new."))
     try:
         (folder / "root").mkdir(mode=0o755)
         os.chown(folder / "root", ID_BASE, ID_BASE)
         unpack(parts.layers(), folder / "root", ID_BASE)
-        folder.chmod(0o711)
+        os.chown(folder, ID_BASE, ID_BASE)
         try:
             folder.rename(place)
         except OSError:

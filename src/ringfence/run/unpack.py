@@ -1,7 +1,8 @@
 """Unpacks a root file system or an image's layers into an empty private folder.
 
 Input is hostile: every path is looked up by the kernel with the folder as its root (openat2 with
-RESOLVE_IN_ROOT), nothing is opened through a link, devices and set-user-ID bits are not made.
+RESOLVE_IN_ROOT), nothing is opened through a link, devices are not made. Set-user-ID bits are,
+since they count: the folder must be out of everybody else's reach.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from ringfence.errors import InputError
 SYS_OPENAT2 = 437
 """The same number on every architecture (asm-generic/unistd.h)."""
 RESOLVE_IN_ROOT = 0x10
+UNCHANGED = 0xFFFFFFFF
+"""What chown(2) takes for the owner that the file has: ours, root."""
 MOST_UNPACKED = 32 << 30
 PIECE = 1 << 20
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
@@ -151,6 +154,9 @@ class _Layer:
 
     def _own(self, member: Member, parent: int, name: str) -> None:
         uid, gid = member.uid + self.shift, member.gid + self.shift
+        if not (0 <= uid < UNCHANGED and 0 <= gid < UNCHANGED):
+            raise InputError(f"its owner {member.uid}:{member.gid} is none that a file can have",
+                             where=member.path[:200])  # fmt: skip
         os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
 
     def _link(self, member: Member, parent: int, name: str) -> None:

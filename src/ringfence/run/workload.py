@@ -56,7 +56,7 @@ def run_workload(
 
         container = _launched(workload, engines, say, refused, stack, trace)
         # Before anybody can be answered: who was, may ask for the end.
-        _signals(container, signal.Signals[workload.signal])
+        _signals(container, workload.signal)
         if trace is None:
             container.forbid_memory_programs()
         publisher.serve(container.pid)  # only now: whoever comes in meets the whole fence
@@ -129,12 +129,15 @@ def _refused(
     record: Callable[[str, str, dict[str, Any]], None],
 ) -> None:
     """A call that the fence refused for the first time: said, and kept. A ledger that cannot take
-    it (a full disk) is said, too: the fence holds all the same."""
-    say(_refusal(name, pid))
+    it (a full disk) is said, too, and where nobody hears, nothing is: the fence holds all the
+    same."""
+    with contextlib.suppress(OSError):
+        say(_refusal(name, pid))
     try:
         record("denial", workload.name, {"call": name, "pid": pid, "by": "seccomp"})
     except RingfenceError as error:
-        say(f"not in the ledger: {error.line()}")
+        with contextlib.suppress(OSError):
+            say(f"not in the ledger: {error.line()}")
 
 
 def _refusal(name: str, pid: int) -> str:
@@ -148,7 +151,7 @@ def _forward(part: bytes) -> None:
         sys.stdout.buffer.flush()
 
 
-def _signals(container: Container, stop: signal.Signals) -> None:
+def _signals(container: Container, stop: int) -> None:
     """Ours become the service's: the terminal's and the service manager's wishes alike."""
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -160,7 +163,7 @@ def _signals(container: Container, stop: signal.Signals) -> None:
         container.signal(signal.SIGKILL)
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        container.signal(signal.Signals(number))
+        container.signal(number)
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)

@@ -44,12 +44,14 @@ class ImageReading(msgspec.Struct, frozen=True):
 
 class ImageParts(msgspec.Struct, frozen=True):
     """An opened image: its configuration document, its digest, and its layers from the lowest,
-    whose bytes are held against their digests when `layers` is called."""
+    whose bytes are held against their digests when `layers` is called. `verified`: all of them have
+    one, so that `digest` says what they are (not so where `docker save` wrote them)."""
 
     name: str
     document: dict[str, Any]
     layers: Callable[[], list[Stretch | Expanded]]
     digest: str
+    verified: bool = True
 
 
 class _Store:
@@ -274,8 +276,8 @@ def _open_docker(store: _Store) -> ImageParts:
     def layers() -> list[Stretch | Expanded]:
         return [expanded(store.source(layer)) for layer in names]
 
-    digest = name.removesuffix(".json").rpartition("/")[2]
-    return ImageParts(store.name, table(config, "config"), layers, f"sha256:{digest}")
+    digest = store.source(name).digest()  # an image's id; nothing says what its layers are
+    return ImageParts(store.name, table(config, "config"), layers, f"sha256:{digest}", False)
 
 
 def _reading(parts: ImageParts) -> ImageReading:

@@ -18,6 +18,7 @@ from ringfence.run.engine import Container
 from ringfence.run.fence import Fence
 from ringfence.run.hearing import hears
 from ringfence.run.listening import listening
+from ringfence.run.stopping import stop_signal
 from ringfence.run.tracing import LOG, strace
 
 _COMPLAINT = re.compile(r"fatal|panic|emerg|error|denied|cannot|could not|failed", re.IGNORECASE)
@@ -143,7 +144,8 @@ def _until_ready(container: Container, plan: Plan) -> tuple[int, ...]:
 
 def _ended(status: int | None) -> str:
     if status is not None and status < 0:
-        return f"signal {signal.Signals(-status).name}"
+        name = next((one.name for one in signal.Signals if one == -status), -status)
+        return f"signal {name}"
     return f"status {status}"
 
 
@@ -170,7 +172,7 @@ def _reload(container: Container, plan: Plan) -> tuple[Answer, ...] | None:
 
 def _stop(container: Container, plan: Plan) -> int | None:
     """Its exit status; None where it does not stop."""
-    number = signal.Signals[plan.stop]
+    number = stop_signal(plan.stop, "the service")
     if container.poll() is None and not hears(container.pid, number):
         return None
     container.signal(number)

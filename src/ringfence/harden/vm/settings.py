@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 
 from ringfence.errors import InputError
 from ringfence.harden.policy.needs import Needs
 from ringfence.run.fence import MASKED, READ_ONLY
+from ringfence.run.stopping import stop_signal
 
 OWN = ".ringfence"
 """The folder of what is ours; the init removes it before the service starts."""
@@ -64,7 +64,7 @@ def settings(needs: Needs, program: str, modules: tuple[str, ...]) -> bytes:
         ("uid", str(who.uid)), ("gid", str(who.gid)),
         *(("group", str(group)) for group in who.groups),
         ("processes", str(PROCESSES)), ("files", str(FILES)),
-        ("stop", str(int(signal.Signals[service.signal]))),
+        ("stop", str(stop_signal(service.signal, "the service"))),
         ("folder", service.folder), ("program", f"/{program.strip('/')}"),
         *(("arg", word) for word in service.command),
         *(("env", word) for word in service.environment),
