@@ -196,6 +196,17 @@ def test_a_ledger_without_a_key(result: Path) -> None:
     assert done.code == 2 and "--ledger and --key belong together" in done.err
 
 
+def test_the_image_alone_can_be_probed_also_with_another_command(result: Path) -> None:
+    image = result / "image.oci.tar"
+    for words in ((), ("--", "/bin/server")):
+        done = ringfence("probe", image, "--format", "json", *words)
+        assert done.code == 0, done.err
+        target = json.loads(done.out)["target"]
+        assert (target["kind"], target["program"]) == ("image", "server")
+    done = ringfence("probe", image, "--", "/bin/nothing")
+    assert done.code != 0 and "/bin/nothing" in done.err
+
+
 def test_podman_is_an_engine(result: Path) -> None:
     program("podman")
     with fenced(result, 8080, "--engine", "podman") as service:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,11 +16,11 @@ import msgspec
 
 from ringfence.collect.container.running import find_container
 from ringfence.collect.live import collect_process
-from ringfence.errors import InputError, UsageError
+from ringfence.errors import InputError, MissingError, UsageError
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.facts import Facts
 from ringfence.run.engine import Container, working_engine
-from ringfence.run.fence import ENGINE_CAPABILITIES, Fence
+from ringfence.run.fence import ENGINE_CAPABILITIES, Fence, Writable
 from ringfence.run.listening import listening
 from ringfence.run.notify import Listener, notifying
 from ringfence.run.phases import tighten
@@ -28,6 +29,8 @@ from ringfence.run.result import Options, Ready, ready
 from ringfence.run.result import unpacked as unpacked_image
 from ringfence.run.watchdog import guarded
 
+ENGINE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Docker's, where an image says none (moby, oci/defaults.go)."""
 PATIENCE = 15.0
 SETTLED = 0.3
 """Seconds after which something without a listening socket counts as started."""
@@ -46,16 +49,18 @@ class Live(msgspec.Struct, frozen=True):
 def live(target: str, command: tuple[str, ...], knowledge: Knowledge) -> Iterator[Live]:
     """The target while it lasts; what was started for the purpose is ended. Raises InputError,
     UsageError or MissingError."""
-    if command:
+    if command and not target:
         with _command(command) as pid:
             yield _found("command", command[0], pid, knowledge)
+    elif command and not Path(target).is_file():
+        raise UsageError("a target or a command after --, not both", where=target)
     elif target.isdigit():
         yield _found("process", target, int(target), knowledge, exact=True)
     elif Path(target, "image.oci.tar").is_file():
         with _fenced(Path(target)) as pid:
             yield _found("result", target, pid, knowledge)
     elif Path(target).is_file():
-        with _image(Path(target)) as pid:
+        with _image(Path(target), command) as pid:
             yield _found("image", target, pid, knowledge)
     elif not target or "/" in target:
         raise UsageError(
@@ -74,6 +79,11 @@ def _found(kind: str, name: str, pid: int, knowledge: Knowledge, *, exact: bool 
         waiting = [one for item in facts.listeners for one in item.waiting]
         chosen = waiting[0] if waiting else pid
     return Live(kind, name, chosen, facts)
+
+
+def _as_root() -> None:
+    if os.geteuid() != 0:
+        raise MissingError("starting containers", remedy="run as root (sudo)")
 
 
 @contextlib.contextmanager
@@ -112,6 +122,7 @@ def _until_settled(pid: int, process: subprocess.Popen[bytes], name: str) -> Non
 @contextlib.contextmanager
 def _fenced(folder: Path) -> Iterator[int]:
     """A result of harden, started in its fence as `ringfence run` does, with no port published."""
+    _as_root()
     workload = ready(folder, Options())
     with contextlib.ExitStack() as stack:
         place = reachable_folder()
@@ -132,28 +143,35 @@ def _fenced(folder: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _image(path: Path) -> Iterator[int]:
-    """An image in a container with what engines give one that asks for nothing, and no filter."""
+def _image(path: Path, given: tuple[str, ...]) -> Iterator[int]:
+    """An image in a container with what engines give one that asks for nothing, and no filter;
+    its own command, or the one that was given."""
     from ringfence.collect.container.document import table, words
     from ringfence.collect.files.image import open_image
 
+    _as_root()
     parts = open_image(path)
     said = parts.document
-    command = (*words(said, "Entrypoint"), *words(said, "Cmd"))
+    command = given or (*words(said, "Entrypoint"), *words(said, "Cmd"))
     if not command:
         raise UsageError("the image names no command", where=str(path), remedy="give it after --")
     uid, _, gid = str(said.get("User") or "0").partition(":")
     if not uid.isdigit() or not (gid or "0").isdigit():
         raise InputError(f"its user {uid!r} is no number", where=str(path))
-    ports = tuple(int(port.partition("/")[0]) for port in table(said, "ExposedPorts"))
+    ports = tuple(int(found[1]) for port in table(said, "ExposedPorts")
+                  if (found := re.fullmatch(r"([0-9]{1,5})(?:/tcp)?", port)))  # fmt: skip
+    environment = tuple(words(said, "Env"))
+    if not any(word.startswith("PATH=") for word in environment):
+        environment += (f"PATH={ENGINE_PATH}",)
     with contextlib.ExitStack() as stack:
         place = reachable_folder()
         stack.callback(shutil.rmtree, place, ignore_errors=True)
         fence = Fence(
             root=unpacked_image(parts, place / "image"), command=command,
-            environment=tuple(words(said, "Env")), folder=str(said.get("WorkingDir") or "/"),
+            environment=environment, folder=str(said.get("WorkingDir") or "/"),
             uid=int(uid), gid=int(gid or 0),
             capabilities=ENGINE_CAPABILITIES if uid == "0" else (), no_new_privileges=False,
+            writable=tuple(Writable(item.strip("/")) for item in sorted(table(said, "Volumes"))),
         )  # fmt: skip
         container = Container(fence, place, working_engine())
         stack.enter_context(guarded(container, place))
@@ -167,7 +185,8 @@ def _until_up(container: Container, ports: tuple[int, ...]) -> None:
     limit = time.monotonic() + (PATIENCE if ports else SETTLED)
     while time.monotonic() < limit:
         if container.poll() is not None:
-            said = container.output.finish(0.2).decode("utf-8", "replace").strip()[-200:]
+            said = container.output.finish(0.2).decode("utf-8", "replace").strip()
+            said = said.rpartition("\n")[2][:200]
             raise InputError(f"ended by itself ({said})", where=container.fence.command[0])
         if ports and set(ports) <= listening(container.pid):
             return

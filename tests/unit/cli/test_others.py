@@ -100,6 +100,12 @@ def test_a_probe_is_explained_by_what_it_tries_and_what_its_result_settles() -> 
     assert ringfence("explain", "call.call-none").code == 2
 
 
+def test_probe_takes_a_target_or_a_command() -> None:
+    done = ringfence("probe", "1", "--", "sleep", "60")
+    assert done.code == 2
+    assert "a target or a command after --, not both" in done.err
+
+
 def test_explain_helps_with_a_slip() -> None:
     done = ringfence("explain", "io_uring")
     assert done.code == 2
