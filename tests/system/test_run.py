@@ -196,6 +196,27 @@ def test_a_ledger_without_a_key(result: Path) -> None:
     assert done.code == 2 and "--ledger and --key belong together" in done.err
 
 
+def test_a_traced_service_gets_its_second_filter_and_is_traced_again(
+    tree: Path, tmp_path: Path
+) -> None:
+    def status(pid: int) -> dict[str, str]:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+    result = hardened(tree, tmp_path / "result", "--phases")
+    with fenced(result, 8080, "--trace") as service:
+        deadline = time.monotonic() + 20
+        while (found := status(service.pid()))["Seccomp_filters"] != "2" or (
+            found["TracerPid"] == "0"
+        ):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.02)
+        assert service.ask("/")[1] == b"done"
+        code, _, err = service.stop()
+    assert code == 0
+    assert "keeps the first filter" not in err
+
+
 def test_the_image_alone_can_be_probed_also_with_another_command(result: Path) -> None:
     image = result / "image.oci.tar"
     for words in ((), ("--", "/bin/server")):

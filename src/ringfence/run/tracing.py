@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ringfence.collect.process.tree import descendants
 from ringfence.errors import MissingError
 
 WORDS = ("strace", "-f", "-ttt", "-y", "--decode-pids=pidns", "-s", "4200", "-e", "signal=none",
@@ -17,36 +18,70 @@ LOG = "trace"
 """The log's name in the folder that is given."""
 
 
-@contextlib.contextmanager
-def strace(pid: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Trace a process that has not begun, with all that it will start. Raises MissingError."""
-    if shutil.which("strace") is None:
-        raise MissingError("strace is needed to observe", remedy="apt-get install strace")
-    complaints = folder / "strace.err"
-    with complaints.open("wb") as errors:
-        tracer = subprocess.Popen(
-            [*WORDS, "-o", str(folder / LOG), "-p", str(pid)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            start_new_session=True,  # Ctrl-C is for the service, whose end is still to be seen
-        )
-    try:
+class Tracer:
+    """strace on a process and all that it starts, from `start` on."""
+
+    process: subprocess.Popen[bytes]
+
+    def __init__(self, pid: int, folder: Path) -> None:
+        """`folder` gets the log, to which a later start adds. Raises MissingError."""
+        if shutil.which("strace") is None:
+            raise MissingError("strace is needed to observe", remedy="apt-get install strace")
+        self._pid = pid
+        self._log = folder / LOG
+        self._complaints = folder / "strace.err"
+
+    def start(self) -> None:
+        """Returns when all of it is traced. Raises MissingError."""
+        members = descendants(self._pid)
+        with self._complaints.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [*WORDS, "-A", "-o", str(self._log), *(f"--attach={one}" for one in members)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,  # Ctrl-C is for the service, whose end is still to be seen
+            )
         limit = time.monotonic() + 10
-        while not _all_traced(pid):
-            if tracer.poll() is not None or time.monotonic() > limit:
-                said = complaints.read_text(errors="replace").strip()
+        while not all(_traced(one) for one in members):
+            if self.process.poll() is not None or time.monotonic() > limit:
+                said = self._complaints.read_text(errors="replace").strip()
                 raise MissingError(f"strace cannot trace: {said}", remedy="run as root")
             time.sleep(0.005)
+
+    def stop(self) -> None:
+        """Let go of all of it."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nobody is traced meanwhile: a process has one tracer at most. Raises MissingError."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+
+@contextlib.contextmanager
+def strace(pid: int, folder: Path) -> Iterator[Tracer]:
+    """Trace a process that has not begun, with all that it will start. Raises MissingError."""
+    tracer = Tracer(pid, folder)
+    try:
+        tracer.start()
         yield tracer
     finally:
-        if tracer.poll() is None:
-            tracer.terminate()
-        tracer.wait()
+        tracer.stop()
 
 
-def _all_traced(pid: int) -> bool:
-    return all(
-        b"TracerPid:\t0\n" not in (task / "status").read_bytes()
-        for task in Path(f"/proc/{pid}/task").iterdir()
-    )
+def _traced(pid: int) -> bool:
+    """Whether each of its threads is; a process that has ended counts."""
+    try:
+        return all(
+            b"TracerPid:\t0\n" not in (task / "status").read_bytes()
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        )
+    except (FileNotFoundError, ProcessLookupError):
+        return True

@@ -23,7 +23,7 @@ from ringfence.run.phases import tighten
 from ringfence.run.places import reachable_folder
 from ringfence.run.publish import Published, Publisher
 from ringfence.run.result import Ready
-from ringfence.run.tracing import strace
+from ringfence.run.tracing import Tracer, strace
 from ringfence.run.watchdog import guarded
 
 PATIENCE = 10.0
@@ -54,7 +54,7 @@ def run_workload(
         def refused(name: str, pid: int) -> None:
             _refused(workload, name, pid, say, record)
 
-        container = _launched(workload, engines, say, refused, stack, trace)
+        container, tracer = _launched(workload, engines, say, refused, stack, trace)
         # Before anybody can be answered: who was, may ask for the end.
         _signals(container, workload.signal)
         if trace is None:
@@ -62,7 +62,7 @@ def run_workload(
         publisher.serve(container.pid)  # only now: whoever comes in meets the whole fence
         record("run", workload.name, {"event": "started", "engine": container.engine,
                                       "pid": container.pid, "digest": workload.digest})  # fmt: skip
-        if workload.serving is not None and _tighten_when_up(container, workload, say):
+        if workload.serving is not None and _tighten_when_up(container, workload, say, tracer):
             record("policy", workload.name, {"event": "narrower filter", "pid": container.pid})
         status = _until_end(container)
         record("run", workload.name, {"event": "ended", "status": status})
@@ -76,8 +76,9 @@ def _launched(
     refused: Callable[[str, int], None],
     stack: contextlib.ExitStack,
     trace: Path | None,
-) -> Container:
+) -> tuple[Container, Tracer | None]:
     """The container, in the first engine that starts it. Raises the last one's EngineError."""
+    tracer = None
     for engine, following in zip(engines, (*engines[1:], ""), strict=True):
         attempt = contextlib.ExitStack()
         try:
@@ -86,7 +87,7 @@ def _launched(
                 container.launch()
             else:
                 container.create()
-                attempt.enter_context(strace(container.pid, trace))
+                tracer = attempt.enter_context(strace(container.pid, trace))
                 container.start()
         except EngineError as error:
             attempt.close()
@@ -98,7 +99,7 @@ def _launched(
             attempt.close()
             raise
         stack.push(attempt)
-        return container
+        return container, tracer
     raise EngineError("no engine to try")
 
 
@@ -172,14 +173,17 @@ def _signals(container: Container, stop: int) -> None:
         signal.signal(number, pass_on)
 
 
-def _tighten_when_up(container: Container, workload: Ready, say: Callable[[str], None]) -> bool:
+def _tighten_when_up(
+    container: Container, workload: Ready, say: Callable[[str], None], tracer: Tracer | None
+) -> bool:
     """Once all declared ports listen; whether it could be. Here and not in a thread of its own:
     wherever we wait for the container, we would take its stops away from the thread that traces
     it."""
     while container.wait(0.01) is None:
         if set(workload.ports) <= listening(container.pid):
             try:
-                tighten(container.pid, workload.serving or {})
+                with tracer.paused() if tracer is not None else contextlib.nullcontext():
+                    tighten(container.pid, workload.serving or {})
             except RingfenceError as failure:
                 if container.poll() is None:  # and was not stopped meanwhile
                     say(f"the serving phase keeps the first filter: {failure.line()}")
