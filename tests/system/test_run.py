@@ -10,9 +10,11 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ringfence.run.result import Options, ready
 from tests.command import ringfence
 from tests.system.conftest import program
 from tests.system.hardening import RINGFENCE, Done, fenced, static_server
@@ -226,6 +228,34 @@ def test_the_image_alone_can_be_probed_also_with_another_command(result: Path) -
         assert (target["kind"], target["program"]) == ("image", "server")
     done = ringfence("probe", image, "--", "/bin/nothing")
     assert done.code != 0 and "/bin/nothing" in done.err
+
+
+def test_a_check_of_what_runs_knows_the_image_s_owners(result: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    made = ringfence("watch", "init", result / "image.oci.tar", "-o", tmp_path / "baseline",
+                     "--generate-key", key)  # fmt: skip
+    assert made.code == 0, made.err
+
+    def changed(pid: int) -> dict[str, Any]:
+        done = ringfence("watch", "check", pid, "--baseline", tmp_path / "baseline",
+                         "--public-key", f"{key}.pub", "--format", "json")  # fmt: skip
+        found = json.loads(done.out)
+        assert not found["added"] and not found["removed"]
+        return {item["path"]: item["attributes"] for item in found["changed"]}
+
+    with fenced(result, 8080) as service:
+        mounted = changed(service.pid())
+        assert set(mounted) <= {"/dev", "/proc", "/sys"}
+        program_there = ready(result, Options()).fence.root / "bin/server"
+        before = program_there.stat()
+        os.chown(program_there, before.st_uid + 5, before.st_gid)
+        try:
+            found = changed(service.pid())
+        finally:
+            os.chown(program_there, before.st_uid, before.st_gid)
+            program_there.chmod(before.st_mode)
+    assert set(found) == {*mounted, "/bin/server"}
+    assert found["/bin/server"]["owner"] == [0, 5]
 
 
 def test_podman_is_an_engine(result: Path) -> None:

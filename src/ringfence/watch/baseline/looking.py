@@ -24,6 +24,7 @@ from ringfence.watch.baseline.entry import (
     LINK,
     Entry,
 )
+from ringfence.watch.baseline.owners import Owners
 from ringfence.watch.baseline.rules import FolderRules, Mode, Rule
 from ringfence.watch.baseline.xattrs import Attributes, attributes
 
@@ -45,12 +46,17 @@ _Identity = tuple[int, int, int, int, int]
 
 class Looker:
     """One worker's eyes. `quick` takes a file whose status is the recorded one as unchanged;
-    `direct`: no device can be opened, so what was listed as a file is opened at once.
+    `direct`: no device can be opened, so what was listed as a file is opened at once. `owners`: of
+    a user namespace, whose ids are told in place of this host's.
     `before_large` is called before a file of at least `LARGE` bytes is read."""
 
-    def __init__(self, algorithm: str, *, quick: bool = False, direct: bool = False) -> None:
+    def __init__(
+        self, algorithm: str, *, quick: bool = False, direct: bool = False,
+        owners: Owners | None = None,
+    ) -> None:  # fmt: skip
         self.quick = quick
-        self.direct = direct and not quick
+        self.direct = direct and not quick and owners is None
+        self._owners = owners
         self.digester = Digester(algorithm)
         self.files_read = 0
         self.taken = 0
@@ -106,6 +112,15 @@ class Looker:
         Gives the entry, for a file that grows the digest of its first `old.size` bytes, and the
         rule for it; None where nothing is kept. Raises OSError, FileNotFoundError among them.
         """
+        found = self._look(folder, name, rules, mount, old)
+        if found is None or self._owners is None or found[0] is old:
+            return found
+        entry, part, rule = found
+        return self._owners.inside(entry), part, rule
+
+    def _look(
+        self, folder: int, name: bytes, rules: FolderRules, mount: bool, old: Entry | None
+    ) -> tuple[Entry, bytes, Rule] | None:
         handle = os.open(name or b".", _LOOK, dir_fd=folder)
         try:
             info = os.fstat(handle)

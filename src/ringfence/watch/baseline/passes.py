@@ -63,6 +63,7 @@ def _live(target: Target, what: Pass) -> Iterator[Iterator[Seen]]:
     task = Task(
         tuple(walk.starts), what.rules, what.algorithm, mounts, what.comparison, what.keep,
         what.quick, str(target.root) if target.kind in ("directory", "host") else "",
+        target.owners(),
     )  # fmt: skip
     pool = Pool(workers(), lambda: Worker(task))
     try:

@@ -11,6 +11,7 @@ import msgspec
 
 from ringfence.errors import InputError, UsageError
 from ringfence.watch.baseline.entry import joined
+from ringfence.watch.baseline.owners import Owners, owners_of
 from ringfence.watch.baseline.walk import mounts_below
 
 if TYPE_CHECKING:
@@ -51,6 +52,15 @@ class Target(msgspec.Struct, frozen=True):
             return frozenset()
         inside = "/" if self.kind in ("container", "process") else os.path.realpath(self.root)
         return mounts_below(text, inside)
+
+    def owners(self) -> Owners | None:
+        """The user namespace whose owners count, None where they are this host's."""
+        if self.kind not in ("container", "process"):
+            return None
+        try:
+            return owners_of(self.root.parent)
+        except OSError:
+            return None  # it has ended: its files cannot be looked at, either
 
     def layers(self) -> Iterator[Stretch | Expanded]:
         """The layers of an archive, the lowest first. Raises InputError."""

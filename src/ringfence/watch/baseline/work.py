@@ -10,6 +10,7 @@ from ringfence.watch.baseline.compare import Change, Comparison
 from ringfence.watch.baseline.entry import Entry, Group, Key, joined, key
 from ringfence.watch.baseline.looking import Looker
 from ringfence.watch.baseline.nodev import same_folder, without_devices
+from ringfence.watch.baseline.owners import Owners
 from ringfence.watch.baseline.pool import Give
 from ringfence.watch.baseline.rules import FolderRules, Mode, Rule, Rules
 from ringfence.watch.baseline.store import Packer, unpacked
@@ -25,6 +26,7 @@ class Task(msgspec.Struct, frozen=True):
 
     `place`: where the root lies among the mounts of this host, '' where it lies among others.
     `keep`: entries are packed into frames. `mounts` are paths where something is mounted.
+    `owners`: the user namespace whose ids are told, None for this host's.
     """
 
     starts: tuple[Start, ...]
@@ -35,6 +37,7 @@ class Task(msgspec.Struct, frozen=True):
     keep: bool = True
     quick: bool = False
     place: str = ""
+    owners: Owners | None = None
 
 
 class Seen(msgspec.Struct, array_like=True):
@@ -56,7 +59,8 @@ class Worker:
     def __init__(self, task: Task) -> None:
         starts = _own_starts(task) if task.place and not task.quick else None
         self.task = msgspec.structs.replace(task, starts=starts) if starts else task
-        self.looker = Looker(task.algorithm, quick=task.quick, direct=starts is not None)
+        self.looker = Looker(task.algorithm, quick=task.quick, direct=starts is not None,
+                             owners=task.owners)  # fmt: skip
         self.packer = Packer()
         self._units = msgspec.msgpack.Decoder(Unit)
 

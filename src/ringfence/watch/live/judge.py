@@ -13,6 +13,7 @@ from ringfence.watch.baseline.entry import joined
 from ringfence.watch.baseline.items import item_of
 from ringfence.watch.baseline.looking import Looker
 from ringfence.watch.baseline.making import rules_of
+from ringfence.watch.baseline.owners import Owners
 from ringfence.watch.baseline.result import Item
 from ringfence.watch.baseline.rules import Mode
 from ringfence.watch.baseline.walk import Start
@@ -45,15 +46,18 @@ class Judgement(msgspec.Struct, frozen=True):
 
 
 class Judge:
-    """Judges files below `root`; `mounts` are the paths at which something is mounted now."""
+    """Judges files below `root`; `mounts` are the paths at which something is mounted now, `owners`
+    the user namespace whose ids are told."""
 
-    def __init__(self, known: Known, root: Start, mounts: frozenset[bytes]) -> None:
+    def __init__(
+        self, known: Known, root: Start, mounts: frozenset[bytes], owners: Owners | None = None
+    ) -> None:
         header = known.header
         self.known = known
         self.mounts = mounts
         self.rules = rules_of(header)
         self._root = root
-        self._looker = Looker(header.algorithm)
+        self._looker = Looker(header.algorithm, owners=owners)
         self._comparison = Comparison(header.attributes, header.blind)
         self._algorithm = header.algorithm
 

@@ -74,7 +74,7 @@ def run(wishes: Wishes, show: Show) -> None:
         root = open_root(target.root)
         stack.callback(os.close, root)
         start = Start(b"", root, mounts=bool(target.only))
-        judge = Judge(known, start, target.mounts())
+        judge = Judge(known, start, target.mounts(), target.owners())
         marks = Marks(group, target, start, judge)
         ledger = _ledger(wishes)
         ending = stack.enter_context(Ending())
