@@ -129,7 +129,8 @@ def entry_points(facts: Facts) -> tuple[tuple[EntryPoint, ...], tuple[Unseen, ..
         return (), ()
     if facts.config is not None and facts.config.ports:
         return tuple(_declared_port(port, facts) for port in facts.config.ports), ()
-    if facts.processes and facts.processes[0].pid is not None:
+    runs = facts.target.kind == "host" or (facts.processes and facts.processes[0].pid is not None)
+    if runs:
         return (), ()
     return (_declared_port("", facts),), (SUPPOSED_LISTENER,)
 
