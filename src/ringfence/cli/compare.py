@@ -10,6 +10,7 @@ import click
 from ringfence.cli.options import deliver, measuring
 from ringfence.cli.progress import progress
 from ringfence.cli.rendering import comparison
+from ringfence.errors import UsageError
 
 WIDTH = 170
 """Columns of a comparison that no terminal shows."""
@@ -58,6 +59,10 @@ def command(
     from ringfence.knowledge.loader import load
     from ringfence.measure.assemble import Asked, compare
 
+    if targets_only and places:
+        raise UsageError(
+            "--targets-only places nothing", remedy="leave out --as, or --targets-only"
+        )
     knowledge = load()
     asked = Asked(chosen_scale(scale, knowledge), checked_start(start, knowledge), plan=not no_plan)
     passed(fail_on, ())
