@@ -102,6 +102,7 @@ def _held(
         port=bound.port,
         inode=bound.inode,
         holders=tuple(holding.pid for holding in holders) or suspects,
+        holders_seen=bool(holders),
         waiting=tuple(h.pid for h in holders if bound.inode in h.waiting),
         evidence=Evidence(Grade.OBSERVED, bound.source, f"{bound.kind} {place} listens"),
         path=bound.path,

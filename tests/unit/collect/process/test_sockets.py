@@ -22,6 +22,7 @@ def test_only_of_a_whole_host_hidden_processes_are_suspected(
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         found, unseen = sockets.listeners([os.getpid()], whole_host=whole_host)
-    holders = [item.holders for item in found if item.kind == "tcp" and item.port == port]
-    assert holders == ([(os.getpid(),)] if whole_host else [])
+    ours = [item for item in found if item.kind == "tcp" and item.port == port]
+    suspected = [((os.getpid(),), False)] if whole_host else []
+    assert [(item.holders, item.holders_seen) for item in ours] == suspected
     assert [item.why for item in unseen] == ["permission denied"]
