@@ -163,19 +163,32 @@ def _wishes(words: dict[str, Any]) -> Wishes:
 
 
 def _why(output: Path, path: str) -> str:
-    from ringfence.harden.result import read_report
+    from ringfence.harden.result import LEFT_OUT, read_left_out, read_report
 
     wanted = path.strip("/")
     for file in read_report(output).files:
         if file.path == wanted:
             return f"{path}: {file.reason}\n"
+    left_out = read_left_out(output)
+    if left_out is not None and not _among(left_out, wanted):
+        raise InputError(
+            "is neither in the image nor among what was left out", where=path,
+            remedy=f"{output / LEFT_OUT} has the names",
+        )  # fmt: skip
     raise InputError("is not in the image", where=path, remedy=f"keep it with --keep {path}")
+
+
+def _among(left_out: frozenset[str], wanted: str) -> bool:
+    """Whether a file of that name, or one below it, was left out; /bin may be a link to /usr/bin,
+    so a longer name counts, too."""
+    return any(f"/{wanted}/" in f"/{path}/" for path in left_out)
 
 
 def _harden(
     target: str, words: tuple[str, ...], output: Path, wishes: Wishes, machine: Parts | None
 ) -> Report:
     from ringfence.harden.build import (
+        absent_of,
         fenced,
         minimize,
         missed_inside,
@@ -204,13 +217,16 @@ def _harden(
     with workshop(wishes.engine) as shop:
         with progress("reading"):
             source = with_environment(open_source(target, words, shop.place()), wishes.env)
+        absent = absent_of(source, wishes)
+        for note in absent:
+            click.echo(f"ringfence: {note}", err=True)
         with progress("observing the service as it is"):
             seen = observe(source, wishes, shop, knowledge)
         with progress("finding what it can do without"):
             made = minimize(seen, wishes, shop)
         with progress("writing policies"):
             needs, found = needs_of(seen, made, wishes)
-            notes = notes_of(seen, made, found)
+            notes = (*absent, *notes_of(seen, made, found))
             image, digest = image_of(needs, made, wishes)
         with progress("testing inside the fence"):
             inside = fenced(seen, made, needs, shop, knowledge, notes, phases=wishes.phases)
