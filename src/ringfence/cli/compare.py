@@ -23,13 +23,16 @@ WIDTH = 170
     "places",
     multiple=True,
     metavar="DEPLOYMENT",
-    help="Place it only there (repeat). Default: every deployment of the knowledge base.",
+    help="Place it only there. Default: every deployment of the knowledge base. Repeatable.",
 )
 @click.option("--probe", is_flag=True, help="Try what an attacker inside each target could do.")
 @click.option("--targets-only", is_flag=True, help="Compare the targets; place nothing.")
 @measuring
 @click.option(
-    "--fail-on", multiple=True, metavar="LIMIT", help="Exit 1 if the first target passes."
+    "--fail-on",
+    multiple=True,
+    metavar="LIMIT",
+    help="Exit 1 if the first target passes. Repeatable.",
 )
 def command(
     targets: tuple[str, ...],

@@ -72,16 +72,29 @@ def configured(args: list[str]) -> dict[str, Any]:
 @click.argument("target", required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The result directory.")
 @click.option("--http", multiple=True, metavar="URL", help="Ask this of the service. Repeatable.")
-@click.option("--exercise", multiple=True, metavar="CMD", help="A command that drives the service.")
-@click.option("--keep", multiple=True, metavar="PATH", help="Keep this file or folder.")
-@click.option("--drop", multiple=True, metavar="PATH", help="Leave this out, whatever needs it.")
-@click.option("--writable", multiple=True, metavar="PATH", help="A folder that it may write.")
-@click.option("--allow", multiple=True, metavar="CALL", help="Allow this system call.")
+@click.option(
+    "--exercise",
+    multiple=True,
+    metavar="CMD",
+    help="A command that drives the service. Repeatable.",
+)
+@click.option("--keep", multiple=True, metavar="PATH", help="Keep this file or folder. Repeatable.")
+@click.option(
+    "--drop", multiple=True, metavar="PATH", help="Leave this out, whatever needs it. Repeatable."
+)
+@click.option(
+    "--writable", multiple=True, metavar="PATH", help="A folder that it may write. Repeatable."
+)
+@click.option("--allow", multiple=True, metavar="CALL", help="Allow this system call. Repeatable.")
 @click.option("--keep-shell", is_flag=True, help="Keep /bin/sh.")
-@click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable for the service.")
+@click.option(
+    "--env", multiple=True, metavar="NAME=VALUE", help="A variable for the service. Repeatable."
+)
 @click.option("--phases", is_flag=True, help="A narrower filter once the service answers.")
 @click.option("--user", default="", help="Run as this user (number or name).")
-@click.option("--port", multiple=True, type=click.IntRange(1, 65535), help="A port it listens on.")
+@click.option(
+    "--port", multiple=True, type=click.IntRange(1, 65535), help="A port it listens on. Repeatable."
+)
 @click.option("--base-time", type=int, help="Date of all files, seconds since 1970. Default 0.")
 @click.option("--wait", type=float, default=30.0, help="Seconds for the service to come up.")
 @click.option("--name", default="", help="Name of the image. Default: the program's.")

@@ -31,7 +31,10 @@ WIDTH = 120
     "--probe", is_flag=True, help="Try what an attacker inside could do, and measure by that."
 )
 @click.option(
-    "--fail-on", multiple=True, metavar="LIMIT", help="Exit 1 if passed: surface>50, system<2 ..."
+    "--fail-on",
+    multiple=True,
+    metavar="LIMIT",
+    help="Exit 1 if passed: surface>50, system<2 ... Repeatable.",
 )
 def command(
     targets: tuple[str, ...],
