@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 from ringfence.cli.main import COMMANDS
+from ringfence.cli.main import ringfence as group
+from ringfence.watch.baseline.seal import generate
 from tests.command import ringfence
 
 ROOT = Path(__file__).parents[2]
@@ -53,3 +56,37 @@ def test_commands_of_the_readme_exist() -> None:
         assert re.search(rf"^{''.join(target)}:", makefile, re.MULTILINE), target
     for name in re.findall(r"^ringfence (\w+)", text, re.MULTILINE):
         assert name in COMMANDS
+
+
+def test_the_example_of_the_ledger_runs_as_printed(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "ledger.md").read_text()
+    example = text.partition("```python\n")[2].partition("```")[0]
+    generate(tmp_path / "ledger.key")
+    for path in ("/var/lib/ringfence/ledger", "ledger.key"):
+        assert f'"{path}"' in example
+        example = example.replace(f'"{path}"', repr(str(tmp_path / Path(path).name)))
+    names: dict[str, object] = {}
+    exec(compile(example, "ledger.md", "exec"), names)  # noqa: S102
+    assert isinstance(names["index"], int)
+    generate(tmp_path / "other.key")
+    for key, code in (("ledger", 0), ("other", 1)):
+        done = ringfence("watch", "log", tmp_path / "ledger", "--verify",
+                         "--public-key", tmp_path / f"{key}.key.pub")  # fmt: skip
+        assert done.code == code, done.err
+
+
+def test_help_marks_each_repeatable_option() -> None:
+    for name in ("measure", "compare", "harden", "guest", "run", "probe"):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        for item in command.params:
+            if isinstance(item, click.Option) and item.multiple:
+                assert "Repeatable." in (item.help or ""), (name, item.name)
+
+
+def test_options_of_watch_are_documented() -> None:
+    shared = (ROOT / "docs" / "cli.md").read_text()
+    for name, page in (("run", "watch"), ("log", "ledger")):
+        text = shared + (ROOT / "docs" / f"{page}.md").read_text()
+        for option in re.findall(r"--[a-z-]+", ringfence("watch", name, "--help").out):
+            assert option in text or option == "--help", option

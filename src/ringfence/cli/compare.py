@@ -10,6 +10,7 @@ import click
 from ringfence.cli.options import deliver, measuring
 from ringfence.cli.progress import progress
 from ringfence.cli.rendering import comparison
+from ringfence.errors import UsageError
 
 WIDTH = 170
 """Columns of a comparison that no terminal shows."""
@@ -22,13 +23,16 @@ WIDTH = 170
     "places",
     multiple=True,
     metavar="DEPLOYMENT",
-    help="Place it only there (repeat). Default: every deployment of the knowledge base.",
+    help="Place it only there. Default: every deployment of the knowledge base. Repeatable.",
 )
 @click.option("--probe", is_flag=True, help="Try what an attacker inside each target could do.")
 @click.option("--targets-only", is_flag=True, help="Compare the targets; place nothing.")
 @measuring
 @click.option(
-    "--fail-on", multiple=True, metavar="LIMIT", help="Exit 1 if the first target passes."
+    "--fail-on",
+    multiple=True,
+    metavar="LIMIT",
+    help="Exit 1 if the first target passes. Repeatable.",
 )
 def command(
     targets: tuple[str, ...],
@@ -58,6 +62,10 @@ def command(
     from ringfence.knowledge.loader import load
     from ringfence.measure.assemble import Asked, compare
 
+    if targets_only and places:
+        raise UsageError(
+            "--targets-only places nothing", remedy="leave out --as, or --targets-only"
+        )
     knowledge = load()
     asked = Asked(chosen_scale(scale, knowledge), checked_start(start, knowledge), plan=not no_plan)
     passed(fail_on, ())

@@ -24,11 +24,12 @@ _WIDTH = 140
 @click.option("--cpu", default="", help="QEMU's processor model. Default: max.")
 @click.option(
     "--disk", "disks", multiple=True, type=click.Path(path_type=Path),
-    help="A further disk, raw or qcow2; what the guest writes is thrown away.",
+    help="A further disk, raw or qcow2; what the guest writes is thrown away. Repeatable.",
 )  # fmt: skip
 @click.option(
     "--port", "ports", multiple=True, type=click.IntRange(1, 65535),
-    help="A TCP port of the guest, published on loopback. Without one it has no network.",
+    help="A TCP port of the guest, published on loopback. Without one it has no network. "
+    "Repeatable.",
 )  # fmt: skip
 @click.option(
     "--boots", default=5, show_default=True, type=click.IntRange(1, 100),

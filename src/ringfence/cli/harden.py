@@ -72,16 +72,29 @@ def configured(args: list[str]) -> dict[str, Any]:
 @click.argument("target", required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The result directory.")
 @click.option("--http", multiple=True, metavar="URL", help="Ask this of the service. Repeatable.")
-@click.option("--exercise", multiple=True, metavar="CMD", help="A command that drives the service.")
-@click.option("--keep", multiple=True, metavar="PATH", help="Keep this file or folder.")
-@click.option("--drop", multiple=True, metavar="PATH", help="Leave this out, whatever needs it.")
-@click.option("--writable", multiple=True, metavar="PATH", help="A folder that it may write.")
-@click.option("--allow", multiple=True, metavar="CALL", help="Allow this system call.")
+@click.option(
+    "--exercise",
+    multiple=True,
+    metavar="CMD",
+    help="A command that drives the service. Repeatable.",
+)
+@click.option("--keep", multiple=True, metavar="PATH", help="Keep this file or folder. Repeatable.")
+@click.option(
+    "--drop", multiple=True, metavar="PATH", help="Leave this out, whatever needs it. Repeatable."
+)
+@click.option(
+    "--writable", multiple=True, metavar="PATH", help="A folder that it may write. Repeatable."
+)
+@click.option("--allow", multiple=True, metavar="CALL", help="Allow this system call. Repeatable.")
 @click.option("--keep-shell", is_flag=True, help="Keep /bin/sh.")
-@click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable for the service.")
+@click.option(
+    "--env", multiple=True, metavar="NAME=VALUE", help="A variable for the service. Repeatable."
+)
 @click.option("--phases", is_flag=True, help="A narrower filter once the service answers.")
 @click.option("--user", default="", help="Run as this user (number or name).")
-@click.option("--port", multiple=True, type=click.IntRange(1, 65535), help="A port it listens on.")
+@click.option(
+    "--port", multiple=True, type=click.IntRange(1, 65535), help="A port it listens on. Repeatable."
+)
 @click.option("--base-time", type=int, help="Date of all files, seconds since 1970. Default 0.")
 @click.option("--wait", type=float, default=30.0, help="Seconds for the service to come up.")
 @click.option("--name", default="", help="Name of the image. Default: the program's.")
@@ -163,19 +176,32 @@ def _wishes(words: dict[str, Any]) -> Wishes:
 
 
 def _why(output: Path, path: str) -> str:
-    from ringfence.harden.result import read_report
+    from ringfence.harden.result import LEFT_OUT, read_left_out, read_report
 
     wanted = path.strip("/")
     for file in read_report(output).files:
         if file.path == wanted:
             return f"{path}: {file.reason}\n"
+    left_out = read_left_out(output)
+    if left_out is not None and not _among(left_out, wanted):
+        raise InputError(
+            "is neither in the image nor among what was left out", where=path,
+            remedy=f"{output / LEFT_OUT} has the names",
+        )  # fmt: skip
     raise InputError("is not in the image", where=path, remedy=f"keep it with --keep {path}")
+
+
+def _among(left_out: frozenset[str], wanted: str) -> bool:
+    """Whether a file of that name, or one below it, was left out; /bin may be a link to /usr/bin,
+    so a longer name counts, too."""
+    return any(f"/{wanted}/" in f"/{path}/" for path in left_out)
 
 
 def _harden(
     target: str, words: tuple[str, ...], output: Path, wishes: Wishes, machine: Parts | None
 ) -> Report:
     from ringfence.harden.build import (
+        absent_of,
         fenced,
         minimize,
         missed_inside,
@@ -204,13 +230,16 @@ def _harden(
     with workshop(wishes.engine) as shop:
         with progress("reading"):
             source = with_environment(open_source(target, words, shop.place()), wishes.env)
+        absent = absent_of(source, wishes)
+        for note in absent:
+            click.echo(f"ringfence: {note}", err=True)
         with progress("observing the service as it is"):
             seen = observe(source, wishes, shop, knowledge)
         with progress("finding what it can do without"):
             made = minimize(seen, wishes, shop)
         with progress("writing policies"):
             needs, found = needs_of(seen, made, wishes)
-            notes = notes_of(seen, made, found)
+            notes = (*absent, *notes_of(seen, made, found))
             image, digest = image_of(needs, made, wishes)
         with progress("testing inside the fence"):
             inside = fenced(seen, made, needs, shop, knowledge, notes, phases=wishes.phases)

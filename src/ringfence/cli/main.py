@@ -37,8 +37,9 @@ class Commands(LazyGroup):
 def ringfence() -> None:
     """Measure and shrink the attack surface of an application as it is really deployed.
 
-    Exit codes: 0 fine; 1 a --fail-on limit was passed; 2 wrong usage or unreadable input;
-    3 a needed privilege or program is missing.
+    Exit codes: 0 fine; 1 a --fail-on limit was passed, probe --baseline found more open, or watch
+    check a change; 2 wrong usage or unreadable input; 3 a needed privilege or program is missing;
+    130 interrupted.
     """
 
 

@@ -11,6 +11,7 @@ import click
 from ringfence.cli.options import deliver, measuring
 from ringfence.cli.progress import progress
 from ringfence.cli.rendering import measurements
+from ringfence.errors import UsageError
 
 if TYPE_CHECKING:
     from ringfence.model.facts import Facts
@@ -30,7 +31,10 @@ WIDTH = 120
     "--probe", is_flag=True, help="Try what an attacker inside could do, and measure by that."
 )
 @click.option(
-    "--fail-on", multiple=True, metavar="LIMIT", help="Exit 1 if passed: surface>50, system<2 ..."
+    "--fail-on",
+    multiple=True,
+    metavar="LIMIT",
+    help="Exit 1 if passed: surface>50, system<2 ... Repeatable.",
 )
 def command(
     targets: tuple[str, ...],
@@ -60,6 +64,8 @@ def command(
     from ringfence.measure.assemble import Asked, measure
     from ringfence.measure.judge import deployment_of
 
+    if as_file:
+        _check_as_file(targets, form)
     knowledge = load()
     asked = Asked(chosen_scale(scale, knowledge), checked_start(start, knowledge), plan=not no_plan)
     passed(fail_on, ())
@@ -80,8 +86,8 @@ def command(
         from ringfence.measure.mechanisms import describe
         from ringfence.report.as_file import as_file as written
 
-        text = "".join(written(item, describe(item, knowledge)) for _, item in placed[:1])
-        deliver(text, output)
+        ((_, only),) = placed
+        deliver(written(only, describe(only, knowledge)), output)
         return
     with progress("measuring"):
         results = tuple(measure(target, item, knowledge, asked) for target, item in placed)
@@ -91,6 +97,14 @@ def command(
         click.echo(f"ringfence: limit passed: {line}", err=True)
     if lines:
         sys.exit(1)
+
+
+def _check_as_file(targets: tuple[str, ...], form: str) -> None:
+    """Raise UsageError for words that --as-file would otherwise pass over in silence."""
+    if len(targets) > 1:
+        raise UsageError("--as-file prints one deployment", remedy="name one target")
+    if form != "terminal":
+        raise UsageError("--as-file prints TOML", remedy=f"leave out --format {form}")
 
 
 def _write_facts(read: list[Facts], output: Path) -> None:

@@ -53,7 +53,8 @@ def measuring(function: F) -> F:
                 "--known",
                 multiple=True,
                 metavar="VECTOR=CVE",
-                help="A published vulnerability that you know of: its vector takes no zero-day.",
+                help="A published vulnerability that you know of: its vector takes no zero-day. "
+                "Repeatable.",
             ),
             click.option("--no-plan", is_flag=True, help="Leave out the plan."),
         )

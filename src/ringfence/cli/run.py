@@ -32,11 +32,11 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.option(
     "-p", "--publish", multiple=True, metavar="[[ADDRESS:]HOST:]CONTAINER",
-    help="Publish a port. Default: each declared one on loopback, under its number.",
+    help="Publish a port. Default: each declared one on loopback, under its number. Repeatable.",
 )  # fmt: skip
 @click.option(
     "-v", "--volume", multiple=True, metavar="HOST:CONTAINER",
-    help="A folder of this host for a writable one of the service's.",
+    help="A folder of this host for a writable one of the service's. Repeatable.",
 )  # fmt: skip
 @click.option("--memory", default="1g", show_default=True, help="Limit, like 512m.")
 @click.option("--pids", default=512, show_default=True, help="Most processes and threads.")

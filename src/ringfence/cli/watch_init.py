@@ -28,15 +28,19 @@ FILE = click.Path(path_type=Path)
 @click.option("--public-key", type=FILE, help="The public key that belongs to command:CMD.")
 @click.option("--generate-key", type=FILE, help="Make a key pair FILE and FILE.pub, and use it.")
 @click.option("--rule", "rule", multiple=True, metavar="GLOB=MODE",
-              help="exact, grows, metadata-only or ignored; the last match wins.")  # fmt: skip
+              help="exact, grows, metadata-only or ignored; the last match wins. Repeatable.",
+)  # fmt: skip
 @click.option("--rules", type=FILE, help="A TOML file of rules; --rule comes after them.")
-@click.option("--only", multiple=True, metavar="PATH", help="Only this path below the target.")
+@click.option(
+    "--only", multiple=True, metavar="PATH", help="Only this path below the target. Repeatable."
+)
 @click.option("--with", "chosen", multiple=True, type=click.Choice(["mtime", "ctime", "inode"]),
               help="Compare this attribute, too. Repeatable.")  # fmt: skip
 @click.option("--hash", "algorithm", type=click.Choice(["sha256", "blake3"]), default="sha256",
               show_default=True)  # fmt: skip
 @click.option("--from-aide", multiple=True, type=FILE, metavar="FILE",
-              help="Take over an aide.conf, or an AIDE database as the baseline.")  # fmt: skip
+              help="Take over an aide.conf, or an AIDE database as the baseline. Repeatable.",
+)  # fmt: skip
 @click.option("--kind", type=click.Choice(KINDS), default=None, help="What the target is.")
 def command(
     target: tuple[str, ...],

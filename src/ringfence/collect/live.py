@@ -14,7 +14,7 @@ from ringfence.collect.host.read import read_host
 from ringfence.collect.process import procfs
 from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.process.sockets import listeners
-from ringfence.collect.process.tree import descendants, processes
+from ringfence.collect.process.tree import descendants, is_program, processes
 from ringfence.errors import InputError
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.evidence import Seen, Unseen
@@ -63,15 +63,20 @@ def _with_hints(
 
 
 def collect_host(knowledge: Knowledge) -> Facts:
-    """This host: every process with a socket, taken as one workload, and its whole file tree."""
-    pids = [pid for pid in procfs.pids() if _listens(pid)]
+    """This host: every process with a socket, taken as one workload, and its whole file tree.
+
+    Without root most processes do not show what they hold: any of them may have a socket.
+    """
+    pids = [pid for pid in procfs.pids() if _may_listen(pid)]
     tree = read_directory(Path("/"), with_elf=False)
     return _facts(Target("host", os.uname().nodename), pids, knowledge, tree, container=False)
 
 
-def _listens(pid: int) -> bool:
+def _may_listen(pid: int) -> bool:
     try:
         return any(link.startswith("socket:[") for link in procfs.descriptors(pid))
+    except PermissionError:
+        return is_program(pid)
     except (OSError, procfs.Vanished):
         return False
 
@@ -84,7 +89,7 @@ def _facts(
     container: bool | None = None,
 ) -> Facts:
     """Sockets first, while their holders surely live; then each process; then what surrounds."""
-    found, unseen = listeners(pids)
+    found, unseen = listeners(pids, whole_host=target.kind == "host")
     members, refusals = processes(pids, knowledge)
     if not members and target.kind != "host":
         raise InputError("it ended while it was being read", where=target.name)

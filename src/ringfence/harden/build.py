@@ -310,6 +310,16 @@ def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]
     return tuple(notes)
 
 
+def absent_of(source: Source, wishes: Wishes) -> tuple[str, ...]:
+    """Notes on what was to be kept and is not there."""
+    tree = Tree(source.root)
+    return tuple(
+        f"--keep {path}: the tree has nothing of that name"
+        for path in wishes.keep
+        if tree.status(tree.resolve(path)[0]) is None
+    )
+
+
 def _missed(kept: Kept, trace: Trace) -> tuple[str, ...]:
     """Files that the tree has, the image has not, and the service looked for."""
     found: dict[str, None] = {}

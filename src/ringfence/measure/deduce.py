@@ -129,7 +129,8 @@ def entry_points(facts: Facts) -> tuple[tuple[EntryPoint, ...], tuple[Unseen, ..
         return (), ()
     if facts.config is not None and facts.config.ports:
         return tuple(_declared_port(port, facts) for port in facts.config.ports), ()
-    if facts.processes and facts.processes[0].pid is not None:
+    runs = facts.target.kind == "host" or (facts.processes and facts.processes[0].pid is not None)
+    if runs:
         return (), ()
     return (_declared_port("", facts),), (SUPPOSED_LISTENER,)
 
@@ -158,6 +159,8 @@ def _handler(item: Listener, by_pid: dict[int | None, Process], facts: Facts) ->
     holders = [by_pid[pid] for pid in item.holders if pid in by_pid]
     if waiting:
         grade, how = Grade.OBSERVED, "waits on the socket (epoll set, accept or poll)"
+    elif not item.holders_seen:
+        grade, how = Grade.ASSUMED, "the most privileged of those that may hold the socket"
     elif len(holders) == 1:
         grade, how = Grade.OBSERVED, "the only holder of the socket"
     else:

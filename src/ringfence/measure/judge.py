@@ -25,7 +25,7 @@ def deployment_of(facts: Facts, knowledge: Knowledge, same: Deployment | None = 
     if facts.examined is not None:
         return examined_deployment(facts.examined, knowledge, same)
     service = deduce(facts, knowledge)
-    if facts.processes or facts.declared is not None:
+    if facts.processes or facts.declared is not None or facts.target.kind == "host":
         return service
     template = knowledge.templates[NOT_RUNNING]
     placed = place(service, template, knowledge)

@@ -106,7 +106,7 @@ class Listener(msgspec.Struct, frozen=True):
     seen waiting on it (epoll set, accept or poll); empty where that could not be seen. `mode` is
     the mode of a Unix socket's file (None for an abstract one). `exposed` is False when its
     network namespace has no interface but loopback; `namespace_shared` is False when no process
-    outside the workload is in it.
+    outside the workload is in it. `holders_seen` is False when `holders` are all that may hold it.
     """
 
     kind: str
@@ -122,6 +122,7 @@ class Listener(msgspec.Struct, frozen=True):
     gid: int | None = None
     exposed: bool = True
     namespace_shared: bool = True
+    holders_seen: bool = True
 
 
 class Limits(msgspec.Struct, frozen=True):

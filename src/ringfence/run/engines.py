@@ -22,6 +22,7 @@ def candidates(wanted: str = "") -> tuple[str, ...]:
     found = tuple(name for name in ((wanted,) if wanted else CONTAINERS) if shutil.which(name))
     if not found:
         raise MissingError(
-            f"{wanted or ', '.join(CONTAINERS)}: not installed", remedy="apt-get install runc"
+            f"{wanted or ', '.join(CONTAINERS)}: not installed",
+            remedy=f"apt-get install {wanted or 'runc'}",
         )
     return found

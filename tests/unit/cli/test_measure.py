@@ -207,3 +207,10 @@ def test_control_characters_of_a_hostile_name_never_reach_the_terminal(tmp_path:
     assert done.code == 0
     assert "\x1b" not in done.out
     assert "[b]" in done.out
+
+
+@pytest.mark.parametrize("words", [[SERVER], ["--format", "json"]])
+def test_as_file_takes_one_target_and_no_format(words: list[object]) -> None:
+    done = ringfence("measure", SERVER, "--as-file", *words)
+    assert (done.code, done.out) == (2, "")
+    assert "--as-file prints" in done.err

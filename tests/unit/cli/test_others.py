@@ -175,3 +175,9 @@ def test_the_words_of_the_options_are_those_of_the_code() -> None:
         module = importlib.import_module(f"ringfence.report.{name}")
         assert callable(module.measurements)
         assert callable(module.comparison)
+
+
+def test_compare_places_nothing_or_says_where() -> None:
+    done = ringfence("compare", SERVER, "--targets-only", "--as", "vm")
+    assert (done.code, done.out) == (2, "")
+    assert "leave out --as" in done.err

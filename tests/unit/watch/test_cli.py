@@ -110,3 +110,32 @@ def test_a_new_key_pair_seals(tmp_path: Path) -> None:
 def test_help_names_the_commands() -> None:
     done = ringfence("watch", "--help")
     assert "init" in done.out and "check" in done.out
+
+
+def test_a_folder_of_the_host_is_not_the_paths_that_a_baseline_is_of(tmp_path: Path) -> None:
+    folder, other = tmp_path / "folder", tmp_path / "other"
+    for path in (folder, other):
+        path.mkdir()
+        (path / "file").write_text("x")
+    several = Watched(tmp_path, folder, other)
+    several.init()
+    assert several.check().code == 0
+    for named in (folder, folder.parent):
+        several.targets = (named,)
+        done = several.check()
+        assert (done.code, done.out) == (2, "")
+        assert "of other paths" in done.err
+
+
+def test_a_copy_of_the_host_is_checked_as_the_host(tmp_path: Path) -> None:
+    folder, copy = tmp_path / "folder", tmp_path / "copy"
+    inside = copy / str(folder)[1:]
+    inside.mkdir(parents=True)
+    folder.mkdir()
+    (folder / "file").write_text("x")
+    watched = Watched(tmp_path, folder, folder / "file")
+    watched.init()
+    watched.targets = (copy,)
+    done = watched.check()
+    assert done.code == 1
+    assert "1 removed" in done.out

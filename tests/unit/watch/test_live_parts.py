@@ -9,11 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ringfence.errors import InputError
+from ringfence.errors import InputError, UsageError
 from ringfence.report.watch_live import line
 from ringfence.watch.baseline.result import Item
+from ringfence.watch.baseline.targets import Target
 from ringfence.watch.live.allowed import FORMAT, Allowed, Learned, LearnedFile, read_learned
 from ringfence.watch.live.code import looks_like_code
+from ringfence.watch.live.enforce import marking
 from ringfence.watch.live.happening import FROM, TO, Happening, merged
 from ringfence.watch.live.judge import Judgement, Verdict
 from ringfence.watch.live.known import Known
@@ -284,3 +286,10 @@ def test_a_record_is_never_longer_than_a_ledger_takes() -> None:
     record = change(Happening(b"", b"a", ("write",)), Judgement(Verdict.CHANGED, item))
     assert len(msgspec.json.encode(record.detail)) < 65536 - 512
     assert "left_out" in record.detail
+
+
+def test_nobody_is_told_to_mount_the_root_over_itself(tmp_path: Path) -> None:
+    for root, advised in ((Path("/"), False), (tmp_path, True)):
+        with pytest.raises(UsageError) as caught:
+            marking(Target("directory", str(root), root), -1)
+        assert ("mount --bind" in caught.value.remedy) is advised

@@ -49,10 +49,17 @@ class Bound(msgspec.Struct, frozen=True):
     path: str = ""
 
 
-def listeners(pids: list[int]) -> tuple[tuple[Listener, ...], tuple[Unseen, ...]]:
-    """The listening sockets that the processes `pids` hold, and what could not be seen."""
+def listeners(
+    pids: list[int], *, whole_host: bool = False
+) -> tuple[tuple[Listener, ...], tuple[Unseen, ...]]:
+    """The listening sockets that the processes `pids` hold, and what could not be seen.
+
+    Of a whole host a socket without a known holder is taken to be held by whichever processes
+    do not show theirs.
+    """
     holdings: list[Holding] = []
     unseen: list[Unseen] = []
+    hidden: list[int] = []
     spaces: dict[int | None, int] = {}
     for pid in pids:
         try:
@@ -63,12 +70,16 @@ def listeners(pids: list[int]) -> tuple[tuple[Listener, ...], tuple[Unseen, ...]
         except OSError as error:
             why = os.strerror(error.errno or 0).lower()
             unseen.append(Unseen(f"sockets of process {pid}", why))
+            hidden.append(pid)
+    if whole_host and hidden:
+        spaces.setdefault(inode_of("self", "net"), os.getpid())
+    suspects = tuple(hidden) if whole_host else ()
     found: list[Listener] = []
     for space, pid in spaces.items():
         exposed = _has_interface(pid)
         shared = _shared_outside(space, pids)
         for bound in _bound(pid):
-            listener = _held(bound, pid, holdings)
+            listener = _held(bound, pid, holdings, suspects)
             if listener is not None:
                 found.append(
                     msgspec.structs.replace(listener, exposed=exposed, namespace_shared=shared)
@@ -77,9 +88,11 @@ def listeners(pids: list[int]) -> tuple[tuple[Listener, ...], tuple[Unseen, ...]
     return tuple(unique.values()), tuple(unseen)
 
 
-def _held(bound: Bound, pid: int, holdings: list[Holding]) -> Listener | None:
+def _held(
+    bound: Bound, pid: int, holdings: list[Holding], suspects: tuple[int, ...]
+) -> Listener | None:
     holders = [holding for holding in holdings if bound.inode in holding.sockets]
-    if not holders:
+    if not holders and not suspects:
         return None
     mode, uid, gid = _permissions(bound.path, pid)
     place = bound.path or f"{bound.address} port {bound.port}"
@@ -88,7 +101,8 @@ def _held(bound: Bound, pid: int, holdings: list[Holding]) -> Listener | None:
         address=bound.address,
         port=bound.port,
         inode=bound.inode,
-        holders=tuple(holding.pid for holding in holders),
+        holders=tuple(holding.pid for holding in holders) or suspects,
+        holders_seen=bool(holders),
         waiting=tuple(h.pid for h in holders if bound.inode in h.waiting),
         evidence=Evidence(Grade.OBSERVED, bound.source, f"{bound.kind} {place} listens"),
         path=bound.path,

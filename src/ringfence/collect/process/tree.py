@@ -71,6 +71,12 @@ def _refuse_kernel_threads(pid: int) -> None:
         raise InputError("has ended and only waits to be collected", where=f"PID {pid}")
 
 
+def is_program(pid: int) -> bool:
+    """Whether it runs a program: no thread of the kernel, and nothing that has ended."""
+    fields = _stat(pid)
+    return bool(fields) and not int(fields[6]) & PF_KTHREAD and fields[0] not in "ZX"
+
+
 def processes(pids: list[int], knowledge: Knowledge) -> tuple[tuple[Process, ...], list[Unseen]]:
     """Facts of each process of `pids` that still runs, and what could not be read."""
     found: list[Process] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,9 +94,26 @@ def _selected(target: Target, header: Header) -> Target:
     """The target with the selection of the baseline. Raises UsageError when it states another."""
     stated = tuple(path.strip(b"/") for path in target.only)
     sealed = tuple(path.strip(b"/") for path in header.only)
-    if not stated or target.name == "host" or set(stated) == set(sealed):
+    if stated and target.name != "host":
+        same = set(stated) == set(sealed)
+    else:
+        same = not _inside_of_host(target, header, sealed)
+    if same:
         return msgspec.structs.replace(target, only=header.only)
     raise UsageError("the baseline is of other paths", remedy="name the ones that it was made of")
+
+
+def _inside_of_host(target: Target, header: Header, sealed: tuple[bytes, ...]) -> bool:
+    """Whether a folder of this host is named where the baseline is of paths below its root.
+
+    A copy of a host, mounted somewhere, has such paths too and can be checked.
+    """
+    if header.kind != "host" or target.kind != "directory":
+        return False
+    root = os.fsencode(os.path.realpath(target.root))
+    if root.strip(b"/") in sealed:
+        return True
+    return not any(os.path.lexists(os.path.join(root, path)) for path in sealed)
 
 
 @contextlib.contextmanager

@@ -218,9 +218,14 @@ def marking(target: Target, root: int) -> list[Point]:
         return _inside(target)
     path = os.path.realpath(target.root)
     mounts = read_mounts(target.mountinfo)
-    if path == "/" or at(mounts, path) is None:
+    if path == "/":
         raise UsageError(
-            "enforcement takes a mount of its own, not the host's root", where=target.name,
+            "enforcement is not for the host's root", where=target.name,
+            remedy="name a container, or a directory that is a mount of its own",
+        )  # fmt: skip
+    if at(mounts, path) is None:
+        raise UsageError(
+            "enforcement takes a mount of its own", where=target.name,
             remedy=f"mount --bind {target.name} {target.name}, or name a container",
         )  # fmt: skip
     handle = os.open(f"/proc/self/fd/{root}", os.O_PATH | os.O_CLOEXEC)
