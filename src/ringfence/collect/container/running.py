@@ -17,6 +17,7 @@ import msgspec
 from ringfence.collect.container.document import read_document, table, words
 from ringfence.collect.process import procfs
 from ringfence.errors import InputError, MissingError
+from ringfence.untrusted import Undecodable, decode_json
 
 KIND = "container"
 PATIENCE = 10.0
@@ -155,8 +156,8 @@ def _inspect(engine: str, name: str) -> dict[str, Any]:
     command = [engine, "inspect", "--type", "container", "--", name]
     try:
         done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
-        answer = msgspec.json.decode(done.stdout)
-    except (OSError, subprocess.TimeoutExpired, msgspec.DecodeError):
+        answer = decode_json(done.stdout)
+    except (OSError, subprocess.TimeoutExpired, Undecodable):
         return {}
     first = answer[0] if isinstance(answer, list) and answer else None
     return first if isinstance(first, dict) else {}

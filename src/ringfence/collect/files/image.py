@@ -24,6 +24,7 @@ from ringfence.errors import InputError
 from ringfence.model.evidence import Evidence, Grade, Unseen
 from ringfence.model.facts import ImageConfig
 from ringfence.model.files import Tree
+from ringfence.untrusted import Undecodable, decode_json
 
 MOST_DOCUMENT = 4 << 20
 MOST_LAYERS = 1024
@@ -89,8 +90,8 @@ class _Store:
         if len(data) > MOST_DOCUMENT:
             raise InputError("a document is larger than 4 MiB", where=self.name)
         try:
-            return msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
+            return decode_json(data)
+        except Undecodable as error:
             raise InputError(f"a document is no JSON: {error}", where=self.name) from None
 
 
