@@ -45,7 +45,8 @@ def regular_file(path: Path, most: int, remedy: str = "") -> bytes:
         what = f"cannot be read: {os.strerror(error.errno or 0).lower()}"
         raise InputError(what, where=str(path), remedy=remedy) from None
     if len(data) > most:
-        raise InputError(f"more than {most} bytes", where=str(path), remedy=remedy)
+        size = f"{most >> 20} MiB" if most >> 20 else f"{most} bytes"
+        raise InputError(f"is larger than {size}", where=str(path), remedy=remedy)
     return data
 
 
@@ -79,9 +80,14 @@ def decode_toml(data: bytes) -> dict[str, Any]:
     return document
 
 
-def read_toml(path: Path, most: int = MOST_TOML) -> dict[str, Any]:
-    """The table of a TOML file. Raises InputError, and Undecodable for what is no TOML."""
-    return decode_toml(regular_file(path, most))
+def read_toml(path: Path, most: int = MOST_TOML, remedy: str = "") -> dict[str, Any]:
+    """The table of a TOML file. Raises InputError, with `remedy` as what to do."""
+    try:
+        return decode_toml(regular_file(path, most, remedy))
+    except Undecodable as error:
+        raise InputError(
+            f"cannot be read as TOML: {error}", where=str(path), remedy=remedy
+        ) from None
 
 
 def _check_dots(text: str) -> None:

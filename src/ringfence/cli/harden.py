@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from ringfence.cli.ledgered import ledgered, recording
 from ringfence.cli.options import deliver, width
 from ringfence.cli.progress import progress
 from ringfence.errors import InputError, UsageError
+from ringfence.untrusted import read_toml
 
 if TYPE_CHECKING:
     from ringfence.harden.policy.needs import Needs
@@ -48,13 +48,7 @@ def configured(args: list[str]) -> dict[str, Any]:
     path = Path(given or CONFIG)
     if given is None and not path.is_file():
         return {}
-    try:
-        document = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"is not TOML: {error}", where=str(path)) from None
-    table = document.get("harden", {})
+    table = read_toml(path, remedy="see docs/harden.md").get("harden", {})
     known = {name.replace("_", "-") for name in _LISTS} | {
         "target", "command", "output", "keep-shell", "user", "base-time", "wait", "engine", "name",
         "phases", "as", "kernel", "modules",

@@ -32,6 +32,7 @@ from ringfence.knowledge.records import (
 from ringfence.knowledge.vocabulary import check_condition
 from ringfence.model.need import All, Leaf, Need, leaves
 from ringfence.model.need import Any as AnyOf
+from ringfence.untrusted import read_toml
 
 E = TypeVar("E", bound=Entry)
 
@@ -92,15 +93,12 @@ def load_from(root: Traversable) -> Knowledge:
 
 
 def load_scale(path: Path) -> Scale:
-    """A user's own scale: a TOML file with the fields of an entry of scales.toml."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise KnowledgeError(
-            f"cannot be read as a scale: {error}",
-            where=str(path),
-            remedy="write the fields of a [[scale]] entry: ringfence explain classic",
-        ) from None
+    """A user's own scale: a TOML file with the fields of an entry of scales.toml.
+
+    Raises InputError for what is no TOML, KnowledgeError for what is no scale.
+    """
+    remedy = "write the fields of a [[scale]] entry: ringfence explain classic"
+    document = read_toml(path, remedy=remedy)
     document.setdefault("sources", [str(path)])
     document.setdefault("title", document.get("id", ""))
     scale = _decode(document, Scale, path.name)

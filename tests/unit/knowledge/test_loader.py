@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.errors import KnowledgeError
+from ringfence.errors import KnowledgeError, RingfenceError
 from ringfence.knowledge.loader import load, load_from, load_scale
 
 SHIPPED = Path(str(resources.files("ringfence.knowledge")))
@@ -98,5 +98,5 @@ def test_a_scale_of_ones_own(tmp_path: Path) -> None:
 def test_a_scale_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(text)
-    with pytest.raises(KnowledgeError, match=r"mine\.toml"):
+    with pytest.raises(RingfenceError, match=r"mine\.toml"):
         load_scale(path)
