@@ -23,7 +23,20 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 CONFIG = "ringfence.toml"
-_LISTS = ("http", "exercise", "keep", "drop", "writable", "allow", "port", "env")
+_WORDS = {
+    **dict.fromkeys(("target", "output", "engine", "name", "as", "kernel", "modules"), "text"),
+    **dict.fromkeys(
+        ("command", "http", "exercise", "keep", "drop", "writable", "allow", "env"), "list of text"
+    ),
+    **dict.fromkeys(("keep-shell", "phases"), "truth value"),
+    "port": "list of whole numbers", "base-time": "whole number", "wait": "number",
+    "user": "text or whole number",
+}  # fmt: skip
+"""Word of the configuration file -> what its value must be."""
+_TYPES: dict[str, tuple[type, ...]] = {
+    "text": (str,), "truth value": (bool,), "whole number": (int,), "number": (int, float),
+    "text or whole number": (str, int), "list of text": (str,), "list of whole numbers": (int,),
+}  # fmt: skip
 _PARAMETERS = {"as": "form"}
 """Words that are no names in Python."""
 
@@ -43,23 +56,38 @@ class WithCommand(click.Command):
 
 
 def configured(args: list[str]) -> dict[str, Any]:
-    """The table [harden] of the file after --config, or of ./ringfence.toml where there is one."""
+    """The table [harden] of the file after --config, or of ./ringfence.toml where there is one.
+
+    Raises InputError that names the file and the word.
+    """
     given = next((args[i + 1] for i, word in enumerate(args[:-1]) if word == "--config"), None)
     path = Path(given or CONFIG)
     if given is None and not path.is_file():
         return {}
-    table = read_toml(path, remedy="see docs/harden.md").get("harden", {})
-    known = {name.replace("_", "-") for name in _LISTS} | {
-        "target", "command", "output", "keep-shell", "user", "base-time", "wait", "engine", "name",
-        "phases", "as", "kernel", "modules",
-    }  # fmt: skip
-    odd = sorted(set(table) - known) if isinstance(table, dict) else ["harden"]
+    table = read_toml(path, remedy="see --config in docs/cli.md").get("harden", {})
+    odd = sorted(set(table) - set(_WORDS)) if isinstance(table, dict) else ["harden"]
     if odd:
         raise InputError(
             f"unknown word {odd[0]!r} in [harden]", where=str(path),
-            remedy=f"use {', '.join(sorted(known))}",
+            remedy=f"use {', '.join(sorted(_WORDS))}",
         )  # fmt: skip
+    for name, value in table.items():
+        _check_word(name, value, str(path))
     return {_PARAMETERS.get(name, name.replace("-", "_")): value for name, value in table.items()}
+
+
+def _check_word(name: str, value: object, where: str) -> None:
+    """Of the very types: to Python, true is a number."""
+    kind = _WORDS[name]
+    several = kind.startswith("list")
+    parts = value if several and isinstance(value, list) else [value]
+    fitting = isinstance(value, list) == several and all(
+        type(part) in _TYPES[kind] for part in parts
+    )
+    if not fitting:
+        raise InputError(f"{name} in [harden] must be a {kind}", where=where)
+    if any(isinstance(part, str) and "\0" in part for part in parts):
+        raise InputError(f"{name} in [harden] holds a zero byte", where=where)
 
 
 @click.command("harden", cls=WithCommand)
