@@ -6,6 +6,7 @@ ValueError for a number of 5,000 digits), and a FIFO in place of a file would ho
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -23,11 +24,29 @@ MOST_TOML = 1 << 20
 MOST_DOTS = 64
 """Dots in one line outside its strings: tomllib's work grows with the square of a key's parts."""
 MOST_DEPTH = 64
+LONGEST_SHOWN = 80
 _STRING = re.compile(r"""'[^']*'?|"(?:[^"\\]|\\.?)*+"?""")
 
 
 class Undecodable(ValueError):
     """Bytes are not the JSON or TOML that they should be. Its text is the reason, in a line."""
+
+
+def check_path(text: str) -> None:
+    """A path that may name nothing, but must be one that can be asked for.
+
+    Raises InputError for one that is too long, loops or may not be seen.
+    """
+    try:
+        os.stat(text)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        # A bare word is no file where this folder may not be looked into: a container's name.
+        if error.errno == errno.EACCES and "/" not in text:
+            return
+        what = os.strerror(error.errno or 0).lower()
+        raise InputError(f"cannot be read: {what}", where=text[:LONGEST_SHOWN]) from None
 
 
 def regular_file(path: Path, most: int, remedy: str = "") -> bytes:

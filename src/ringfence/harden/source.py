@@ -13,6 +13,7 @@ from ringfence.collect.files.streams import expanded, whole_file
 from ringfence.errors import InputError, UsageError
 from ringfence.harden.service import DEFAULT_PATH, Service
 from ringfence.run.unpack import unpack
+from ringfence.untrusted import check_path
 
 PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
 """Of this host's environment, what a command is started with: nothing that could be a secret."""
@@ -37,6 +38,7 @@ def open_source(target: str, command: tuple[str, ...], folder: Path) -> Source:
             raise UsageError("nothing to harden", remedy="give a target, or a command after --")
         kept = tuple(f"{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ)
         return Source("command", command[0], Path("/"), _service(command, (*_path(), *kept)))
+    check_path(target)
     path = Path(target)
     if not path.exists():
         raise InputError("there is no such file", where=target)

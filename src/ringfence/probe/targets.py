@@ -49,7 +49,7 @@ def live(target: str, command: tuple[str, ...], knowledge: Knowledge) -> Iterato
     if command:
         with _command(command) as pid:
             yield _found("command", command[0], pid, knowledge)
-    elif target.isdigit():
+    elif target.isascii() and target.isdigit() and len(target) <= 7:
         yield _found("process", target, int(target), knowledge, exact=True)
     elif Path(target, "image.oci.tar").is_file():
         with _fenced(Path(target)) as pid:

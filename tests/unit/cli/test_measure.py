@@ -176,12 +176,17 @@ def bad_inputs(place: Path) -> dict[str, tuple[Path | str, str]]:
         "no such file": (place / "missing.tar", "there is no such file"),
         "no such process": ("4194304", "4194304"),
         "no such container": ("no-such-container", "no-such-container"),
+        "no digit of ours": ("²", "no container of this name"),
+        "too many digits": ("9" * 5000, "file name too long"),
+        "too long a name": ("a" * 300, "file name too long"),
+        "too long a path": (f"{place}/{'a' * 300}", "file name too long"),
         "toml": (place / "broken.toml", "cannot be read as TOML"),
         "unknown field": (place / "odd.toml", "zone"),
     }
 
 
 CASES = ("cut", "noise", "manifest list", "no such file", "no such process", "no such container",
+         "no digit of ours", "too many digits", "too long a name", "too long a path",
          "toml", "unknown field")  # fmt: skip
 
 
@@ -207,3 +212,9 @@ def test_control_characters_of_a_hostile_name_never_reach_the_terminal(tmp_path:
     assert done.code == 0
     assert "\x1b" not in done.out
     assert "[b]" in done.out
+
+
+@pytest.mark.parametrize("word", ["²", "٣", "9" * 5000, "12345678"])
+def test_what_cannot_be_a_process_is_said(word: str) -> None:
+    done = ringfence("measure", "--kind", "process", word)
+    assert (done.code, done.err.count("\n")) == (2, 1)

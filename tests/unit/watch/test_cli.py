@@ -110,3 +110,10 @@ def test_a_new_key_pair_seals(tmp_path: Path) -> None:
 def test_help_names_the_commands() -> None:
     done = ringfence("watch", "--help")
     assert "init" in done.out and "check" in done.out
+
+
+@pytest.mark.parametrize("word", ["a" * 300, "/" + "a" * 5000, "9" * 5000])
+def test_a_target_with_too_long_a_name_is_one_line(word: str, tmp_path: Path) -> None:
+    done = ringfence("watch", "init", word, "-o", tmp_path / "base", "--key", tmp_path / "key")
+    assert done.code == 2
+    assert done.err.endswith("cannot be read: file name too long\n")
