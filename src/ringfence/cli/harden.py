@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,13 @@ def _check_word(name: str, value: object, where: str) -> None:
         raise InputError(f"{name} in [harden] holds a zero byte", where=where)
 
 
+def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Not a number is in every range of click's."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number of seconds.")
+    return value
+
+
 @click.command("harden", cls=WithCommand)
 @click.argument("target", required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The result directory.")
@@ -105,7 +113,8 @@ def _check_word(name: str, value: object, where: str) -> None:
 @click.option("--user", default="", help="Run as this user (number or name).")
 @click.option("--port", multiple=True, type=click.IntRange(1, 65535), help="A port it listens on.")
 @click.option("--base-time", type=int, help="Date of all files, seconds since 1970. Default 0.")
-@click.option("--wait", type=float, default=30.0, help="Seconds for the service to come up.")
+@click.option("--wait", type=click.FloatRange(0, 3600), default=30.0, callback=_seconds,
+              help="Seconds for the service to come up.")  # fmt: skip
 @click.option("--name", default="", help="Name of the image. Default: the program's.")
 @click.option("--engine", default="", help="runc or crun.")
 @click.option("--as", "form", type=click.Choice(["container", "vm"]), default="container",

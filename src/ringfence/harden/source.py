@@ -64,6 +64,10 @@ def with_environment(source: Source, words: tuple[str, ...]) -> Source:
     for word in words:
         if not word.partition("=")[0] or "=" not in word:
             raise UsageError("is not NAME=value", where=word.partition("=")[0])
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UsageError("a variable that is not UTF-8", where=word.partition("=")[0]) from None
     names = {word.partition("=")[0] for word in words}
     kept = [word for word in source.service.environment if word.partition("=")[0] not in names]
     service = msgspec.structs.replace(source.service, environment=(*kept, *words))
