@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -218,3 +220,11 @@ def test_control_characters_of_a_hostile_name_never_reach_the_terminal(tmp_path:
 def test_what_cannot_be_a_process_is_said(word: str) -> None:
     done = ringfence("measure", "--kind", "process", word)
     assert (done.code, done.err.count("\n")) == (2, 1)
+
+
+def test_standard_output_that_is_full_is_one_line() -> None:
+    words = [sys.executable, "-m", "ringfence", "measure", str(SERVER)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "ringfence: standard output: cannot be written: no space left on device\n"
