@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import os
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from ringfence.cli.ledgered import ledgered, recording
 from ringfence.cli.options import deliver, width
 from ringfence.cli.progress import progress
 from ringfence.errors import InputError, UsageError
+from ringfence.untrusted import read_toml
 
 if TYPE_CHECKING:
     from ringfence.harden.policy.needs import Needs
@@ -23,7 +24,20 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 CONFIG = "ringfence.toml"
-_LISTS = ("http", "exercise", "keep", "drop", "writable", "allow", "port", "env")
+_WORDS = {
+    **dict.fromkeys(("target", "output", "engine", "name", "as", "kernel", "modules"), "text"),
+    **dict.fromkeys(
+        ("command", "http", "exercise", "keep", "drop", "writable", "allow", "env"), "list of text"
+    ),
+    **dict.fromkeys(("keep-shell", "phases"), "truth value"),
+    "port": "list of whole numbers", "base-time": "whole number", "wait": "number",
+    "user": "text or whole number",
+}  # fmt: skip
+"""Word of the configuration file -> what its value must be."""
+_TYPES: dict[str, tuple[type, ...]] = {
+    "text": (str,), "truth value": (bool,), "whole number": (int,), "number": (int, float),
+    "text or whole number": (str, int), "list of text": (str,), "list of whole numbers": (int,),
+}  # fmt: skip
 _PARAMETERS = {"as": "form"}
 """Words that are no names in Python."""
 
@@ -43,29 +57,45 @@ class WithCommand(click.Command):
 
 
 def configured(args: list[str]) -> dict[str, Any]:
-    """The table [harden] of the file after --config, or of ./ringfence.toml where there is one."""
+    """The table [harden] of the file after --config, or of ./ringfence.toml where there is one.
+
+    Raises InputError that names the file and the word.
+    """
     given = next((args[i + 1] for i, word in enumerate(args[:-1]) if word == "--config"), None)
     path = Path(given or CONFIG)
     if given is None and not path.is_file():
         return {}
-    try:
-        document = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"is not TOML: {error}", where=str(path)) from None
-    table = document.get("harden", {})
-    known = {name.replace("_", "-") for name in _LISTS} | {
-        "target", "command", "output", "keep-shell", "user", "base-time", "wait", "engine", "name",
-        "phases", "as", "kernel", "modules",
-    }  # fmt: skip
-    odd = sorted(set(table) - known) if isinstance(table, dict) else ["harden"]
+    table = read_toml(path, remedy="see --config in docs/cli.md").get("harden", {})
+    odd = sorted(set(table) - set(_WORDS)) if isinstance(table, dict) else ["harden"]
     if odd:
         raise InputError(
             f"unknown word {odd[0]!r} in [harden]", where=str(path),
-            remedy=f"use {', '.join(sorted(known))}",
+            remedy=f"use {', '.join(sorted(_WORDS))}",
         )  # fmt: skip
+    for name, value in table.items():
+        _check_word(name, value, str(path))
     return {_PARAMETERS.get(name, name.replace("-", "_")): value for name, value in table.items()}
+
+
+def _check_word(name: str, value: object, where: str) -> None:
+    """Of the very types: to Python, true is a number."""
+    kind = _WORDS[name]
+    several = kind.startswith("list")
+    parts = value if several and isinstance(value, list) else [value]
+    fitting = isinstance(value, list) == several and all(
+        type(part) in _TYPES[kind] for part in parts
+    )
+    if not fitting:
+        raise InputError(f"{name} in [harden] must be a {kind}", where=where)
+    if any(isinstance(part, str) and "\0" in part for part in parts):
+        raise InputError(f"{name} in [harden] holds a zero byte", where=where)
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Not a number is in every range of click's."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number of seconds.")
+    return value
 
 
 @click.command("harden", cls=WithCommand)
@@ -96,7 +126,8 @@ def configured(args: list[str]) -> dict[str, Any]:
     "--port", multiple=True, type=click.IntRange(1, 65535), help="A port it listens on. Repeatable."
 )
 @click.option("--base-time", type=int, help="Date of all files, seconds since 1970. Default 0.")
-@click.option("--wait", type=float, default=30.0, help="Seconds for the service to come up.")
+@click.option("--wait", type=click.FloatRange(0, 3600), default=30.0, callback=_seconds,
+              help="Seconds for the service to come up.")  # fmt: skip
 @click.option("--name", default="", help="Name of the image. Default: the program's.")
 @click.option("--engine", default="", help="runc or crun.")
 @click.option("--as", "form", type=click.Choice(["container", "vm"]), default="container",

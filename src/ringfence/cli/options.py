@@ -66,8 +66,7 @@ def measuring(function: F) -> F:
 def deliver(text: str, output: Path | None) -> None:
     """Print `text`, or write it to `output` whole or not at all. Raises InputError on failure."""
     if output is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        _print(text)
         return
     try:
         handle, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
@@ -85,6 +84,19 @@ def deliver(text: str, output: Path | None) -> None:
         raise InputError(
             f"cannot be written: {os.strerror(error.errno or 0).lower()}", where=str(output)
         ) from None
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is left in the buffer would be tried again, aloud, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        what = os.strerror(error.errno or 0).lower()
+        raise InputError(f"cannot be written: {what}", where="standard output") from None
 
 
 def colour() -> bool:

@@ -68,11 +68,13 @@ def command(
     from ringfence.probe.baseline import opened_since, read_report
     from ringfence.probe.probing import INJECT, JOIN, probe_process
     from ringfence.probe.targets import live
+    from ringfence.untrusted import check_path
 
     # A plain end would leave behind what was started, and the workload half-way.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if not target and not ctx.obj:
         raise UsageError("nothing to probe", remedy="give a target, or a command after --")
+    check_path(target or "")
     before = read_report(baseline) if baseline is not None else None
     knowledge = load()
     with recording(ledger, key, sinks) as record:

@@ -7,7 +7,6 @@ all that it closes, turning it off opens its signs, whatever the conditions say.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +34,7 @@ from ringfence.model.deployment import Boundary as ZoneBoundary
 from ringfence.model.evidence import Evidence, Grade
 from ringfence.model.need import State, matches
 from ringfence.model.position import Level
+from ringfence.untrusted import read_toml
 
 KIND = "declared"
 SCHEMA = "ringfence.deployment/1"
@@ -202,12 +202,7 @@ def read_declared(path: Path, knowledge: Knowledge) -> Deployment:
 
 def _document(path: Path) -> Document:
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"is larger than {MOST_BYTES >> 20} MiB", where=str(path))
-        text = path.read_text(encoding="utf-8")
-        return msgspec.convert(tomllib.loads(text), Document, strict=True)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"cannot be read as TOML: {error}", where=str(path)) from None
+        return msgspec.convert(read_toml(path, MOST_BYTES), Document, strict=True)
     except msgspec.ValidationError as error:
         raise InputError(str(error), where=str(path), remedy="see docs/declared.md") from None
 

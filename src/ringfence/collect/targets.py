@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from ringfence.collect.container.running import is_running
+from ringfence.collect.process.procfs import is_pid
 from ringfence.errors import InputError, UsageError
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.evidence import Evidence, Grade
 from ringfence.model.facts import Facts, ImageConfig, Target
+from ringfence.untrusted import check_path
 
 Collector = Callable[[str, Knowledge], Facts]
 
@@ -27,7 +30,7 @@ class Kind(msgspec.Struct, frozen=True):
 def _process(target: str, knowledge: Knowledge) -> Facts:
     from ringfence.collect.live import collect_process
 
-    if not target.isdigit():
+    if not is_pid(target):
         raise UsageError("a process is named by its PID", where=target)
     return collect_process(int(target), knowledge)
 
@@ -114,22 +117,22 @@ def _sniffed(wanted: str) -> Callable[[str], bool]:
         from ringfence.collect.files.image import sniff
 
         path = Path(target)
-        return path.exists() and sniff(path) == wanted
+        return os.path.exists(path) and sniff(path) == wanted
 
     return accepts
 
 
 KINDS = (
-    Kind("process", str.isdigit, _process),
+    Kind("process", is_pid, _process),
     Kind("host", lambda target: target == "host", _host),
     Kind(
         "declared",
-        lambda target: target.endswith(".toml") and Path(target).is_file(),
+        lambda target: target.endswith(".toml") and os.path.isfile(target),
         _declared,
     ),
     Kind(
         "bundle",
-        lambda target: (Path(target) / "config.json").is_file(),
+        lambda target: os.path.isfile(os.path.join(target, "config.json")),
         _bundle,
     ),
     Kind("examined", _is_examined, _examined),
@@ -146,14 +149,15 @@ def collect(target: str, knowledge: Knowledge, kind: str = "") -> Facts:
 
     Raises UsageError when the target is of no kind, InputError when it cannot be read.
     """
-    if kind:
-        return next(item for item in KINDS if item.name == kind).collect(target, knowledge)
     if not target or "\0" in target:
         raise UsageError("a target cannot be empty", remedy="ringfence measure --help lists them")
+    check_path(target)
+    if kind:
+        return next(item for item in KINDS if item.name == kind).collect(target, knowledge)
     for item in KINDS:
         if item.accepts(target):
             return item.collect(target, knowledge)
-    if Path(target).exists():
+    if os.path.exists(target):
         raise InputError(
             "is neither an image, a root file system, a guest, a bundle nor a .toml deployment",
             where=target,

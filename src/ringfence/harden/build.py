@@ -137,6 +137,7 @@ def observe(source: Source, wishes: Wishes, shop: Workshop, knowledge: Knowledge
     """Run the service as given. Raises InputError when it or its exercise fails by itself."""
     tree = Tree(source.root)
     program_of(source.service, tree)
+    identity(wishes.user, tree)  # refused now, and not after the first run
     asked = Exercise(tuple(request_of(url) for url in wishes.http), wishes.exercise)
     declared = (*wishes.ports, *(request.port for request in asked.requests))
     plan = Plan(asked, tuple(dict.fromkeys(declared)), source.service.signal, wishes.wait)

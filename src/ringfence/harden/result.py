@@ -26,8 +26,12 @@ from ringfence.harden.record import SCHEMA, BeforeAndAfter, KeptFile, Report, Re
 from ringfence.harden.wishes import Wishes
 from ringfence.knowledge.records import Knowledge
 from ringfence.run.result import MEMORY_PROGRAMS, PHASES
+from ringfence.untrusted import Undecodable, decode_json, regular_file
 
 IMAGE, REPORT, LEFT_OUT = "image.oci.tar", "report.json", "left-out.txt"
+MOST_REPORT = 256 << 20
+"""Bytes of a report: it has a line for every file of the image."""
+REMEDY = "ringfence harden writes it"
 
 
 def check_output(output: Path) -> None:
@@ -249,12 +253,6 @@ def read_report(folder: Path) -> Report:
     """The report of a result directory. Raises InputError."""
     path = folder / REPORT
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Report)
-    except OSError as error:
-        raise InputError(
-            f"cannot be read: {error.strerror}",
-            where=str(path),
-            remedy="ringfence harden writes it",
-        ) from None
-    except msgspec.MsgspecError as error:
-        raise InputError(f"is not a report: {error}", where=str(path)) from None
+        return decode_json(regular_file(path, MOST_REPORT, REMEDY), Report)
+    except Undecodable as error:
+        raise InputError(f"is not a report: {error}", where=str(path), remedy=REMEDY) from None

@@ -47,6 +47,9 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 ROOT = Identity(0, 0)
+LARGEST_ID = 2**32 - 2
+"""Of users and groups: one more is what system calls take for "no change"."""
+_ID = re.compile("[0-9]{1,9}")
 
 
 def program_of(service: Service, tree: Tree) -> str:
@@ -66,35 +69,41 @@ def program_of(service: Service, tree: Tree) -> str:
 def identity(user: str, tree: Tree) -> Identity:
     """The numbers behind `user[:group]`, by the tree's own passwd and group files.
 
-    Raises InputError for a name that they do not have.
+    Raises InputError for a name that they do not have, or a number that is none of the kernel's.
     """
     name, _, group = user.partition(":")
     if not name:
         return ROOT
     row = _row(tree, "etc/passwd", name)
-    if row is None and not name.isdigit():
-        raise InputError("no such user in the tree's /etc/passwd", where=name)
-    uid = int(row[2]) if row else int(name)
+    uid = int(row[2]) if row else _number(name, "user in the tree's /etc/passwd")
     if not group:
         return Identity(uid, int(row[3]) if row else uid, _groups(tree, row[0]) if row else ())
     found = _row(tree, "etc/group", group)
-    if found is None and not group.isdigit():
-        raise InputError("no such group in the tree's /etc/group", where=group)
-    return Identity(uid, int(found[2]) if found else int(group))
+    return Identity(
+        uid, int(found[2]) if found else _number(group, "group in the tree's /etc/group")
+    )
+
+
+def _number(text: str, kind: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise InputError(f"no such {kind}", where=text)
+    if len(text) > 10 or int(text) > LARGEST_ID:
+        raise InputError(f"is larger than {LARGEST_ID}", where=text[:80])
+    return int(text)
 
 
 def _groups(tree: Tree, name: str) -> tuple[int, ...]:
     """Groups that list a user as a member (group(5))."""
     rows = [line.split(":") for line in
             tree.read("etc/group").decode("utf-8", "replace").splitlines()]  # fmt: skip
-    return tuple(int(row[2]) for row in rows
-                 if len(row) == 4 and name in row[3].split(",") and row[2].isdigit())  # fmt: skip
+    found = [row[2] for row in rows if len(row) == 4 and name in row[3].split(",")]
+    return tuple(int(text) for text in found if _ID.fullmatch(text))
 
 
 def _row(tree: Tree, file: str, wanted: str) -> list[str] | None:
     """The row of passwd(5) or group(5) with this name or number."""
     for line in tree.read(file).decode("utf-8", "replace").splitlines():
         row = line.split(":")
-        if len(row) > 3 and wanted in (row[0], row[2]) and re.fullmatch(r"\d{1,9}", row[2]):
-            return row if file.endswith("group") or row[3].isdigit() else None
+        if len(row) > 3 and wanted in (row[0], row[2]) and _ID.fullmatch(row[2]):
+            return row if file.endswith("group") or _ID.fullmatch(row[3]) else None
     return None

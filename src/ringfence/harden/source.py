@@ -14,6 +14,7 @@ from ringfence.errors import InputError, UsageError
 from ringfence.harden.service import DEFAULT_PATH, Service
 from ringfence.run.stopping import stop_signal
 from ringfence.run.unpack import unpack
+from ringfence.untrusted import check_path
 
 PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
 """Of this host's environment, what a command is started with: nothing that could be a secret."""
@@ -38,6 +39,7 @@ def open_source(target: str, command: tuple[str, ...], folder: Path) -> Source:
             raise UsageError("nothing to harden", remedy="give a target, or a command after --")
         kept = tuple(f"{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ)
         return Source("command", command[0], Path("/"), _service(command, (*_path(), *kept)))
+    check_path(target)
     path = Path(target)
     if not path.exists():
         raise InputError("there is no such file", where=target)
@@ -63,6 +65,10 @@ def with_environment(source: Source, words: tuple[str, ...]) -> Source:
     for word in words:
         if not word.partition("=")[0] or "=" not in word:
             raise UsageError("is not NAME=value", where=word.partition("=")[0])
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UsageError("a variable that is not UTF-8", where=word.partition("=")[0]) from None
     names = {word.partition("=")[0] for word in words}
     kept = [word for word in source.service.environment if word.partition("=")[0] not in names]
     service = msgspec.structs.replace(source.service, environment=(*kept, *words))

@@ -32,6 +32,7 @@ from ringfence.knowledge.records import (
 from ringfence.knowledge.vocabulary import check_condition
 from ringfence.model.need import All, Leaf, Need, leaves
 from ringfence.model.need import Any as AnyOf
+from ringfence.untrusted import read_toml
 
 E = TypeVar("E", bound=Entry)
 
@@ -59,6 +60,8 @@ _PREFIX: dict[type[Entry], str] = {
 
 FOLDERS = ("mechanisms", "families", "vectors", "deployments")
 SINGLE = ("conditions", "features", "paths", "mounts", "devices", "scales", "attackers")
+MOST_WORTH = 1_000_000
+"""Of a user's scale: infinity, and what sums could not hold, are none."""
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _REFERENCE = {
     "attack": re.compile(r"T\d{4}(\.\d{3})?"),
@@ -92,23 +95,21 @@ def load_from(root: Traversable) -> Knowledge:
 
 
 def load_scale(path: Path) -> Scale:
-    """A user's own scale: a TOML file with the fields of an entry of scales.toml."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise KnowledgeError(
-            f"cannot be read as a scale: {error}",
-            where=str(path),
-            remedy="write the fields of a [[scale]] entry: ringfence explain classic",
-        ) from None
+    """A user's own scale: a TOML file with the fields of an entry of scales.toml.
+
+    Raises InputError for what is no TOML, KnowledgeError for what is no scale.
+    """
+    remedy = "write the fields of a [[scale]] entry: ringfence explain classic"
+    document = read_toml(path, remedy=remedy)
     document.setdefault("sources", [str(path)])
     document.setdefault("title", document.get("id", ""))
     scale = _decode(document, Scale, path.name)
     values = (scale.data, scale.user, scale.admin_alone, scale.admin)
-    if not (0 < values[0] <= values[1] <= values[2] <= values[3]) or scale.discount < 1:
+    growing = 0 < values[0] <= values[1] <= values[2] <= values[3] <= MOST_WORTH
+    if not growing or not 1 <= scale.discount <= MOST_WORTH:
         raise KnowledgeError(
             "worths must be positive and grow from data to user to admin_alone to admin, "
-            "and the discount be at least 1",
+            f"the discount be at least 1, and none be more than {MOST_WORTH:,}",
             where=f"{path.name}: {scale.id}",
         )
     return scale

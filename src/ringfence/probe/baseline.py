@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-
 from ringfence.errors import InputError
 from ringfence.probe.record import SCHEMA, ProbeReport
+from ringfence.untrusted import Undecodable, decode_json, regular_file
 
 MOST = 64 << 20
 """Bytes of a saved result."""
@@ -16,12 +15,8 @@ MOST = 64 << 20
 def read_report(path: Path) -> ProbeReport:
     """A result that --format json wrote. Raises InputError."""
     try:
-        if path.stat().st_size > MOST:
-            raise InputError("is too large for a result", where=str(path))
-        found = msgspec.json.decode(path.read_bytes(), type=ProbeReport)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except msgspec.MsgspecError as error:
+        found = decode_json(regular_file(path, MOST), ProbeReport)
+    except Undecodable as error:
         raise InputError(
             f"is no result of a probe: {error}", where=str(path),
             remedy="ringfence probe --format json -o writes one",

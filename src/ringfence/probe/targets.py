@@ -54,7 +54,7 @@ def live(target: str, command: tuple[str, ...], knowledge: Knowledge) -> Iterato
             yield _found("command", command[0], pid, knowledge)
     elif command and not Path(target).is_file():
         raise UsageError("a target or a command after --, not both", where=target)
-    elif target.isdigit():
+    elif target.isascii() and target.isdigit() and len(target) <= 7:
         yield _found("process", target, int(target), knowledge, exact=True)
     elif Path(target, "image.oci.tar").is_file():
         with _fenced(Path(target)) as pid:
@@ -155,9 +155,11 @@ def _image(path: Path, given: tuple[str, ...]) -> Iterator[int]:
     command = given or (*words(said, "Entrypoint"), *words(said, "Cmd"))
     if not command:
         raise UsageError("the image names no command", where=str(path), remedy="give it after --")
-    uid, _, gid = str(said.get("User") or "0").partition(":")
-    if not uid.isdigit() or not (gid or "0").isdigit():
-        raise InputError(f"its user {uid!r} is no number", where=str(path))
+    user = str(said.get("User") or "0")
+    numbers = re.fullmatch(r"([0-9]{1,5})(?::([0-9]{1,5}))?", user)
+    if numbers is None:
+        raise InputError(f"its user {user[:80]!r} is no number", where=str(path))
+    uid, gid = int(numbers[1]), int(numbers[2] or 0)
     ports = tuple(int(found[1]) for port in table(said, "ExposedPorts")
                   if (found := re.fullmatch(r"([0-9]{1,5})(?:/tcp)?", port)))  # fmt: skip
     environment = tuple(words(said, "Env"))
@@ -169,8 +171,8 @@ def _image(path: Path, given: tuple[str, ...]) -> Iterator[int]:
         fence = Fence(
             root=unpacked_image(parts, place / "image"), command=command,
             environment=environment, folder=str(said.get("WorkingDir") or "/"),
-            uid=int(uid), gid=int(gid or 0),
-            capabilities=ENGINE_CAPABILITIES if uid == "0" else (), no_new_privileges=False,
+            uid=uid, gid=gid,
+            capabilities=() if uid else ENGINE_CAPABILITIES, no_new_privileges=False,
             writable=tuple(Writable(item.strip("/")) for item in sorted(table(said, "Volumes"))),
         )  # fmt: skip
         container = Container(fence, place, working_engine())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -176,12 +178,17 @@ def bad_inputs(place: Path) -> dict[str, tuple[Path | str, str]]:
         "no such file": (place / "missing.tar", "there is no such file"),
         "no such process": ("4194304", "4194304"),
         "no such container": ("no-such-container", "no-such-container"),
+        "no digit of ours": ("²", "no container of this name"),
+        "too many digits": ("9" * 5000, "file name too long"),
+        "too long a name": ("a" * 300, "file name too long"),
+        "too long a path": (f"{place}/{'a' * 300}", "file name too long"),
         "toml": (place / "broken.toml", "cannot be read as TOML"),
         "unknown field": (place / "odd.toml", "zone"),
     }
 
 
 CASES = ("cut", "noise", "manifest list", "no such file", "no such process", "no such container",
+         "no digit of ours", "too many digits", "too long a name", "too long a path",
          "toml", "unknown field")  # fmt: skip
 
 
@@ -214,3 +221,17 @@ def test_as_file_takes_one_target_and_no_format(words: list[object]) -> None:
     done = ringfence("measure", SERVER, "--as-file", *words)
     assert (done.code, done.out) == (2, "")
     assert "--as-file prints" in done.err
+
+
+@pytest.mark.parametrize("word", ["²", "٣", "9" * 5000, "12345678"])
+def test_what_cannot_be_a_process_is_said(word: str) -> None:
+    done = ringfence("measure", "--kind", "process", word)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+
+
+def test_standard_output_that_is_full_is_one_line() -> None:
+    words = [sys.executable, "-m", "ringfence", "measure", str(SERVER)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "ringfence: standard output: cannot be written: no space left on device\n"

@@ -32,7 +32,19 @@ def test_a_port_that_nobody_asked_of_need_not_speak_http() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["https://localhost/", "http://example.org/", "http://localhost:x/"]
+    "url",
+    [
+        "https://localhost/",
+        "http://example.org/",
+        "http://localhost:x/",
+        "http://[::1",
+        "http://[x]/",
+        "http://localhost:99999/",
+        "http://localhost/é",
+        "http://localhost/a b",
+        "http://localhost/\n",
+        "http://localhost/\udcff",
+    ],
 )
 def test_requests_stay_on_loopback(url: str) -> None:
     with pytest.raises(UsageError):

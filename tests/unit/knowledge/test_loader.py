@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.errors import KnowledgeError
+from ringfence.errors import KnowledgeError, RingfenceError
 from ringfence.knowledge.loader import load, load_from, load_scale
 
 SHIPPED = Path(str(resources.files("ringfence.knowledge")))
@@ -93,10 +93,14 @@ def test_a_scale_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "id = 3", 'id = "x"\ndata = 9\nuser = 4\nadmin = 8\nadmin_alone = 8\ndiscount = 2\n',
-     'id = "x"\ndata = 1\nuser = 4\nadmin = 8\nadmin_alone = 8\ndiscount = 0.5\n', "\x00", "{"],
+     'id = "x"\ndata = 1\nuser = 4\nadmin = 8\nadmin_alone = 8\ndiscount = 0.5\n', "\x00", "{",
+     *('id = "x"\ndata = 1\nuser = 4\nadmin = 8\nadmin_alone = 8\ndiscount = ' + worth
+       for worth in ("nan", "inf", "1e300", "0x" + "f" * 400)),
+     *(f'id = "x"\ndata = 1\nuser = 4\nadmin = {worth}\nadmin_alone = 8\ndiscount = 2'
+       for worth in ("nan", "inf", "-inf", "1e300"))],
 )  # fmt: skip
 def test_a_scale_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(text)
-    with pytest.raises(KnowledgeError, match=r"mine\.toml"):
+    with pytest.raises(RingfenceError, match=r"mine\.toml"):
         load_scale(path)

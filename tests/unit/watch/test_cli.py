@@ -139,3 +139,10 @@ def test_a_copy_of_the_host_is_checked_as_the_host(tmp_path: Path) -> None:
     done = watched.check()
     assert done.code == 1
     assert "1 removed" in done.out
+
+
+@pytest.mark.parametrize("word", ["a" * 300, "/" + "a" * 5000, "9" * 5000])
+def test_a_target_with_too_long_a_name_is_one_line(word: str, tmp_path: Path) -> None:
+    done = ringfence("watch", "init", word, "-o", tmp_path / "base", "--key", tmp_path / "key")
+    assert done.code == 2
+    assert done.err.endswith("cannot be read: file name too long\n")

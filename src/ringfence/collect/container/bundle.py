@@ -39,6 +39,8 @@ from ringfence.model.process import (
 )
 
 KIND = "bundle"
+LONGEST = 256
+"""Of a path in a sentence."""
 NAMESPACE_WORDS = {"mount": "mnt", "network": "net"}
 """The runtime specification's words, where the kernel's differ."""
 
@@ -89,8 +91,8 @@ def _tree(
     if not isinstance(stated, str) or not stated:
         raise InputError("root.path is missing", where=str(folder / "config.json"))
     root = folder / stated
-    if not root.is_dir():
-        return None, None, (Unseen("file tree", f"{root} is not a directory"),)
+    if not os.path.isdir(root):
+        return None, None, (Unseen("file tree", f"{str(root)[:LONGEST]} is not a directory"),)
     return read_directory(root), str(root), ()
 
 
@@ -134,7 +136,8 @@ def _detail(said: Evidence, detail: str) -> Evidence:
 
 
 def _number(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    """A number of the kernel's, or 0: JSON knows no largest one."""
+    return value if type(value) is int and abs(value) < 2**63 else 0
 
 
 def _credentials(config: dict[str, Any], said: Evidence) -> Credentials:

@@ -9,23 +9,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from ringfence.errors import InputError
+from ringfence.untrusted import Undecodable, decode_json, regular_file
 
 MOST_BYTES = 8 << 20
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`. Raises InputError when it is not one or is unreasonably large."""
+    """The JSON object in `path`. Raises InputError when it is not one, is unreasonably large or
+    no regular file."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-        document = msgspec.json.decode(data) if len(data) <= MOST_BYTES else None
-    except (OSError, msgspec.DecodeError, RecursionError) as error:
+        document = decode_json(regular_file(path, MOST_BYTES))
+    except Undecodable as error:
         raise InputError(f"cannot be read as JSON: {error}", where=str(path)) from None
     if not isinstance(document, dict):
-        raise InputError("is not a JSON object of sensible size", where=str(path))
+        raise InputError("is not a JSON object", where=str(path))
     return document
 
 

@@ -17,9 +17,11 @@ import msgspec
 from ringfence.collect.container.document import read_document, table, words
 from ringfence.collect.process import procfs
 from ringfence.errors import InputError, MissingError
+from ringfence.untrusted import Undecodable, decode_json
 
 KIND = "container"
 PATIENCE = 10.0
+RESTART = "was it changed by hand? start the container again"
 ENGINES = ("podman", "docker")
 
 
@@ -97,27 +99,32 @@ def find_container(name: str) -> Container:
 def _from_state(name: str, engine: str, path: Path, field: str) -> Container:
     state = read_document(path)
     pid = state.get(field)
-    if not isinstance(pid, int) or pid <= 0 or not Path(f"/proc/{pid}").exists():
+    if type(pid) is not int or pid <= 0 or not os.path.exists(f"/proc/{pid}"):
         raise InputError("the container does not run", where=name, remedy=f"start it with {engine}")
     started = state.get("init_process_start")
-    if isinstance(started, int) and started != _start_time(pid):
+    if "init_process_start" in state and type(started) is not int:
+        raise InputError("init_process_start is no number", where=str(path), remedy=RESTART)
+    if started is not None and started != _start_time(pid):
         raise InputError(
             f"process {pid} of its state file is another one by now",
             where=name,
             remedy=f"the container is gone: remove {path.parent}",
         )
-    return Container(name, engine, pid, str(path), _bundle(state))
+    return Container(name, engine, pid, str(path), _bundle(state, str(path)))
 
 
-def _bundle(state: dict[str, Any]) -> Path | None:
-    """The bundle's folder: crun's `bundle`, or runc's label `bundle=...`."""
+def _bundle(state: dict[str, Any], where: str) -> Path | None:
+    """The bundle's folder: crun's `bundle`, or runc's label `bundle=...`. Raises InputError."""
+    labels = words(state, "config", "labels")
+    named = [label.removeprefix("bundle=") for label in labels if label.startswith("bundle=")]
     stated = state.get("bundle")
     if isinstance(stated, str):
-        return Path(stated)
-    for label in words(state, "config", "labels"):
-        if label.startswith("bundle="):
-            return Path(label.removeprefix("bundle="))
-    return None
+        named.insert(0, stated)
+    if not named:
+        return None
+    if "\0" in named[0]:
+        raise InputError("bundle holds a zero byte", where=where, remedy=RESTART)
+    return Path(named[0])
 
 
 def _start_time(pid: int) -> int:
@@ -155,8 +162,8 @@ def _inspect(engine: str, name: str) -> dict[str, Any]:
     command = [engine, "inspect", "--type", "container", "--", name]
     try:
         done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
-        answer = msgspec.json.decode(done.stdout)
-    except (OSError, subprocess.TimeoutExpired, msgspec.DecodeError):
+        answer = decode_json(done.stdout)
+    except (OSError, subprocess.TimeoutExpired, Undecodable):
         return {}
     first = answer[0] if isinstance(answer, list) and answer else None
     return first if isinstance(first, dict) else {}

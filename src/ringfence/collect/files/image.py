@@ -6,6 +6,7 @@ lie, every blob is checked against its digest, and documents have a bound.
 
 from __future__ import annotations
 
+import os
 import platform as machine
 import re
 from collections.abc import Callable
@@ -24,10 +25,12 @@ from ringfence.errors import InputError
 from ringfence.model.evidence import Evidence, Grade, Unseen
 from ringfence.model.facts import ImageConfig
 from ringfence.model.files import Tree
+from ringfence.untrusted import Undecodable, decode_json
 
 MOST_DOCUMENT = 4 << 20
 MOST_LAYERS = 1024
 MOST_NESTED = 4
+ROOT_FOLDERS = ("usr", "etc", "bin")
 MARKS = frozenset({"oci-layout", "index.json", "manifest.json"})
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
 _INDEX = ("application/vnd.oci.image.index.v1+json",
@@ -91,17 +94,17 @@ class _Store:
         if len(data) > MOST_DOCUMENT:
             raise InputError("a document is larger than 4 MiB", where=self.name)
         try:
-            return msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
+            return decode_json(data)
+        except Undecodable as error:
             raise InputError(f"a document is no JSON: {error}", where=self.name) from None
 
 
 def sniff(path: Path) -> str | None:
     """`image`, `rootfs`, or None for what is neither."""
     if path.is_dir():
-        if (path / "oci-layout").is_file() or (path / "manifest.json").is_file():
+        if any(os.path.isfile(path / name) for name in ("oci-layout", "manifest.json")):
             return "image"
-        return "rootfs" if any((path / name).is_dir() for name in ("usr", "etc", "bin")) else None
+        return "rootfs" if any(os.path.isdir(path / name) for name in ROOT_FOLDERS) else None
     if not path.is_file() or path.stat().st_size < 512:
         return None
     try:

@@ -10,6 +10,7 @@ from ringfence.collect.files.streams import whole_file
 from ringfence.errors import InputError
 from ringfence.model.evidence import Evidence, Grade, Seen
 from ringfence.model.guest import ExaminedGuest, GuestFacts
+from ringfence.untrusted import Undecodable, decode_json
 
 SCHEMA = 1
 MOST = 4 << 20
@@ -44,16 +45,16 @@ def read_examined(path: Path) -> ExaminedGuest:
     if len(data) > MOST:
         raise InputError(f"is larger than {MOST >> 20} MiB", where=str(path))
     try:
-        schema = msgspec.json.decode(data, type=_Document).schema
+        schema = decode_json(data, _Document).schema
         if schema != SCHEMA:
             raise InputError(
                 f"has schema {schema}, not {SCHEMA}", where=str(path),
                 remedy="examine the guest again with this version of ringfence guest",
             )  # fmt: skip
-        fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        fields = decode_json(data, dict[str, msgspec.Raw])
         fields["name"] = msgspec.Raw(msgspec.json.encode(str(path)))
-        found = msgspec.json.decode(msgspec.json.encode(fields), type=ExaminedGuest)
-    except msgspec.MsgspecError as error:
+        found = decode_json(msgspec.json.encode(fields), ExaminedGuest)
+    except Undecodable as error:
         raise InputError(
             f"is no examination of a guest: {error}", where=str(path),
             remedy="ringfence guest IMAGE --format json -o FILE writes one",

@@ -6,8 +6,6 @@ https://github.com/hermit-os/hermit-entry/blob/main/src/config.rs.
 
 from __future__ import annotations
 
-import tomllib
-
 from ringfence.collect.files.elf import MAGIC as ELF
 from ringfence.collect.files.paths import inside
 from ringfence.collect.files.streams import Stretch
@@ -17,6 +15,7 @@ from ringfence.collect.guest.marks import Reading
 from ringfence.collect.guest.payload import begin, expand
 from ringfence.collect.guest.source import Cut, Source
 from ringfence.errors import InputError
+from ringfence.untrusted import Undecodable, decode_toml
 
 CONFIGURATION = "hermit.toml"
 MOST_PACKED = 96 << 20
@@ -73,8 +72,8 @@ def _files(data: bytes, name: str) -> dict[str, tuple[int, int]]:
 def _kernel(text: bytes) -> str:
     """The path that a configuration of version 1 names. Raises Cut."""
     try:
-        document = tomllib.loads(text.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        document = decode_toml(text)
+    except Undecodable as error:
         raise Cut(f"{CONFIGURATION} is no TOML: {error}") from None
     kernel = document.get("kernel")
     if document.get("version") != "1" or not isinstance(kernel, str):

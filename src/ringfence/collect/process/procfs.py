@@ -48,6 +48,11 @@ def refused(source: str, error: OSError) -> Seen[Any]:
     return Seen(None, Evidence(Grade.ASSUMED, source, os.strerror(error.errno or 0).lower()))
 
 
+def is_pid(text: str) -> bool:
+    """Whether `text` can be a PID: the kernel's largest has seven digits (PID_MAX_LIMIT)."""
+    return text.isascii() and text.isdigit() and len(text) <= 7
+
+
 def pids() -> list[int]:
     """Every process that /proc lists now."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]

@@ -6,10 +6,9 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-import msgspec
-
 from ringfence.harden.keep.kept import Kept
 from ringfence.harden.keep.texts import keep_content, keep_texts
+from ringfence.untrusted import Undecodable, decode_json
 
 _PACKAGE = re.compile(r"(.*/node_modules)/((?:@[^/]+/)?[^/]+)")
 _NAMED = re.compile(
@@ -75,8 +74,8 @@ def _package(kept: Kept, folder: str) -> list[str]:
         return []
     added = kept.add_below(folder, "the Node package is kept whole")
     try:
-        document = msgspec.json.decode(kept.tree.read(f"{folder}/package.json", 1 << 20))
-    except msgspec.DecodeError:
+        document = decode_json(kept.tree.read(f"{folder}/package.json", 1 << 20))
+    except Undecodable:
         return added
     wanted = document.get("dependencies") if isinstance(document, dict) else None
     for name in wanted if isinstance(wanted, dict) else ():

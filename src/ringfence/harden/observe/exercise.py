@@ -54,18 +54,21 @@ class Exercise(msgspec.Struct, frozen=True):
 
 def request_of(url: str) -> Request:
     """The request for a URL. Raises UsageError for one that leads away from the service."""
-    parts = urlsplit(url)
     local = ("localhost", "127.0.0.1", "::1")
     try:
+        parts = urlsplit(url)
         port = parts.port or 80
+        fitting = parts.scheme == "http" and parts.hostname in local
     except ValueError:
-        port = 0
-    if parts.scheme != "http" or parts.hostname not in local or not port:
+        fitting = False
+    if not fitting:
         raise UsageError(
             "is not http://localhost[:PORT]/...",
             where=url,
             remedy="the service is asked on loopback, inside its own network namespace",
         )
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise UsageError("cannot be sent as it is", where=url, remedy="write é as %C3%A9")
     path = parts.path or "/"
     return Request("GET", port, f"{path}?{parts.query}" if parts.query else path)
 

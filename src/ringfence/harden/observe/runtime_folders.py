@@ -7,6 +7,7 @@ the tree's own tmpfiles.d says, with the owner and mode named there.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,8 @@ from ringfence.collect.files.paths import inside
 from ringfence.errors import InputError
 from ringfence.harden.service import identity
 from ringfence.harden.tree import Tree
+
+_MODE = re.compile("[0-7]{1,5}")
 
 
 class Folder(msgspec.Struct, frozen=True):
@@ -43,7 +46,7 @@ def _folder(words: list[str], tree: Tree) -> Folder | None:
     path = inside(tree.resolve(words[1])[0])
     if path is None or not path.startswith("run/"):
         return None
-    mode = int(words[2], 8) if words[2].isdigit() else 0o755
+    mode = int(words[2], 8) if _MODE.fullmatch(words[2]) else 0o755
     try:
         who = identity(f"{_or_root(words[3])}:{_or_root(words[4])}", tree)
     except InputError:

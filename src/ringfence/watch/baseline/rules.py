@@ -75,15 +75,9 @@ def parse_rule(text: str) -> Rule:
 
 def read_rules(path: Path) -> list[Rule]:
     """The rules of a TOML file: tables `[[rule]]` with `glob` and `mode`. Raises InputError."""
-    import tomllib
+    from ringfence.untrusted import read_toml
 
-    try:
-        with path.open("rb") as file:
-            document = tomllib.loads(file.read(MOST_FILE).decode())
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"is not TOML: {error}", where=str(path)) from None
+    document = read_toml(path, MOST_FILE, "see docs/watch.md")
     rows = document.get("rule")
     if not isinstance(rows, list) or set(document) != {"rule"}:
         raise InputError("has no tables [[rule]] alone", where=str(path), remedy="docs/watch.md")

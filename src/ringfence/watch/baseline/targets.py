@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ringfence.errors import InputError, UsageError
+from ringfence.untrusted import check_path
 from ringfence.watch.baseline.entry import joined
 from ringfence.watch.baseline.owners import Owners, owners_of
 from ringfence.watch.baseline.walk import mounts_below
@@ -90,6 +91,8 @@ def find_target(words: tuple[str, ...], kind: str = "", only: tuple[str, ...] = 
     """
     if not words or not all(words) or any("\0" in word for word in words):
         raise UsageError("no target", remedy="ringfence watch init --help lists them")
+    for word in words:
+        check_path(word)
     selected = tuple(os.fsencode(path) for path in only)
     if len(words) > 1:
         if selected or kind not in ("", "host"):
@@ -114,10 +117,10 @@ def _kind(word: str) -> str:
     path = Path(word)
     if word == "host":
         return "host"
-    if path.is_dir():
-        layout = (path / "oci-layout").is_file() or (path / "manifest.json").is_file()
+    if os.path.isdir(path):
+        layout = any(os.path.isfile(path / name) for name in ("oci-layout", "manifest.json"))
         return "image" if layout else "directory"
-    if path.exists():
+    if os.path.exists(path):
         from ringfence.collect.files.image import sniff
 
         found = sniff(path)
@@ -127,8 +130,9 @@ def _kind(word: str) -> str:
     if "/" in word:
         raise InputError("there is no such file", where=word)
     from ringfence.collect.container.running import is_running
+    from ringfence.collect.process.procfs import is_pid
 
-    return "process" if word.isdigit() and not is_running(word) else "container"
+    return "process" if is_pid(word) and not is_running(word) else "container"
 
 
 def _one(word: str, kind: str, only: tuple[bytes, ...]) -> Target:
@@ -146,7 +150,9 @@ def _one(word: str, kind: str, only: tuple[bytes, ...]) -> Target:
 
 
 def _pid(word: str) -> int:
-    if not word.isdigit() or not Path(f"/proc/{word}/root").is_dir():
+    from ringfence.collect.process.procfs import is_pid
+
+    if not is_pid(word) or not os.path.isdir(f"/proc/{word}/root"):
         raise InputError("there is no such process, or its files may not be seen", where=word)
     return int(word)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -11,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from ringfence.errors import InputError
+from ringfence.untrusted import regular_file
 
 MOST_BYTES = 1 << 16
 MAKE = "make one with `openssl genpkey -algorithm ed25519 -out FILE`"
@@ -41,14 +40,4 @@ def public_key(path: Path) -> Ed25519PublicKey:
 
 def small_file(path: Path) -> bytes:
     """The bytes of a small regular file; a FIFO or device is refused. Raises InputError."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise InputError("not a regular file", where=str(path))
-            data = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise InputError(os.strerror(error.errno or 0).lower(), where=str(path)) from None
-    if len(data) > MOST_BYTES:
-        raise InputError(f"more than {MOST_BYTES} bytes", where=str(path))
-    return data
+    return regular_file(path, MOST_BYTES)

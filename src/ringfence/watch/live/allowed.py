@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from ringfence.errors import InputError
+from ringfence.untrusted import Undecodable, decode_json, regular_file
 from ringfence.watch.baseline.entry import FILE, joined
 from ringfence.watch.baseline.items import shown
 from ringfence.watch.live.known import Known
@@ -52,14 +53,11 @@ class LearnedFile(msgspec.Struct, frozen=True):
 def read_learned(path: Path, algorithm: str) -> list[Learned]:
     """The files of a learned file. Raises InputError."""
     try:
-        with path.open("rb") as file:
-            found = msgspec.json.decode(file.read(MOST_FILE), type=LearnedFile)
+        found = decode_json(regular_file(path, MOST_FILE), LearnedFile)
         if found.format != FORMAT or found.algorithm != algorithm:
             raise InputError("was not learned with this baseline", where=str(path))
         return found.files
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except (msgspec.MsgspecError, ValueError) as error:
+    except Undecodable as error:
         raise InputError(f"is no file of --learn: {error}", where=str(path)) from None
 
 

@@ -1,0 +1,73 @@
+"""`ringfence harden`: words and configuration that make no sense are refused before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ringfence.cli.harden import configured
+from ringfence.errors import InputError, UsageError
+from ringfence.harden.service import Identity, Service, identity
+from ringfence.harden.source import Source, open_source, with_environment
+from tests.command import ringfence
+from tests.unit.harden.trees import planted
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "command = [5]", "wait = [1]", "keep-shell = [1]", "keep-shell = 1", "phases = {a = 1}",
+        "base-time = 1979-05-27T07:32:00Z", "base-time = true", "kernel = 5", "output = 5",
+        "http = 5", 'http = "x"', 'command = "x"', 'target = ["a"]', 'port = ["80"]',
+        'name = "a\\u0000"', 'keep = ["a\\u0000"]', "wait = true", "user = 1.5",
+    ],
+)  # fmt: skip
+def test_a_word_of_the_wrong_type_is_named(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f"[harden]\n{line}\n")
+    with pytest.raises(InputError, match=rf"mine\.toml: {line.split()[0]} in \[harden\]"):
+        configured(["--config", str(path)])
+
+
+def test_words_of_the_right_types_are_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        '[harden]\ncommand = ["/bin/a"]\nport = [80]\nwait = 5\nkeep-shell = true\n'
+        'user = 33\nas = "vm"\n'
+    )
+    assert configured(["--config", str(path)]) == {
+        "command": ["/bin/a"], "port": [80], "wait": 5, "keep_shell": True, "user": 33,
+        "form": "vm",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["inf", "nan", "-5", "3601", "x"])
+def test_a_wait_that_is_no_time_is_refused(word: str, tmp_path: Path) -> None:
+    done = ringfence("harden", tmp_path, "-o", tmp_path / "out", "--wait", word)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "--wait" in done.err
+
+
+def test_a_target_with_too_long_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="file name too long"):
+        open_source("a" * 300, ("/bin/a",), tmp_path)
+
+
+def test_a_variable_that_is_not_utf_8_is_refused() -> None:
+    source = Source("command", "a", Path("/"), Service(("a",)))
+    with pytest.raises(UsageError, match="A: a variable that is not UTF-8"):
+        with_environment(source, ("A=\udcff",))
+
+
+@pytest.mark.parametrize("user", ["²", "9" * 20, "4294967295", "0:4294967295", "0:²", "9" * 5000])
+def test_a_user_that_there_cannot_be_is_refused(user: str, tmp_path: Path) -> None:
+    tree = planted(tmp_path, {"etc/passwd": "a:x:²:²:::\n", "etc/group": "g:x:²:a\n"})
+    with pytest.raises(InputError):
+        identity(user, tree)
+
+
+def test_the_largest_user_is_one(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {"etc/passwd": "a:x:1:2:::\n", "etc/group": "g:x:²:a\n"})
+    assert identity("4294967294", tree).uid == 4294967294
+    assert identity("a", tree) == Identity(1, 2)
