@@ -66,7 +66,7 @@ def measuring(function: F) -> F:
 def deliver(text: str, output: Path | None) -> None:
     """Print `text`, or write it to `output` whole or not at all. Raises InputError on failure."""
     if output is None:
-        _print(text)
+        put(text)
         return
     try:
         handle, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
@@ -86,10 +86,13 @@ def deliver(text: str, output: Path | None) -> None:
         ) from None
 
 
-def _print(text: str) -> None:
+def put(text: str, *, now: bool = True) -> None:
+    """Print `text`, `now` or when there is more. Raises InputError when there is no room for it,
+    and BrokenPipeError."""
     try:
         sys.stdout.write(text)
-        sys.stdout.flush()
+        if now:
+            sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ringfence.cli.options import put
 from ringfence.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -109,9 +110,8 @@ def _show(lines: Iterator[bytes], wanted: Wanted, form: str, sink: str, *, now: 
         return
     for record in records(lines, wanted):
         text = terminal(record) if form == "terminal" else encode(record).decode()
-        sys.stdout.write(text + "\n")
-        if now:
-            sys.stdout.flush()
+        put(text + "\n", now=now)
+    put("")
 
 
 def _send(lines: Iterator[bytes], wanted: Wanted, sink: str) -> None:
@@ -154,14 +154,14 @@ class _Verified:
             text = msgspec.json.format(msgspec.json.encode(self.verdict), indent=2).decode()
         else:
             text = _words(self.verdict)
-        sys.stdout.write(text + "\n")
+        put(text + "\n")
         sys.exit(1 if self.verdict.broken else 0)
 
     def print_head(self) -> None:
         """Print the last head as a signed note."""
         from ringfence.watch.ledger.checkpoint import note
 
-        sys.stdout.write(note(self.key, self._head()))
+        put(note(self.key, self._head()))
 
     def inclusion(self, index: int) -> None:
         """Print the proof for one record."""
@@ -201,7 +201,7 @@ def _kept(key: Ed25519PublicKey, path: Path) -> Checkpoint:
 def _print(proof: object) -> None:
     import msgspec
 
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(proof), indent=2).decode() + "\n")
+    put(msgspec.json.format(msgspec.json.encode(proof), indent=2).decode() + "\n")
 
 
 def _words(verdict: Verdict) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
+from ringfence.cli.options import put
 from ringfence.cli.watch_init import KINDS
 from ringfence.errors import UsageError
 
@@ -75,7 +75,7 @@ def command(
     if print_unit:
         from ringfence.watch.live.unit import unit
 
-        sys.stdout.write(unit(wishes))
+        put(unit(wishes))
         return
     from ringfence.report.watch_live import line
 

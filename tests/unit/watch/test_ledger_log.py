@@ -240,3 +240,14 @@ def test_follow_shows_what_is_added(place: Path) -> None:
         finally:
             process.terminate()
     assert shown == [f"workload-{number}" for number in range(12)]
+
+
+def test_a_full_standard_output_is_one_line(place: Path) -> None:
+    for more in ((), ("--verify", "--public-key", str(place / "own.pub"))):
+        command = [sys.executable, "-m", "ringfence", "watch", "log", str(place / "log"), *more]
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "standard output: cannot be written" in done.stderr
