@@ -193,11 +193,19 @@ class Archive:
 
 
 def _modified(member: Member) -> int | None:
-    """Nanoseconds since 1970: the pax record, or the header's whole seconds."""
+    """Nanoseconds since 1970: the pax record, or the header's whole seconds. None where they
+    make no sense or are more than a baseline holds (the year 2262)."""
     text = member.extended.get(b"mtime")
     if text is None:
-        seconds = _octal(member.header[136:148])
-        return None if seconds is None else seconds * 10**9
+        found = _octal(member.header[136:148])
+        moment = None if found is None else found * 10**9
+    else:
+        moment = _nanoseconds(text)
+    return moment if moment is not None and abs(moment) < 2**63 else None
+
+
+def _nanoseconds(text: bytes) -> int | None:
+    """Decimal seconds of a pax record; None where they are none."""
     whole, _, part = text.partition(b".")
     try:
         return int(whole) * 10**9 + int(part[:9].ljust(9, b"0") or b"0")
@@ -206,8 +214,11 @@ def _modified(member: Member) -> int | None:
 
 
 def _device(header: bytes) -> int | None:
+    """The device's number; None where Linux has no such (12 and 20 bits, linux/kdev_t.h)."""
     major, minor = _octal(header[329:337]), _octal(header[337:345])
-    return None if major is None or minor is None else os.makedev(major, minor)
+    if major is None or minor is None or major >> 12 or minor >> 20:
+        return None
+    return os.makedev(major, minor)
 
 
 def _octal(field: bytes) -> int | None:
