@@ -7,6 +7,7 @@ import tarfile
 import pytest
 
 from ringfence.collect.files.streams import Stretch
+from ringfence.errors import InputError
 from ringfence.watch.baseline.archive import Archive
 from ringfence.watch.baseline.entry import Entry as Kept
 from ringfence.watch.baseline.rules import Rules
@@ -48,3 +49,16 @@ def device(major: bytes, minor: bytes) -> bytes:
 def test_a_device_number_that_linux_has_not_is_not_told() -> None:
     assert laid(device(b"0000001\0", b"0000003\0"), b"dev").device == 0x103
     assert laid(device(b"\x80" + b"\xff" * 7, b"\x80" + b"\xff" * 7), b"dev").device is None
+
+
+def test_an_image_has_a_bound_on_its_files_and_a_plain_archive_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ringfence.watch.baseline.archive.MOST_MEMBERS", 1)
+    data = layer([Entry("a"), Entry("b")])
+    assert laid(data, b"b").name == b"b"
+    sorter = Sorter()
+    image = Archive(sorter, "sha256", Rules([]), image=True)
+    with pytest.raises(InputError, match="files together"):
+        image.lay([Stretch(data, "a.tar", 0, len(data))])
+    sorter.close()

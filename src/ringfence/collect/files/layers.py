@@ -26,6 +26,9 @@ OPAQUE = ".wh..wh..opq"
 MOST_ELF = 256 << 20
 """Bytes of one compressed ELF file that are expanded for its headers."""
 
+MOST_MEMBERS = 8_000_000
+"""Of all layers: a small one that is listed a thousand times is as much work as a thousand."""
+
 _KINDS = {
     "0": FileKind.REGULAR,
     "1": FileKind.REGULAR,
@@ -82,11 +85,16 @@ class Layers:
         self.bodies: dict[str, bytes] = {}
         self._links: dict[str, str] = {}
         self._refused: dict[str, tuple[str, int]] = {}
+        self._members = 0
 
     def lay(self, source: Stretch | Expanded) -> None:
-        """Lay one layer (a tar archive) on top. Raises InputError when it is none."""
+        """Lay one layer (a tar archive) on top. Raises InputError when it is none, or when all
+        layers together have more than MOST_MEMBERS members."""
         layer = _Layer(dict(self._links))
         for member in members(source):
+            self._members += 1
+            if self._members > MOST_MEMBERS:
+                raise too_many(source.name)
             path = self._path(member.path, layer.links)
             if not path:
                 continue
@@ -199,6 +207,15 @@ class Layers:
         self._links = {
             path: file.target for path, file in self.files.items() if file.kind is FileKind.SYMLINK
         }
+
+
+def too_many(name: str) -> InputError:
+    """The error for layers that together have more than MOST_MEMBERS members."""
+    return InputError(
+        f"its layers have more than {MOST_MEMBERS:,} files together",
+        where=name,
+        remedy="squash it and save it again",
+    )
 
 
 def merged(layers: Iterable[Stretch | Expanded]) -> Layers:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from ringfence.collect.files.layers import MOST_MEMBERS, too_many
 from ringfence.collect.files.paths import inside, resolve_parent
 from ringfence.collect.files.streams import Expanded, Stretch
 from ringfence.collect.files.tar import Member, members
@@ -50,12 +51,14 @@ class Archive:
         self._make = maker(algorithm)
         self._rules = rules
         self._image = image
+        self._members = 0
         self._links: dict[str, str] = {}
         self._implied: set[bytes] = set()
         sorter.imply(b"", b"")
 
     def lay(self, sources: Iterable[Stretch | Expanded]) -> None:
-        """All layers, the lowest first. Raises InputError for what is no archive."""
+        """All layers, the lowest first. Raises InputError for what is no archive, and for an
+        image of more than MOST_MEMBERS files."""
         for number, source in enumerate(sources):
             self._layer(source, number)
 
@@ -64,6 +67,9 @@ class Archive:
         gone: list[tuple[bytes, bytes]] = []
         emptied: list[bytes] = []
         for member in members(source):
+            self._members += 1
+            if self._image and self._members > MOST_MEMBERS:
+                raise too_many(source.name)
             path = inside(member.path)
             path = resolve_parent(path, links) if path else path
             if path is None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ringfence.collect.files.layers import Layers, merged
 from ringfence.collect.files.streams import Stretch
+from ringfence.errors import InputError
 from ringfence.model.files import FileKind
 from tests.images import Entry, folder, hard, layer, link
 
@@ -209,3 +210,10 @@ def test_merging_is_that_of_the_reference(stack: list[list[Entry]]) -> None:
         path: file.size for path, file in lay(*stack).files.items() if file.kind is FileKind.REGULAR
     }
     assert found == flat(root)
+
+
+def test_all_layers_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringfence.collect.files.layers.MOST_MEMBERS", 4)
+    assert names([Entry("a"), Entry("b")], [Entry("a"), Entry("b")]) == {"a", "b"}
+    with pytest.raises(InputError, match="more than 4 files together"):
+        lay([Entry("a"), Entry("b")], [Entry("a"), Entry("b"), Entry("c")])
