@@ -13,7 +13,14 @@ import msgspec
 
 from ringfence.collect.files.census import capability_text
 from ringfence.collect.files.elf import MAGIC, read_elf
-from ringfence.collect.files.packages import MOST_BYTES, OS_RELEASE, is_database, is_unread_database
+from ringfence.collect.files.packages import (
+    MOST_BYTES,
+    MOST_HELD,
+    OS_RELEASE,
+    TOO_LARGE,
+    is_database,
+    is_unread_database,
+)
 from ringfence.collect.files.paths import inside, resolve_parent
 from ringfence.collect.files.streams import Expanded, Stretch
 from ringfence.collect.files.tar import Member, members
@@ -46,6 +53,7 @@ class _Layer:
     def __init__(self, links: dict[str, str]) -> None:
         self.files: dict[str, File] = {}
         self.bodies: dict[str, bytes] = {}
+        self.held = 0
         self.links = links
         self.gone: set[str] = set()
         self.emptied: set[str] = set()
@@ -86,6 +94,7 @@ class Layers:
         self._links: dict[str, str] = {}
         self._refused: dict[str, tuple[str, int]] = {}
         self._members = 0
+        self._held = 0
 
     def lay(self, source: Stretch | Expanded) -> None:
         """Lay one layer (a tar archive) on top. Raises InputError when it is none, or when all
@@ -162,7 +171,7 @@ class Layers:
     ) -> File:
         """ELF facts and package databases, from a regular file's body."""
         if is_database(file.path) or file.path in OS_RELEASE:
-            layer.bodies[file.path] = source.read(min(member.stored, MOST_BYTES))
+            self._keep(file.path, min(member.stored, MOST_BYTES), source, layer)
             return file
         if is_unread_database(file.path):
             self._refuse("rpm databases are not read", file.path)
@@ -177,6 +186,15 @@ class Layers:
                 return file
             elf = read_elf(head + source.read(min(member.stored, MOST_ELF) - 4))
         return msgspec.structs.replace(file, elf=elf) if elf is not None else file
+
+    def _keep(self, path: str, size: int, source: Stretch | Expanded, layer: _Layer) -> None:
+        """Read a package database, where those that are held leave room for it."""
+        if self._held + layer.held + size > MOST_HELD:
+            self._refuse(TOO_LARGE, path)
+            layer.bodies.pop(path, None)
+            return
+        layer.held += size
+        layer.bodies[path] = source.read(size)
 
     def _hard_link(self, member: Member, path: str, layer: _Layer) -> File | None:
         """Another name of a file: its facts, but no bytes of its own."""
@@ -204,6 +222,7 @@ class Layers:
             self.bodies.pop(path, None)
         self.files.update(layer.files)
         self.bodies.update(layer.bodies)
+        self._held = sum(map(len, self.bodies.values()))
         self._links = {
             path: file.target for path, file in self.files.items() if file.kind is FileKind.SYMLINK
         }

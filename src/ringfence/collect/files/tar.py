@@ -147,7 +147,7 @@ def _refused(source: Source, at: int, problem: str) -> InputError:
     return InputError(
         problem,
         where=f"{source.name} at byte {at}",
-        remedy="Linux has no such file: write the archive again without it",
+        remedy="no file of Linux needs that: write the archive again without it",
     )
 
 
