@@ -62,3 +62,10 @@ def test_an_image_has_a_bound_on_its_files_and_a_plain_archive_none(
     with pytest.raises(InputError, match="files together"):
         image.lay([Stretch(data, "a.tar", 0, len(data))])
     sorter.close()
+
+
+def test_many_deep_folders_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringfence.watch.baseline.archive.MOST_IMPLIED", 1 << 20)
+    assert laid(layer([Entry("a/" * 1000 + "f")]), b"a").name == b"a"
+    with pytest.raises(InputError, match="names of its folders take more than 1 MiB"):
+        laid(layer([Entry("a/" * 1000 + "f"), Entry("b/" * 1000 + "f")]), b"a")

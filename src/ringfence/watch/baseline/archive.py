@@ -32,6 +32,8 @@ from ringfence.watch.baseline.sorting import Sorter
 from ringfence.watch.baseline.xattrs import ACCESS_ACL, DEFAULT_ACL, kept
 
 PIECE = 1 << 20
+MOST_IMPLIED = 256 << 20
+"""Bytes of the names of folders that things lie in, of all layers: a long path has thousands."""
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 _KINDS = {"0": FILE, "2": LINK, "3": CHAR, "4": BLOCK, "5": DIRECTORY, "6": FIFO}
 _XATTR = b"SCHILY.xattr."
@@ -54,11 +56,12 @@ class Archive:
         self._members = 0
         self._links: dict[str, str] = {}
         self._implied: set[bytes] = set()
+        self._implied_bytes = 0
         sorter.imply(b"", b"")
 
     def lay(self, sources: Iterable[Stretch | Expanded]) -> None:
-        """All layers, the lowest first. Raises InputError for what is no archive, and for an
-        image of more than MOST_MEMBERS files."""
+        """All layers, the lowest first. Raises InputError for what is no archive, for an image
+        of more than MOST_MEMBERS files, and for folders deeper than anyone has them."""
         for number, source in enumerate(sources):
             self._layer(source, number)
 
@@ -116,6 +119,12 @@ class Archive:
         self, member: Member, folder: bytes, name: bytes, source: Stretch | Expanded, layer: int
     ) -> None:
         self._imply(folder, layer)
+        if self._implied_bytes > MOST_IMPLIED:
+            raise InputError(
+                f"the names of its folders take more than {MOST_IMPLIED >> 20} MiB",
+                where=source.name,
+                remedy="write the archive again with folders that are less deep",
+            )
         former = self._sorter.get(folder, name) if layer else None
         if former is not None and former.kind == DIRECTORY and member.kind != "5":
             self._sorter.empty(joined(folder, name), layer)
@@ -126,6 +135,7 @@ class Archive:
     def _imply(self, folder: bytes, layer: int) -> None:
         while folder and folder not in self._implied:
             self._implied.add(folder)
+            self._implied_bytes += len(folder)
             above, _, name = folder.rpartition(b"/")
             self._sorter.imply(above, name, layer)
             folder = above
