@@ -110,5 +110,7 @@ def _check_as_file(targets: tuple[str, ...], form: str) -> None:
 def _write_facts(read: list[Facts], output: Path) -> None:
     import msgspec
 
-    encoded = msgspec.json.encode(read[0] if len(read) == 1 else read)
-    deliver(msgspec.json.format(encoded, indent=1).decode() + "\n", output)
+    from ringfence.report.json_format import encoded
+
+    data = encoded(read[0] if len(read) == 1 else read)
+    deliver(msgspec.json.format(data, indent=1).decode() + "\n", output)

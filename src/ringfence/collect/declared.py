@@ -39,6 +39,8 @@ from ringfence.untrusted import read_toml
 KIND = "declared"
 SCHEMA = "ringfence.deployment/1"
 MOST_BYTES = 8 << 20
+MOST_ZONES = 64
+"""Zones lie in each other: each is compared with all inside it. A real stack has five."""
 ADMIN_HANDLER = ("process:root-user", "process:root-id", "process:effective-capabilities")
 """Open where an admin handles the bytes and the file says nothing else."""
 
@@ -230,6 +232,8 @@ def _problem(document: Document, knowledge: Knowledge) -> str:
     names = [zone.name for zone in document.zones]
     if document.schema != SCHEMA:
         return f"schema is {document.schema!r}, this version reads {SCHEMA!r}"
+    if len(names) > MOST_ZONES:
+        return f"has {len(names)} zones, the most is {MOST_ZONES}"
     if len(set(names)) != len(names) or "outside" in names:
         return "zones need different names, and none may be called 'outside'"
     for zone in (document.kernel_zone or names[0], *(line.zone for line in document.boundaries)):

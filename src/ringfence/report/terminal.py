@@ -44,7 +44,7 @@ def comparison(result: Comparison, look: Look) -> str:
     first = result.measurements[0]
     console.print(
         f"[bold]{_safe(first.target.name)}[/] in {len(result.measurements)} deployments, "
-        f"seen from {first.start}, scale {first.scale}; least surface first"
+        f"seen from {_safe(first.start)}, scale {_safe(first.scale)}; least surface first"
     )
     console.print(_side_by_side(result))
     if any(item.deployment.lower_bound for item in result.measurements):
@@ -78,6 +78,11 @@ def _safe(text: str) -> str:
     return words.printable(text).replace("[", r"\[")
 
 
+def _cell(text: str) -> Text:
+    """Text from outside as a cell of a table."""
+    return Text(words.printable(text))
+
+
 def _style(weight: float) -> str:
     if weight >= HEAVY:
         return "bold red"
@@ -87,13 +92,13 @@ def _style(weight: float) -> str:
 def _summary(console: Console, result: Measurement) -> None:
     """The ten lines."""
     name = _safe(result.deployment.name)
-    console.print(f"[bold]{name}[/] ({result.target.kind}): {words.headline(result)}")
+    console.print(f"[bold]{name}[/] ({result.target.kind}): {_safe(words.headline(result))}")
     zones = " > ".join(result.deployment.zones)
     kinds = ", ".join(f"{line.kind} ({line.zone})" for line in result.deployment.boundaries)
-    console.print(f"  zones {zones}; boundaries {kinds or 'none'}")
+    console.print(_safe(f"  zones {zones}; boundaries {kinds or 'none'}"))
     places = [words.position(place) for place in result.profile]
     reached = ", ".join(f"{spent}: {place}" for spent, place in enumerate(places))
-    console.print(f"  deepest with zero-days spent  {reached}")
+    console.print(_safe(f"  deepest with zero-days spent  {reached}"))
     held = result.blast_radius[1] if len(result.blast_radius) > 1 else ()
     console.print(f"  held with one zero-day        {_safe(', '.join(held)) or 'nothing'}")
     share = result.evidence_coverage
@@ -142,9 +147,9 @@ def _vector_cells(vector: Vector) -> tuple[Text, ...]:
         words.position(vector.needs.position).replace("nothing", "outside"),
         words.position(vector.gives),
         vector.means.value,
-        words.printable(why),
+        why,
     )
-    return tuple(Text(cell) for cell in cells)
+    return tuple(_cell(cell) for cell in cells)
 
 
 def _plan(console: Console, result: Measurement) -> None:
@@ -216,14 +221,14 @@ def _side_by_side(result: Comparison) -> Table:
         item = by_name[name]
         zone = item.deployment.zones[-1]
         table.add_row(
-            Text(name),
+            _cell(name),
             *(words.count(key, item.counts) for key, _ in words.COUNTS),
             str(sum(1 for vector in item.vectors if vector.steps is not None)),
             words.surface(item),
             words.number(item.surface.by_zone.get(zone, 0.0))
             if len(item.deployment.zones) > 1
             else "=",
-            words.position(item.profile[1]),
+            _cell(words.position(item.profile[1])),
             words.days(item.zero_days_to_admin.system),
             words.days(item.zero_days_to_admin.machine),
             words.percent(item.evidence_coverage.observed),
@@ -242,8 +247,8 @@ def _blast_table(result: Comparison) -> Table:
     for name in result.order:
         alike.setdefault(by_name[name].blast_radius, []).append(name)
     for radius, names in alike.items():
-        held = (Text(", ".join(assets) or "nothing") for assets in radius[1:])
-        table.add_row(*held, Text(", ".join(names)))
+        held = (_cell(", ".join(assets) or "nothing") for assets in radius[1:])
+        table.add_row(*held, _cell(", ".join(names)))
     return table
 
 
@@ -255,11 +260,11 @@ def _differences(console: Console, result: Comparison) -> None:
     table = Table(title="What makes the difference", title_justify="left", box=None, pad_edge=False)
     table.add_column("vector")
     for name in names:
-        table.add_column(Text(name), justify="right")
+        table.add_column(_cell(name), justify="right")
     table.add_column("closed by")
     for item in result.differences:
         weights = (words.weight(item.weights.get(name)) for name in names)
-        table.add_row(item.vector, *weights, Text(words.closing(item)))
+        table.add_row(_cell(item.vector), *weights, _cell(words.closing(item)))
     console.print(table)
 
 

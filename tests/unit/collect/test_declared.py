@@ -131,3 +131,10 @@ def test_a_file_of_unreasonable_size_is_not_read(tmp_path: Path) -> None:
         file.truncate(9 << 20)
     with pytest.raises(InputError, match="is larger than 8 MiB"):
         read_declared(path, KNOWLEDGE)
+
+
+def test_zones_have_a_bound(tmp_path: Path) -> None:
+    stack = [f'[[zones]]\nname = "z{number}"\n' for number in range(65)]
+    assert len(read(tmp_path, 'name = "x"\n' + "".join(stack[:64])).zones) == 64
+    with pytest.raises(InputError, match="has 65 zones, the most is 64"):
+        read(tmp_path, 'name = "x"\n' + "".join(stack))

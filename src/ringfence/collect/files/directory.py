@@ -13,7 +13,14 @@ import msgspec
 from ringfence.collect.files.census import capability_text, census
 from ringfence.collect.files.elf import read_elf
 from ringfence.collect.files.filebytes import of_file
-from ringfence.collect.files.packages import MOST_BYTES, OS_RELEASE, is_database, is_unread_database
+from ringfence.collect.files.packages import (
+    MOST_BYTES,
+    MOST_HELD,
+    OS_RELEASE,
+    TOO_LARGE,
+    is_database,
+    is_unread_database,
+)
 from ringfence.errors import InputError
 from ringfence.model.evidence import Evidence, Grade, Unseen
 from ringfence.model.files import Elf, File, FileKind, Tree
@@ -62,6 +69,7 @@ class _Reader:
         self.with_elf = with_elf
         self.most = most
         self.bodies: dict[str, bytes] = {}
+        self.held = 0
         self.refused: dict[str, tuple[str, int]] = {}
         self.complete = True
         self.inodes: set[tuple[int, int]] = set()
@@ -102,7 +110,9 @@ class _Reader:
                 yield file
 
     def _refuse(self, error: OSError, path: str) -> None:
-        why = os.strerror(error.errno or 0).lower()
+        self._note(os.strerror(error.errno or 0).lower(), path)
+
+    def _note(self, why: str, path: str) -> None:
         first, number = self.refused.get(why, (path, 0))
         self.refused[why] = (first, number + 1)
 
@@ -127,7 +137,7 @@ class _Reader:
         if file.mode & 0o111:
             file = msgspec.structs.replace(file, capabilities=_capabilities(full))
         if is_database(file.path) or file.path in OS_RELEASE:
-            self.bodies[file.path] = self._head(full, MOST_BYTES)
+            self._keep(file.path, min(info.st_size, MOST_BYTES))
         elif is_unread_database(file.path):
             self.refused.setdefault("rpm databases are not read", (file.path, 1))
         elif self.with_elf and info.st_size >= 52:
@@ -135,6 +145,14 @@ class _Reader:
             if elf is not None:
                 file = msgspec.structs.replace(file, elf=elf)
         return file
+
+    def _keep(self, path: str, size: int) -> None:
+        """Read a package database, where those that are held leave room for it."""
+        if self.held + size > MOST_HELD:
+            self._note(TOO_LARGE, path)
+            return
+        self.held += size
+        self.bodies[path] = self._head(f"{self.root}/{path}", size)
 
     def _head(self, path: str, size: int) -> bytes:
         """The first bytes of a plain file; never waits on a FIFO, never follows a link."""

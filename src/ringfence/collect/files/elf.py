@@ -25,6 +25,9 @@ MOST_DYNAMIC = 4096
 MOST_NEEDED = 512
 MOST_NAMES = 16 << 20
 MOST_PATH = 4096
+MOST_NAME = 255
+"""Bytes of a needed library's name: NAME_MAX of Linux. Hundreds of long ones in each of a
+thousand files would be gigabytes."""
 
 MACHINES = {
     2: "sparc", 3: "i386", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390", 40: "arm",
@@ -167,7 +170,7 @@ class _Reader:
 
     def _needed(self, dynamic: list[tuple[int, int]], names: bytes) -> tuple[str, ...]:
         wanted = [value for tag, value in dynamic if tag == DT_NEEDED][:MOST_NEEDED]
-        return tuple(_text(names, value) for value in wanted if value < len(names))
+        return tuple(_text(names, value, MOST_NAME) for value in wanted if value < len(names))
 
     def _interpreter(self) -> str:
         for kind, _, offset, _, length in self.segments:
@@ -211,6 +214,6 @@ def _fortified(names: bytes) -> bool:
     return False
 
 
-def _text(table: bytes, at: int) -> str:
-    end = table.find(b"\0", at, at + MOST_PATH)
-    return table[at : end if end >= 0 else at + MOST_PATH].decode("utf-8", "replace")
+def _text(table: bytes, at: int, most: int = MOST_PATH) -> str:
+    end = table.find(b"\0", at, at + most)
+    return table[at : end if end >= 0 else at + most].decode("utf-8", "replace")

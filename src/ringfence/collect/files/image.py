@@ -160,13 +160,23 @@ def open_image(path: Path, platform: str = "") -> ImageParts:
 def _folder(path: Path) -> _Store:
     def find(name: str) -> Stretch | None:
         clean = inside(name)
-        file = path / clean if clean else path
-        # A link could lead anywhere on this host: blobs are plain files.
-        if not clean or file.is_symlink() or not file.is_file():
-            return None
-        return whole_file(file)
+        return whole_file(path / clean) if clean and _is_plain(path, clean) else None
 
     return _Store(str(path), find)
+
+
+def _is_plain(folder: Path, name: str) -> bool:
+    """Whether `name` is a plain file below `folder`. A link, also one to a folder on the way,
+    could lead anywhere on this host."""
+    place = folder
+    try:
+        for part in name.split("/"):
+            place /= part
+            if place.is_symlink():
+                return False
+        return place.is_file()
+    except OSError:  # a name that is too long, or a folder that may not be looked into
+        return False
 
 
 def _archive(path: Path) -> _Store:
@@ -191,7 +201,7 @@ def _archive(path: Path) -> _Store:
     def find(name: str) -> Stretch | None:
         clean = inside(name) or ""
         found = places.get(clean) or places.get(links.get(clean, ""))
-        return None if found is None else found.part(found.end - found.start)
+        return None if found is None else _again(found)
 
     return _Store(str(path), find)
 
@@ -221,12 +231,41 @@ def _open_oci(store: _Store, wanted: str) -> ImageParts:
     if not isinstance(config_digest, str):
         raise InputError("the manifest names no configuration", where=store.name)
     config = store.document(store.blob(config_digest))
-    names = [str(row.get("digest")) for row in rows(manifest, "layers")[:MOST_LAYERS]]
+    listed = table(manifest).get("layers")
+    if isinstance(listed, list):
+        listed = [table(row).get("digest") for row in listed]
+    names = _layers(store, listed)
 
     def layers() -> list[Stretch | Expanded]:
-        return [expanded(store.blob(name)) for name in names]
+        # A digest may stand there a thousand times: its bytes are held against it once.
+        blobs = {name: store.blob(name) for name in dict.fromkeys(names)}
+        return [expanded(_again(blobs[name])) for name in names]
 
     return ImageParts(store.name, table(config, "config"), layers, digest)
+
+
+def _layers(store: _Store, listed: object) -> list[str]:
+    """The names of layers that a document lists. Raises InputError for what is no such list, or
+    an unreasonably long one: a tree without some of its layers would be another tree."""
+    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    if not isinstance(listed, list) or len(names) < len(listed):
+        raise InputError(
+            "the manifest's layers are no list that names each of them",
+            where=store.name,
+            remedy="fetch or save the image again",
+        )
+    if len(names) > MOST_LAYERS:
+        raise InputError(
+            f"has {len(names)} layers, the most is {MOST_LAYERS}",
+            where=store.name,
+            remedy="squash it and save it again",
+        )
+    return names
+
+
+def _again(source: Stretch) -> Stretch:
+    """The whole of `source`, from its first byte."""
+    return source.part(source.end - source.start)
 
 
 def _manifest(store: _Store, index: Any, wanted: str, depth: int) -> tuple[Any, str]:
@@ -274,7 +313,9 @@ def _open_docker(store: _Store) -> ImageParts:
     if not isinstance(name, str):
         raise InputError("manifest.json names no configuration", where=store.name)
     config = store.document(store.source(name))
-    names = words(images[0], "Layers")[:MOST_LAYERS]
+    listed = images[0].get("Layers", "")
+    # An image of nothing has null there: that is how Go writes an empty list.
+    names = _layers(store, [] if listed is None else listed)
 
     def layers() -> list[Stretch | Expanded]:
         return [expanded(store.source(layer)) for layer in names]

@@ -13,7 +13,14 @@ import msgspec
 
 from ringfence.collect.files.census import capability_text
 from ringfence.collect.files.elf import MAGIC, read_elf
-from ringfence.collect.files.packages import MOST_BYTES, OS_RELEASE, is_database, is_unread_database
+from ringfence.collect.files.packages import (
+    MOST_BYTES,
+    MOST_HELD,
+    OS_RELEASE,
+    TOO_LARGE,
+    is_database,
+    is_unread_database,
+)
 from ringfence.collect.files.paths import inside, resolve_parent
 from ringfence.collect.files.streams import Expanded, Stretch
 from ringfence.collect.files.tar import Member, members
@@ -25,6 +32,9 @@ WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 MOST_ELF = 256 << 20
 """Bytes of one compressed ELF file that are expanded for its headers."""
+
+MOST_MEMBERS = 8_000_000
+"""Of all layers: a small one that is listed a thousand times is as much work as a thousand."""
 
 _KINDS = {
     "0": FileKind.REGULAR,
@@ -43,6 +53,7 @@ class _Layer:
     def __init__(self, links: dict[str, str]) -> None:
         self.files: dict[str, File] = {}
         self.bodies: dict[str, bytes] = {}
+        self.held = 0
         self.links = links
         self.gone: set[str] = set()
         self.emptied: set[str] = set()
@@ -82,11 +93,17 @@ class Layers:
         self.bodies: dict[str, bytes] = {}
         self._links: dict[str, str] = {}
         self._refused: dict[str, tuple[str, int]] = {}
+        self._members = 0
+        self._held = 0
 
     def lay(self, source: Stretch | Expanded) -> None:
-        """Lay one layer (a tar archive) on top. Raises InputError when it is none."""
+        """Lay one layer (a tar archive) on top. Raises InputError when it is none, or when all
+        layers together have more than MOST_MEMBERS members."""
         layer = _Layer(dict(self._links))
         for member in members(source):
+            self._members += 1
+            if self._members > MOST_MEMBERS:
+                raise too_many(source.name)
             path = self._path(member.path, layer.links)
             if not path:
                 continue
@@ -154,7 +171,7 @@ class Layers:
     ) -> File:
         """ELF facts and package databases, from a regular file's body."""
         if is_database(file.path) or file.path in OS_RELEASE:
-            layer.bodies[file.path] = source.read(min(member.stored, MOST_BYTES))
+            self._keep(file.path, min(member.stored, MOST_BYTES), source, layer)
             return file
         if is_unread_database(file.path):
             self._refuse("rpm databases are not read", file.path)
@@ -169,6 +186,15 @@ class Layers:
                 return file
             elf = read_elf(head + source.read(min(member.stored, MOST_ELF) - 4))
         return msgspec.structs.replace(file, elf=elf) if elf is not None else file
+
+    def _keep(self, path: str, size: int, source: Stretch | Expanded, layer: _Layer) -> None:
+        """Read a package database, where those that are held leave room for it."""
+        if self._held + layer.held + size > MOST_HELD:
+            self._refuse(TOO_LARGE, path)
+            layer.bodies.pop(path, None)
+            return
+        layer.held += size
+        layer.bodies[path] = source.read(size)
 
     def _hard_link(self, member: Member, path: str, layer: _Layer) -> File | None:
         """Another name of a file: its facts, but no bytes of its own."""
@@ -196,9 +222,19 @@ class Layers:
             self.bodies.pop(path, None)
         self.files.update(layer.files)
         self.bodies.update(layer.bodies)
+        self._held = sum(map(len, self.bodies.values()))
         self._links = {
             path: file.target for path, file in self.files.items() if file.kind is FileKind.SYMLINK
         }
+
+
+def too_many(name: str) -> InputError:
+    """The error for layers that together have more than MOST_MEMBERS members."""
+    return InputError(
+        f"its layers have more than {MOST_MEMBERS:,} files together",
+        where=name,
+        remedy="squash it and save it again",
+    )
 
 
 def merged(layers: Iterable[Stretch | Expanded]) -> Layers:

@@ -17,6 +17,9 @@ from ringfence.model.files import Package
 
 MOST_BYTES = 64 << 20
 """A dpkg status file of ten thousand packages is some ten megabytes."""
+MOST_HELD = 128 << 20
+"""Bytes of all databases of one tree."""
+TOO_LARGE = f"package databases of more than {MOST_HELD >> 20} MiB in all are not read"
 
 DPKG = "var/lib/dpkg/status"
 DPKG_PARTS = "var/lib/dpkg/status.d/"
@@ -91,7 +94,8 @@ def _stanza(text: str, *names: str) -> dict[str, str]:
 
 
 def _dpkg(path: str, body: bytes, distribution: str) -> Iterator[Package]:
-    for paragraph in body.decode("utf-8", "replace").split("\n\n"):
+    # Paragraphs without a line are passed by before they cost anything: a file can be all of them.
+    for paragraph in filter(None, body.decode("utf-8", "replace").split("\n\n")):
         entry = _stanza(paragraph, "Package", "Version", "Architecture", "Status")
         name, version = entry.get("Package"), entry.get("Version")
         if not name or not version or "not-installed" in entry.get("Status", ""):
@@ -102,7 +106,7 @@ def _dpkg(path: str, body: bytes, distribution: str) -> Iterator[Package]:
 
 
 def _apk(path: str, body: bytes) -> Iterator[Package]:
-    for paragraph in body.decode("utf-8", "replace").split("\n\n"):
+    for paragraph in filter(None, body.decode("utf-8", "replace").split("\n\n")):
         entry = dict(line.split(":", 1) for line in paragraph.splitlines() if line[1:2] == ":")
         name, version = entry.get("P"), entry.get("V")
         if name and version:

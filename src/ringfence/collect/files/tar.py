@@ -16,7 +16,15 @@ from ringfence.errors import InputError
 
 BLOCK = 512
 MOST_EXTENSION = 1 << 20
-"""Bytes of one extension header; GNU tar's and Docker's are far below."""
+"""Bytes of one extension header, and of all global ones; GNU tar's and Docker's are far below."""
+MOST_COMMON = 1024
+"""Records of global extension headers: each costs time at every member."""
+MOST_NAME = 4096
+"""Bytes of a path or a link's target: PATH_MAX of Linux. A longer one costs the square of it."""
+MOST_ID = 2**32 - 2
+"""The largest user or group: the number after it says "unchanged" to chown(2)."""
+MOST_NUMBER = 2**63 - 1
+"""The largest size that a file can have (off_t)."""
 
 _ZERO = bytes(BLOCK)
 _REGULAR = (b"0", b"\0", b"7", b"S")
@@ -69,8 +77,7 @@ def members(source: Source) -> Iterator[Member]:
 
     Raises InputError for what is no tar archive, is cut short, or has an unreasonable header.
     """
-    extended: dict[bytes, bytes] = {}
-    common: dict[bytes, bytes] = {}
+    said = _Extensions(source)
     while True:
         at = source.tell()
         header = source.read(BLOCK)
@@ -82,16 +89,9 @@ def members(source: Source) -> Iterator[Member]:
         kind = header[156:157]
         stored = _number(header[124:136], source, at)
         if kind in (b"L", b"K", b"x", b"g"):
-            body = _extension(source, at, stored)
-            if kind == b"L":
-                extended[b"path"] = body.rstrip(b"\0")
-            elif kind == b"K":
-                extended[b"linkpath"] = body.rstrip(b"\0")
-            else:
-                (extended if kind == b"x" else common).update(_pax(body, source, at))
+            said.read(kind, stored, at)
             continue
-        member = _member(header, kind, stored, {**common, **extended}, source, at)
-        extended = {}
+        member = _member(header, kind, stored, said.taken(), source, at)
         if kind == b"S":
             _skip_sparse_map(source, at, header)
         end = source.tell() + (member.stored + BLOCK - 1) // BLOCK * BLOCK
@@ -99,9 +99,55 @@ def members(source: Source) -> Iterator[Member]:
         source.skip(end - source.tell())
 
 
+class _Extensions:
+    """What extension headers say of the next member, and what global ones say of all."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._next: dict[bytes, bytes] = {}
+        self._common: dict[bytes, bytes] = {}
+
+    def read(self, kind: bytes, size: int, at: int) -> None:
+        """The body of the extension header at `at`. Raises InputError for one without sense."""
+        body = _extension(self._source, at, size)
+        if kind == b"L":
+            self._next[b"path"] = body.rstrip(b"\0")
+        elif kind == b"K":
+            self._next[b"linkpath"] = body.rstrip(b"\0")
+        elif kind == b"x":
+            self._next.update(_pax(body, self._source, at))
+        else:
+            self._add_common(_pax(body, self._source, at), at)
+
+    def _add_common(self, found: dict[bytes, bytes], at: int) -> None:
+        # A new dict: members that were given out keep the one that held for them.
+        self._common = {**self._common, **found}
+        held = sum(len(key) + len(value) for key, value in self._common.items())
+        if len(self._common) > MOST_COMMON or held > MOST_EXTENSION:
+            raise _refused(
+                self._source, at, f"global headers of {len(self._common)} records, {held} bytes"
+            )
+
+    def taken(self) -> dict[bytes, bytes]:
+        """What holds for the member that comes now."""
+        if not self._next:
+            return self._common
+        found, self._next = {**self._common, **self._next}, {}
+        return found
+
+
 def _broken(source: Source, at: int, problem: str) -> InputError:
     return InputError(
         problem, where=f"{source.name} at byte {at}", remedy="is the file whole? fetch it again"
+    )
+
+
+def _refused(source: Source, at: int, problem: str) -> InputError:
+    """For what no damage explains: fetching it again is no remedy."""
+    return InputError(
+        problem,
+        where=f"{source.name} at byte {at}",
+        remedy="no file of Linux needs that: write the archive again without it",
     )
 
 
@@ -122,6 +168,8 @@ def _number(field: bytes, source: Source, at: int) -> int:
         value = int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
         if field[0] & 0x40:
             raise _broken(source, at, "a negative number in a header")
+        if value > MOST_NUMBER:
+            raise _refused(source, at, "a number in a header is larger than 63 bits")
         return value
     text = field.partition(b"\0")[0].strip()
     try:
@@ -168,13 +216,16 @@ def _member(
     target = header[157:257].partition(b"\0")[0]
     if header[257:263] == b"ustar\0" and header[345]:
         path = header[345:500].partition(b"\0")[0] + b"/" + path
-    numbers = [_number(header[start:end], source, at) for start, end in _FIELDS]
+    mode, uid, gid = (_number(header[start:end], source, at) for start, end in _FIELDS)
     if extended:
         path = extended.get(b"GNU.sparse.name", extended.get(b"path", path))
         target = extended.get(b"linkpath", target)
+        _check_names(path, target, source, at)
         stored = _decimal(extended.get(b"size"), stored, source, at)
-        numbers[1] = _decimal(extended.get(b"uid"), numbers[1], source, at)
-        numbers[2] = _decimal(extended.get(b"gid"), numbers[2], source, at)
+        uid = _decimal(extended.get(b"uid"), uid, source, at)
+        gid = _decimal(extended.get(b"gid"), gid, source, at)
+    if uid > MOST_ID or gid > MOST_ID:
+        raise _refused(source, at, f"an owner of {max(uid, gid)}, the largest is {MOST_ID}")
     if kind not in _REGULAR:
         # Links and directories have no body, whatever their size field says.
         stored = 0
@@ -187,9 +238,9 @@ def _member(
     return Member(
         path=path.decode("utf-8", "surrogateescape"),
         kind="5" if word == "0" and path.endswith(b"/") else word,
-        mode=numbers[0],
-        uid=numbers[1],
-        gid=numbers[2],
+        mode=mode,
+        uid=uid,
+        gid=gid,
         size=size,
         stored=stored,
         target=target.decode("utf-8", "surrogateescape"),
@@ -203,12 +254,24 @@ _FIELDS = ((100, 108), (108, 116), (116, 124))
 """Where mode, uid and gid stand in a header."""
 
 
+def _check_names(path: bytes, target: bytes, source: Source, at: int) -> None:
+    """Raises InputError for names from extension headers that no call of Linux would take."""
+    for what, name in (("name", path), ("link target", target)):
+        if len(name) > MOST_NAME:
+            raise _refused(source, at, f"a {what} of {len(name)} bytes, the most is {MOST_NAME}")
+        if b"\0" in name:
+            raise _refused(source, at, f"a {what} with a zero byte")
+
+
 def _decimal(text: bytes | None, otherwise: int, source: Source, at: int) -> int:
     if text is None:
         return otherwise
     if not text.isdigit() or len(text) > 20:
         raise _broken(source, at, "a pax number makes no sense")
-    return int(text)
+    value = int(text)
+    if value > MOST_NUMBER:
+        raise _refused(source, at, "a pax number is larger than 63 bits")
+    return value
 
 
 def _skip_sparse_map(source: Source, at: int, header: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from ringfence.collect.files.layers import MOST_MEMBERS, too_many
 from ringfence.collect.files.paths import inside, resolve_parent
 from ringfence.collect.files.streams import Expanded, Stretch
 from ringfence.collect.files.tar import Member, members
@@ -31,6 +32,8 @@ from ringfence.watch.baseline.sorting import Sorter
 from ringfence.watch.baseline.xattrs import ACCESS_ACL, DEFAULT_ACL, kept
 
 PIECE = 1 << 20
+MOST_IMPLIED = 256 << 20
+"""Bytes of the names of folders that things lie in, of all layers: a long path has thousands."""
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 _KINDS = {"0": FILE, "2": LINK, "3": CHAR, "4": BLOCK, "5": DIRECTORY, "6": FIFO}
 _XATTR = b"SCHILY.xattr."
@@ -50,12 +53,15 @@ class Archive:
         self._make = maker(algorithm)
         self._rules = rules
         self._image = image
+        self._members = 0
         self._links: dict[str, str] = {}
         self._implied: set[bytes] = set()
+        self._implied_bytes = 0
         sorter.imply(b"", b"")
 
     def lay(self, sources: Iterable[Stretch | Expanded]) -> None:
-        """All layers, the lowest first. Raises InputError for what is no archive."""
+        """All layers, the lowest first. Raises InputError for what is no archive, for an image
+        of more than MOST_MEMBERS files, and for folders deeper than anyone has them."""
         for number, source in enumerate(sources):
             self._layer(source, number)
 
@@ -64,6 +70,9 @@ class Archive:
         gone: list[tuple[bytes, bytes]] = []
         emptied: list[bytes] = []
         for member in members(source):
+            self._members += 1
+            if self._image and self._members > MOST_MEMBERS:
+                raise too_many(source.name)
             path = inside(member.path)
             path = resolve_parent(path, links) if path else path
             if path is None:
@@ -110,6 +119,12 @@ class Archive:
         self, member: Member, folder: bytes, name: bytes, source: Stretch | Expanded, layer: int
     ) -> None:
         self._imply(folder, layer)
+        if self._implied_bytes > MOST_IMPLIED:
+            raise InputError(
+                f"the names of its folders take more than {MOST_IMPLIED >> 20} MiB",
+                where=source.name,
+                remedy="write the archive again with folders that are less deep",
+            )
         former = self._sorter.get(folder, name) if layer else None
         if former is not None and former.kind == DIRECTORY and member.kind != "5":
             self._sorter.empty(joined(folder, name), layer)
@@ -120,6 +135,7 @@ class Archive:
     def _imply(self, folder: bytes, layer: int) -> None:
         while folder and folder not in self._implied:
             self._implied.add(folder)
+            self._implied_bytes += len(folder)
             above, _, name = folder.rpartition(b"/")
             self._sorter.imply(above, name, layer)
             folder = above
@@ -193,11 +209,19 @@ class Archive:
 
 
 def _modified(member: Member) -> int | None:
-    """Nanoseconds since 1970: the pax record, or the header's whole seconds."""
+    """Nanoseconds since 1970: the pax record, or the header's whole seconds. None where they
+    make no sense or are more than a baseline holds (the year 2262)."""
     text = member.extended.get(b"mtime")
     if text is None:
-        seconds = _octal(member.header[136:148])
-        return None if seconds is None else seconds * 10**9
+        found = _octal(member.header[136:148])
+        moment = None if found is None else found * 10**9
+    else:
+        moment = _nanoseconds(text)
+    return moment if moment is not None and abs(moment) < 2**63 else None
+
+
+def _nanoseconds(text: bytes) -> int | None:
+    """Decimal seconds of a pax record; None where they are none."""
     whole, _, part = text.partition(b".")
     try:
         return int(whole) * 10**9 + int(part[:9].ljust(9, b"0") or b"0")
@@ -206,8 +230,11 @@ def _modified(member: Member) -> int | None:
 
 
 def _device(header: bytes) -> int | None:
+    """The device's number; None where Linux has no such (12 and 20 bits, linux/kdev_t.h)."""
     major, minor = _octal(header[329:337]), _octal(header[337:345])
-    return None if major is None or minor is None else os.makedev(major, minor)
+    if major is None or minor is None or major >> 12 or minor >> 20:
+        return None
+    return os.makedev(major, minor)
 
 
 def _octal(field: bytes) -> int | None:

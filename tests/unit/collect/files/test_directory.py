@@ -112,3 +112,15 @@ def test_what_may_not_be_read_is_said() -> None:
 def test_what_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be opened"):
         read_directory(tmp_path / "nowhere")
+
+
+def test_package_databases_together_have_a_bound(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringfence.collect.files.directory.MOST_HELD", 50)
+    (root / "var/lib/dpkg/status.d").mkdir(parents=True)
+    for name in "ab":
+        (root / "var/lib/dpkg/status.d" / name).write_text(f"Package: {name}\nVersion: 1.2.3.4.5\n")
+    tree = read_directory(root)
+    assert tree.counts.packages == 1
+    assert "more than 128 MiB in all" in tree.unseen[0].why

@@ -89,3 +89,21 @@ def test_a_file_that_shrinks_while_it_is_read_ends_nobody(tmp_path: Path) -> Non
         found = read_elf(data)
     assert found is not None
     assert found.problem
+
+
+def test_the_name_of_a_needed_library_is_no_longer_than_a_files() -> None:
+    size, table = 4200, b"\0" + b"a" * 4199
+    dynamic = b"".join(struct.pack("<QQ", *pair) for pair in ((1, 1), (5, 0x1000), (10, size)))
+    dynamic += bytes(16)
+    at = 64 + 2 * 56
+    header = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack(
+        "<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, 2, 64, 0, 0
+    )  # fmt: skip
+    text = struct.pack("<IIQQQQQQ", 1, 5, at + len(dynamic), 0x1000, 0x1000, size, size, 0x1000)
+    found = read_elf(
+        header + text
+        + struct.pack("<IIQQQQQQ", 2, 6, at, 0x9000, 0x9000, len(dynamic), len(dynamic), 8)
+        + dynamic + table
+    )  # fmt: skip
+    assert found is not None
+    assert found.needed == ("a" * 255,)

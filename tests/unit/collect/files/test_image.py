@@ -157,6 +157,63 @@ def test_links_in_a_layout_folder_are_not_followed(tmp_path: Path) -> None:
         (place / name).write_bytes(data)
 
 
+def with_layers(change: Any) -> dict[str, bytes]:
+    """An OCI layout whose manifest has `change` of its layers."""
+    files = oci_files([BASE, TOP], CONFIG)
+    index = json.loads(files["index.json"])
+    manifest = json.loads(files["blobs/sha256/" + index["manifests"][0]["digest"][7:]])
+    manifest["layers"] = change(manifest["layers"])
+    data = json.dumps(manifest).encode()
+    index["manifests"] = [row(data, "application/vnd.oci.image.manifest.v1+json")]
+    files[f"blobs/sha256/{hashlib.sha256(data).hexdigest()}"] = data
+    return {**files, "index.json": json.dumps(index).encode()}
+
+
+@pytest.mark.parametrize("layers", [None, "abc", {}, 5, ["abc"], [{}], [{"digest": 5}], [None]])
+def test_layers_that_make_no_sense_are_refused(tmp_path: Path, layers: Any) -> None:
+    path = write_archive(tmp_path / "x.tar", with_layers(lambda _: layers))
+    with pytest.raises(InputError, match="no list that names each of them"):
+        read_image(path)
+
+
+def test_an_image_of_too_many_layers_is_not_measured_in_part(tmp_path: Path) -> None:
+    most = write_archive(tmp_path / "x.tar", with_layers(lambda rows: rows[:1] * 1024))
+    assert read_image(most).config.layers == 1024
+    more = write_archive(tmp_path / "y.tar", with_layers(lambda rows: rows[:1] * 1025))
+    with pytest.raises(InputError, match="has 1025 layers, the most is 1024"):
+        read_image(more)
+
+
+def test_a_layer_that_is_listed_again_is_laid_again(tmp_path: Path) -> None:
+    path = write_archive(tmp_path / "x.tar", with_layers(lambda rows: [*rows, rows[0]]))
+    assert read_image(path).tree.counts.files == 3
+
+
+@pytest.mark.parametrize("row", [{}, {"Layers": "l.tar"}, {"Layers": [5]}, {"Layers": {}}])
+def test_a_docker_archive_whose_layers_make_no_sense(tmp_path: Path, row: dict[str, Any]) -> None:
+    listing = json.dumps([{"Config": "c.json", **row}]).encode()
+    files = {"manifest.json": listing, "c.json": b"{}", "l.tar": BASE}
+    with pytest.raises(InputError, match="no list that names each of them"):
+        read_image(write_archive(tmp_path / "x.tar", files))
+
+
+@pytest.mark.parametrize("layers", [[], None])
+def test_a_docker_archive_of_nothing(tmp_path: Path, layers: Any) -> None:
+    listing = json.dumps([{"Config": "c.json", "Layers": layers}]).encode()
+    path = write_archive(tmp_path / "x.tar", {"manifest.json": listing, "c.json": b"{}"})
+    assert read_image(path).tree.counts.files == 0
+
+
+@pytest.mark.parametrize("name", ["l/host.tar", "a" * 300, "a/b\0c"])
+def test_a_docker_folder_does_not_lead_out_of_itself(tmp_path: Path, name: str) -> None:
+    listing = json.dumps([{"Config": "c.json", "Layers": [name]}]).encode()
+    place = write_folder(tmp_path / "image", {"manifest.json": listing, "c.json": b"{}"})
+    write_folder(tmp_path / "secret", {"host.tar": BASE})
+    (place / "l").symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match="is missing"):
+        read_image(place)
+
+
 def test_a_docker_archive_with_two_images_is_refused(tmp_path: Path) -> None:
     listing = json.dumps([{"Config": "a.json", "Layers": []}] * 2).encode()
     with pytest.raises(InputError, match="holds 2 images"):

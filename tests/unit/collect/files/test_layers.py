@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ringfence.collect.files.layers import Layers, merged
 from ringfence.collect.files.streams import Stretch
+from ringfence.errors import InputError
 from ringfence.model.files import FileKind
 from tests.images import Entry, folder, hard, layer, link
 
@@ -209,3 +210,30 @@ def test_merging_is_that_of_the_reference(stack: list[list[Entry]]) -> None:
         path: file.size for path, file in lay(*stack).files.items() if file.kind is FileKind.REGULAR
     }
     assert found == flat(root)
+
+
+def test_all_layers_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringfence.collect.files.layers.MOST_MEMBERS", 4)
+    assert names([Entry("a"), Entry("b")], [Entry("a"), Entry("b")]) == {"a", "b"}
+    with pytest.raises(InputError, match="more than 4 files together"):
+        lay([Entry("a"), Entry("b")], [Entry("a"), Entry("b"), Entry("c")])
+
+
+def test_package_databases_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringfence.collect.files.layers.MOST_HELD", 60)
+    part = "var/lib/dpkg/status.d/"
+    found = lay([Entry(f"{part}a", b"x" * 40), Entry(f"{part}b", b"y" * 40)])
+    assert found.bodies == {f"{part}a": b"x" * 40}
+    assert [(note.what, note.why) for note in found.unseen()] == [
+        (f"1 file(s) of the archive, the first '{part}b'",
+         "package databases of more than 128 MiB in all are not read"),
+    ]  # fmt: skip
+
+
+def test_a_database_that_takes_the_place_of_another_needs_no_room_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ringfence.collect.files.layers.MOST_HELD", 60)
+    status = "var/lib/dpkg/status"
+    stack = [[Entry(status, bytes([number]) * 25)] for number in range(8)]
+    assert lay(*stack).bodies == {status: bytes([7]) * 25}

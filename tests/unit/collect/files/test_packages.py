@@ -78,3 +78,9 @@ def test_packages_of_no_other_place() -> None:
     assert not is_database("srv/package.json")
     assert not is_database("node_modules/x/lib/package.json")
     assert not is_database("home/METADATA")
+
+
+def test_empty_paragraphs_are_nothing() -> None:
+    found, unseen = packages({"var/lib/dpkg/status": b"\n" * 99 + STATUS + b"\n" * 99})
+    assert [item.name for item in found] == ["nginx-light"]
+    assert unseen == []

@@ -158,3 +158,65 @@ def test_capabilities_come_from_the_extended_attribute() -> None:
     pax = {"SCHILY.xattr.security.capability": raw.decode("latin-1")}
     found = read(layer([Entry("ping", b"x", pax=pax)]))
     assert found[0].capability
+
+
+def extended(kind: bytes = b"x", **records: bytes) -> bytes:
+    """An extension header with `records`."""
+    body = b""
+    for key, value in records.items():
+        rest = b" " + key.replace("__", ".").encode() + b"=" + value + b"\n"
+        length = next(n for n in range(len(rest), len(rest) + 9) if n == len(rest) + len(str(n)))
+        body += str(length).encode() + rest
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = kind, len(body)
+    return info.tobuf(tarfile.USTAR_FORMAT) + body + bytes(-len(body) % 512)
+
+
+FILE = layer([Entry("a", b"x")])
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ({"path": b"a/" * 60_000 + b"f"}, "a name of 120001 bytes, the most is 4096"),
+        ({"linkpath": b"a" * 4097}, "a link target of 4097 bytes"),
+        ({"path": b"a\0b"}, "a name with a zero byte"),
+        ({"linkpath": b"a\0b"}, "a link target with a zero byte"),
+        ({"uid": b"9" * 20}, "larger than 63 bits"),
+        ({"uid": b"4294967295"}, "an owner of 4294967295, the largest is 4294967294"),
+        ({"gid": b"4294967295"}, "an owner of 4294967295"),
+        ({"GNU__sparse__realsize": b"9" * 20}, "larger than 63 bits"),
+        ({"size": b"9223372036854775808"}, "larger than 63 bits"),
+    ],
+)
+def test_a_member_that_linux_could_not_hold_is_refused(
+    records: dict[str, bytes], said: str
+) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        read(extended(**records) + FILE)
+    assert caught.value.line().startswith("test.tar at byte ")
+
+
+def test_the_largest_that_linux_holds_is_read() -> None:
+    found = read(extended(path=b"a" * 4096, uid=b"4294967294") + FILE)
+    assert (len(found[0].path), found[0].uid) == (4096, 4294967294)
+
+
+def test_a_binary_size_of_more_than_63_bits_is_refused() -> None:
+    data = bytearray(FILE)
+    data[124:136] = b"\x80" + b"\x3f" * 11
+    data[148:156] = b" " * 8
+    data[148:156] = f"{sum(data[:512]):06o}\0 ".encode()
+    with pytest.raises(InputError, match="larger than 63 bits"):
+        read(bytes(data))
+
+
+def test_a_global_header_holds_for_all_and_is_bounded() -> None:
+    found = read(extended(b"g", uid=b"7") + FILE[:1024] + extended(gid=b"8") + FILE)
+    assert [(member.uid, member.gid) for member in found] == [(7, 0), (7, 8)]
+    many = extended(b"g", **{f"k{number}": b"" for number in range(1025)})
+    with pytest.raises(InputError, match="global headers of 1025 records"):
+        read(many + FILE)
+    large = [extended(b"g", **{name: b"x" * 600_000}) for name in ("one", "two")]
+    with pytest.raises(InputError, match="global headers of 2 records, 1200006 bytes"):
+        read(b"".join(large) + FILE)
