@@ -11,6 +11,7 @@ import msgspec
 
 from ringfence.errors import InputError
 from ringfence.run.unpack import open_inside
+from ringfence.untrusted import Undecodable, decode_json
 
 MOST = 4 << 20
 """Bytes of one policy."""
@@ -68,9 +69,9 @@ def read_filter(folder: Path, name: str) -> dict[str, Any]:
     Raises InputError."""
     text = read_policy(folder, name)
     try:
-        document = msgspec.json.decode(text, type=dict[str, Any])
+        document: dict[str, Any] = decode_json(text.encode(), dict)
         msgspec.convert(document, Filter)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, Undecodable) as error:
         raise InputError(f"is no system call filter: {error}", where=str(folder / name)) from None
     document.pop("comment", None)
     return document
