@@ -79,9 +79,13 @@ def taken(result: Path) -> Ready:
 def test_what_is_unpacked_is_out_of_everybody_else_s_reach(result: Path) -> None:
     (result / "image.oci.tar").write_bytes(image(layer(mode=0o4755)))
     root = taken(result).fence.root
-    program_there, place = (root / "x").stat(), root.parent.stat()
+    program_there = (root / "x").stat()
     assert (program_there.st_uid, stat.S_IMODE(program_there.st_mode)) == (ID_BASE, 0o4755)
-    assert (place.st_uid, stat.S_IMODE(place.st_mode)) == (ID_BASE, 0o700)
+    for _ in range(2):
+        place = root.parent.stat()
+        assert (place.st_uid, stat.S_IMODE(place.st_mode)) == (ID_BASE, 0o700)
+        root.parent.chmod(0o711)  # as an earlier version left it
+        taken(result)
 
 
 def test_an_owner_that_would_be_root_s_in_the_end_is_refused(result: Path) -> None:
@@ -89,6 +93,15 @@ def test_an_owner_that_would_be_root_s_in_the_end_is_refused(result: Path) -> No
     with pytest.raises(InputError, match=r"its owner .* is none that a file can have"):
         taken(result)
     assert list((result.parent / "store").iterdir()) == []
+
+
+def test_what_a_killed_run_left_in_the_store_goes_with_a_later_one(result: Path) -> None:
+    left, busy = (result.parent / "store" / name for name in (".new.left", ".new.busy"))
+    for folder in (left, busy):
+        (folder / "root").mkdir(parents=True)
+    os.utime(left, (0, 0))
+    taken(result)
+    assert not left.exists() and busy.exists()
 
 
 def test_an_image_whose_layers_nobody_vouches_for_is_refused(result: Path) -> None:

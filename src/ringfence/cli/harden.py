@@ -297,7 +297,8 @@ def _how_to_boot(machine: Parts | None, further: dict[str, bytes], output: Path)
     """Lines for the person: the machine's size, and the command that examines it."""
     if machine is None:
         return ""
-    drivers = "its drivers built in, as no modules were found"
+    drivers = ("no modules found: it has a network only if its drivers are built in, "
+               "or with --modules DIR")  # fmt: skip
     if machine.modules is not None:
         names = ", ".join(module.name for module in machine.modules)
         drivers = f"modules {names}" if names else "its drivers built in"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,11 @@ from ringfence.run.unpack import unpack
 
 STORE = Path("/var/lib/ringfence/images")
 """Where unpacked images are kept; their owners are those of the user namespace."""
+
+
+UNFINISHED, LONG_AGO = ".new.", 86400.0
+"""How the name of a folder begins in which an image is being unpacked, and after how many seconds
+nobody does that any more: whoever did was killed."""
 
 
 PHASES = "io.ringfence.phases"
@@ -118,14 +125,16 @@ def unpacked(parts: ImageParts, store: Path) -> Path:
     """The image's root folder, unpacked where that has not been done yet."""
     place = store / parts.digest.removeprefix("sha256:")
     if (place / "root").is_dir():
+        _close(place)
         return place / "root"
     store.mkdir(parents=True, exist_ok=True, mode=0o711)  # each image in it is its own user's
-    folder = Path(tempfile.mkdtemp(dir=store, prefix=".new."))
+    _forget_leftovers(store)
+    folder = Path(tempfile.mkdtemp(dir=store, prefix=UNFINISHED))
     try:
         (folder / "root").mkdir(mode=0o755)
         os.chown(folder / "root", ID_BASE, ID_BASE)
         unpack(parts.layers(), folder / "root", ID_BASE)
-        os.chown(folder, ID_BASE, ID_BASE)
+        _close(folder)
         try:
             folder.rename(place)
         except OSError:
@@ -136,3 +145,16 @@ def unpacked(parts: ImageParts, store: Path) -> Path:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return place / "root"
+
+
+def _close(place: Path) -> None:
+    """For the root of our user namespaces alone: an image may have set-user-ID programs."""
+    os.chown(place, ID_BASE, ID_BASE)
+    place.chmod(0o700)
+
+
+def _forget_leftovers(store: Path) -> None:
+    for path in store.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > LONG_AGO:
+                shutil.rmtree(path, ignore_errors=True)
