@@ -255,7 +255,7 @@ def test_measuring_by_probes_proves_more() -> None:
     ("words", "code", "said"),
     [
         ((), 2, "nothing to probe"),
-        (("999999999",), 2, "no such process"),
+        (("9999999",), 2, "no such process"),
         (("/nowhere/at-all",), 2, "is no process"),
         (("--", "/nowhere/program"), 2, "no such program"),
         (("--", "true"), 2, "ended by itself with status 0"),
