@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -19,6 +20,8 @@ import msgspec
 from ringfence.errors import InputError
 
 T = TypeVar("T")
+
+READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 MOST_TOML = 1 << 20
 MOST_DOTS = 64
@@ -54,8 +57,13 @@ def regular_file(path: Path, most: int, remedy: str = "") -> bytes:
 
     Raises InputError, with `remedy` as what to do.
     """
+    return opened_file(lambda: os.open(path, READ), path, most, remedy)
+
+
+def opened_file(opening: Callable[[], int], path: Path, most: int, remedy: str = "") -> bytes:
+    """The same of the descriptor that `opening` gives: it opens `path` with the flags READ."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = opening()
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise InputError("not a regular file", where=str(path), remedy=remedy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ import pytest
 
 from ringfence.run.result import Options, ready
 from tests.command import ringfence
+from tests.full_pipe import filled
 from tests.system.conftest import program
 from tests.system.hardening import RINGFENCE, Done, fenced, static_server
 
@@ -98,11 +98,7 @@ def test_refused_arguments_are_named(result: Path) -> None:
 
 def test_a_standard_error_that_takes_nothing_holds_no_service_up(result: Path) -> None:
     unread, stalled = os.pipe()
-    os.set_blocking(stalled, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(stalled, bytes(4096))
-    os.set_blocking(stalled, True)
+    filled(stalled)
     full = os.open("/dev/full", os.O_WRONLY)
     for errors in (full, stalled):
         with fenced(result, 8080, errors=errors) as service:

@@ -6,7 +6,6 @@ this machine is asked about.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -21,6 +20,7 @@ import pytest
 
 from ringfence.watch.live.allowed import LearnedFile
 from tests.command import ringfence
+from tests.full_pipe import filled
 from tests.system.watch_runs import Run, tmpfs
 
 pytestmark = pytest.mark.system
@@ -195,11 +195,7 @@ def test_when_the_watcher_is_killed_the_rule_decides(fence: Run, rule: str, runs
 def test_a_standard_error_that_nobody_reads_holds_no_decision_up(fence: Run) -> None:
     plant(fence.target)
     unread, errors = os.pipe()
-    os.set_blocking(errors, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(errors, bytes(4096))
-    os.set_blocking(errors, True)
+    filled(errors)
     with fence.running(*ON, "--when-gone", "deny", sign="enforce", errors=errors):
         assert fence.process is not None
         deciders = fence.children(DECIDER)

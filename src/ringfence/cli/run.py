@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ringfence.cli.ledgered import Record, ledgered, recording
-from ringfence.errors import MissingError, UsageError
+from ringfence.errors import UsageError
 
 if TYPE_CHECKING:
     from ringfence.run.publish import Published
@@ -61,12 +60,12 @@ def command(
     system call filter and its firewall. Its output goes to standard output; what the fence
     refuses is reported on standard error by name. Ends with the service's own exit status.
     """
+    from ringfence.run.engine import check_root
     from ringfence.run.engines import candidates
     from ringfence.run.result import Options, ready
     from ringfence.run.workload import run_workload
 
-    if os.geteuid() != 0:
-        raise MissingError("starting containers", remedy="run as root (sudo)")
+    check_root()
     options = Options(_size(memory), pids, tuple(_volume(text) for text in volume))
     workload = ready(folder, options)
     ports = tuple(_published(text) for text in publish) if publish else _default(workload.ports)

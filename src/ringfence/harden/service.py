@@ -9,8 +9,6 @@ import msgspec
 from ringfence.errors import InputError
 from ringfence.harden.tree import PROGRAM_PATH, Tree
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 
 class Service(msgspec.Struct, frozen=True):
     """A command as it is started. `user` as configured (`33`, `www-data`, `33:33`, '' = root).

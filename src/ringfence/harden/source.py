@@ -11,7 +11,8 @@ from ringfence.collect.container.document import table, words
 from ringfence.collect.files.image import open_image, sniff
 from ringfence.collect.files.streams import expanded, whole_file
 from ringfence.errors import InputError, UsageError
-from ringfence.harden.service import DEFAULT_PATH, Service
+from ringfence.harden.service import Service
+from ringfence.run.fence import ENGINE_PATH
 from ringfence.run.stopping import stop_signal
 from ringfence.run.unpack import unpack
 from ringfence.untrusted import check_path
@@ -76,7 +77,7 @@ def with_environment(source: Source, words: tuple[str, ...]) -> Source:
 
 
 def _path() -> tuple[str, ...]:
-    return (f"PATH={DEFAULT_PATH}",)
+    return (f"PATH={ENGINE_PATH}",)
 
 
 def _service(command: tuple[str, ...], environment: tuple[str, ...]) -> Service:

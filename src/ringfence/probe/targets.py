@@ -16,11 +16,12 @@ import msgspec
 
 from ringfence.collect.container.running import find_container
 from ringfence.collect.live import collect_process
-from ringfence.errors import InputError, MissingError, UsageError
+from ringfence.collect.process.procfs import is_pid
+from ringfence.errors import InputError, UsageError
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.facts import Facts
-from ringfence.run.engine import Container, working_engine
-from ringfence.run.fence import ENGINE_CAPABILITIES, Fence, Writable
+from ringfence.run.engine import Container, check_root, working_engine
+from ringfence.run.fence import ENGINE_CAPABILITIES, ENGINE_PATH, Fence, Writable
 from ringfence.run.listening import listening
 from ringfence.run.notify import Listener, notifying
 from ringfence.run.phases import tighten
@@ -29,8 +30,6 @@ from ringfence.run.result import Options, Ready, ready
 from ringfence.run.result import unpacked as unpacked_image
 from ringfence.run.watchdog import guarded
 
-ENGINE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Docker's, where an image says none (moby, oci/defaults.go)."""
 PATIENCE = 15.0
 SETTLED = 0.3
 """Seconds after which something without a listening socket counts as started."""
@@ -54,7 +53,7 @@ def live(target: str, command: tuple[str, ...], knowledge: Knowledge) -> Iterato
             yield _found("command", command[0], pid, knowledge)
     elif command and not Path(target).is_file():
         raise UsageError("a target or a command after --, not both", where=target)
-    elif target.isascii() and target.isdigit() and len(target) <= 7:
+    elif is_pid(target):
         yield _found("process", target, int(target), knowledge, exact=True)
     elif Path(target, "image.oci.tar").is_file():
         with _fenced(Path(target)) as pid:
@@ -79,11 +78,6 @@ def _found(kind: str, name: str, pid: int, knowledge: Knowledge, *, exact: bool 
         waiting = [one for item in facts.listeners for one in item.waiting]
         chosen = waiting[0] if waiting else pid
     return Live(kind, name, chosen, facts)
-
-
-def _as_root() -> None:
-    if os.geteuid() != 0:
-        raise MissingError("starting containers", remedy="run as root (sudo)")
 
 
 @contextlib.contextmanager
@@ -122,7 +116,7 @@ def _until_settled(pid: int, process: subprocess.Popen[bytes], name: str) -> Non
 @contextlib.contextmanager
 def _fenced(folder: Path) -> Iterator[int]:
     """A result of harden, started in its fence as `ringfence run` does, with no port published."""
-    _as_root()
+    check_root()
     workload = ready(folder, Options())
     with contextlib.ExitStack() as stack:
         place = reachable_folder()
@@ -149,7 +143,7 @@ def _image(path: Path, given: tuple[str, ...]) -> Iterator[int]:
     from ringfence.collect.container.document import table, words
     from ringfence.collect.files.image import open_image
 
-    _as_root()
+    check_root()
     parts = open_image(path)
     said = parts.document
     command = given or (*words(said, "Entrypoint"), *words(said, "Cmd"))

@@ -210,6 +210,12 @@ def last_line(*texts: bytes) -> str:
     return "ended without a word"
 
 
+def check_root() -> None:
+    """Before anything is looked at. Raises MissingError."""
+    if os.geteuid() != 0:
+        raise MissingError("starting containers", remedy="run as root (sudo)")
+
+
 def working_engine(wanted: str = "") -> str:
     """The first engine that really starts containers here, or `wanted`. Raises MissingError.
 

@@ -17,6 +17,9 @@ ENGINE_CAPABILITIES = (
 )  # fmt: skip
 """What Docker gives a container that asks for nothing (moby, oci/caps/defaults.go)."""
 
+ENGINE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Docker's, where an image says none (moby, oci/defaults.go)."""
+
 MASKED = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
     "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import msgspec
 
 from ringfence.errors import InputError
 from ringfence.run.unpack import open_inside
-from ringfence.untrusted import Undecodable, decode_json
+from ringfence.untrusted import READ, Undecodable, decode_json, opened_file
 
 MOST = 4 << 20
 """Bytes of one policy."""
@@ -44,24 +43,19 @@ class Filter(msgspec.Struct):
 def read_policy(folder: Path, name: str) -> str:
     """The text of a file below `folder`: no link leads out, and a FIFO holds nobody up. Raises
     InputError."""
-    where = str(folder / name)
-    try:
+
+    def opening() -> int:
         root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            handle = open_inside(root, name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            return open_inside(root, name, READ)
         finally:
             os.close(root)
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise InputError("is not a plain file", where=where)
-            data = file.read(MOST + 1)
-            if len(data) > MOST:
-                raise InputError(f"is larger than {MOST >> 20} MiB", where=where)
-            return data.decode()
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=where) from None
+
+    path = folder / name
+    try:
+        return opened_file(opening, path, MOST).decode()
     except UnicodeDecodeError as error:
-        raise InputError(f"cannot be read: {error}", where=where) from None
+        raise InputError(f"cannot be read: {error}", where=str(path)) from None
 
 
 def read_filter(folder: Path, name: str) -> dict[str, Any]:

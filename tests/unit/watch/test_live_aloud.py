@@ -14,6 +14,7 @@ from ringfence.watch.live import aloud
 from ringfence.watch.live.reporter import Reporter
 from ringfence.watch.live.terms import Denied
 from ringfence.watch.live.who import Who
+from tests.full_pipe import filled
 
 
 @pytest.fixture
@@ -26,18 +27,6 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     os.close(ours)
 
 
-def fill() -> int:
-    """Fill the pipe; the bytes that went in."""
-    os.set_blocking(aloud.STDERR, False)
-    count = 0
-    try:
-        while True:
-            count += os.write(aloud.STDERR, bytes(4096))
-    except BlockingIOError:
-        os.set_blocking(aloud.STDERR, True)
-    return count
-
-
 def test_a_line_is_written(reader: int) -> None:
     assert aloud.aloud("one \udcff")
     assert aloud.aloud("two")
@@ -45,7 +34,7 @@ def test_a_line_is_written(reader: int) -> None:
 
 
 def test_a_full_pipe_loses_the_line_and_nobody_waits(reader: int) -> None:
-    count = fill()
+    count = filled(aloud.STDERR)
     assert not aloud.aloud("lost")
     while count:
         count -= len(os.read(reader, count))
@@ -88,6 +77,6 @@ def test_denials_are_told_aloud_once_nobody_hears_and_hold_nobody_up(reader: int
     message = Denied(b"/tmp/\xff", "it is in no baseline", "execute", Who(7))
     reporter.say(message)
     assert os.read(reader, 1000) == b"ringfence: denied '/tmp/\\\\xff': it is in no baseline\n"
-    fill()
+    filled(aloud.STDERR)
     reporter.say(message)
     os.close(theirs)
