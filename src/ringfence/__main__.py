@@ -1,5 +1,5 @@
 """`python -m ringfence`: the same as the command `ringfence`."""
 
-from ringfence.cli.main import main
+from ringfence.cli.main import program
 
-main()
+program()

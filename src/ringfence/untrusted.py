@@ -10,7 +10,6 @@ import errno
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -93,6 +92,8 @@ def decode_json(data: bytes, kind: Any = Any) -> Any:
 
 def decode_toml(data: bytes) -> dict[str, Any]:
     """The table of a TOML text. Raises Undecodable."""
+    import tomllib  # takes longer to load than most commands that need none may take
+
     try:
         text = data.decode()
         _check_dots(text)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import gc
+import contextlib
+import errno
 import os
 import sys
+from typing import NoReturn
 
 import click
 
@@ -43,6 +45,33 @@ def ringfence() -> None:
     """
 
 
+def program() -> NoReturn:
+    """`main`, and the end of the process: the interpreter's own, which takes every object apart,
+    lasts longer than a small command. What was printed is out by then, or said not to be."""
+    _stand_in()
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
+
+
+def _stand_in() -> None:
+    """Something for standard streams that are closed: a file that is opened would be written to in
+    their place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
 def main() -> None:
     """Run the command line; every expected failure is one line on standard error."""
     try:
@@ -57,8 +86,11 @@ def main() -> None:
         # Whoever read our output has gone: not an error of ours, and nothing more to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    finally:
-        gc.freeze()  # the interpreter's last look for garbage takes longer than a small command
+    except OSError as error:
+        # --help, which click prints: whatever else is written says where that went wrong.
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _end("ringfence: standard output: cannot be written: no space left on device", 2)
     sys.exit(code if isinstance(code, int) else 0)
 
 

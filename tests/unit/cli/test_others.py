@@ -151,6 +151,27 @@ def test_a_reader_who_leaves_early_is_no_error() -> None:
     assert done.stdout.strip()
 
 
+def test_a_standard_output_without_room_is_one_line() -> None:
+    for words in (["--help"], ["measure", "--help"], ["explain"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([sys.executable, "-m", "ringfence", *words], stdout=full,
+                                  stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
+        assert done.returncode == 2
+        assert "no space left on device" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_closed_standard_streams_are_not_taken_by_files(tmp_path: Path) -> None:
+    """A file that is opened gets the lowest free number, and what is printed would go into it."""
+    words = f"measure {SERVER} --no-plan --format json"
+    command = (f"{sys.executable} -m ringfence {words} -o {tmp_path}/out <&- >&- 2>&-; "
+               f"{sys.executable} -m ringfence no-such-word <&- >&- 2>&-")  # fmt: skip
+    done = subprocess.run(["bash", "-c", command], check=False)
+    assert done.returncode == 2
+    found, expected = json.loads((tmp_path / "out").read_text()), ringfence(*words.split())
+    assert found.keys() == json.loads(expected.out).keys()
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom unittest import mock\nfrom ringfence.cli.main import main\n"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest import mock
 
+import msgspec
 import pytest
 
+from ringfence.watch.baseline import rest
 from tests.command import ringfence
 from tests.watching import Watched
 
@@ -146,3 +149,16 @@ def test_a_target_with_too_long_a_name_is_one_line(word: str, tmp_path: Path) ->
     done = ringfence("watch", "init", word, "-o", tmp_path / "base", "--key", tmp_path / "key")
     assert done.code == 2
     assert done.err.endswith("cannot be read: file name too long\n")
+
+
+def test_a_clock_that_was_set_back_is_told(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/a").write_text("x")
+    real = rest.clock()
+    ahead = msgspec.structs.replace(real, ahead=real.ahead + 10**9)
+    for began, told in ((real, False), (ahead, True)):
+        with mock.patch("ringfence.watch.baseline.passes.clock", lambda began=began: began):
+            done = ringfence("watch", "init", tmp_path / "tree", "-o", tmp_path / f"base{told}",
+                             "--generate-key", tmp_path / f"key{told}")  # fmt: skip
+        assert done.code == 0
+        assert ("the clock was set back meanwhile: run it again" in done.err) is told

@@ -54,7 +54,7 @@ def test_a_command_that_signs_with_another_key_is_refused(tmp_path: Path) -> Non
     code = (
         "import sys; from ringfence.watch.baseline import seal;"
         f"s = seal.signer({str(tmp_path / 'two')!r}, None);"
-        "sys.stdout.buffer.write(s.sign(sys.stdin.buffer.read()))"
+        "sys.stdout.buffer.write(s.load()[1](sys.stdin.buffer.read()))"
     )
     script = tmp_path / "sign.py"
     script.write_text(code)

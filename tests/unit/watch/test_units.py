@@ -16,13 +16,18 @@ FOLDERS = st.sampled_from([b"", b"a", b"a/b", b"a.b", b"a/b/c", b"b"])
 TREES = st.dictionaries(FOLDERS, NAMES.filter(bool), max_size=6)
 
 
+def kinds(names: list[bytes]) -> bytes:
+    """One for each name that tells it from others."""
+    return bytes(sum(name) % 251 for name in names)
+
+
 def listings(tree: dict[bytes, set[bytes]]) -> list[Listing]:
     order = sorted(tree, key=lambda folder: key(folder, b""))
-    return [(0, folder, sorted(tree[folder]), frozenset()) for folder in order]
+    return [(0, folder, sorted(tree[folder]), kinds(sorted(tree[folder]))) for folder in order]
 
 
 def frames(tree: dict[bytes, set[bytes]], size: int) -> list[Frame]:
-    flat = [(folder, name) for _, folder, names, _ in listings(tree) for name in names]
+    flat = [(folder, name) for _, folder, names, *_ in listings(tree) for name in names]
     found = []
     for place in range(0, len(flat), size):
         lot = [(folder, [Entry(name, "f")]) for folder, name in flat[place : place + size]]
@@ -31,7 +36,7 @@ def frames(tree: dict[bytes, set[bytes]], size: int) -> list[Frame]:
 
 
 def keys(tree: dict[bytes, set[bytes]]) -> list[Key]:
-    return [key(folder, name) for _, folder, names, _ in listings(tree) for name in names]
+    return [key(folder, name) for _, folder, names, *_ in listings(tree) for name in names]
 
 
 @given(TREES, TREES, st.integers(1, 5))
@@ -39,12 +44,14 @@ def test_each_unit_has_the_files_of_its_frame(
     now: dict[bytes, set[bytes]], then: dict[bytes, set[bytes]], size: int
 ) -> None:
     units = list(aligned(iter(listings(now)), frames(then, size)))
-    seen = [key(folder, name) for unit in units for _, folder, names, _ in unit.listings
+    seen = [key(folder, name) for unit in units for _, folder, names, *_ in unit.listings
             for name in names]  # fmt: skip
     assert seen == keys(now)
+    for unit in units:
+        assert all(bytes_of == kinds(names) for _, _, names, bytes_of in unit.listings)
     known: list[Key] = []
     for unit in units:
-        here = {key(folder, name) for _, folder, names, _ in unit.listings for name in names}
+        here = {key(folder, name) for _, folder, names, *_ in unit.listings for name in names}
         former = {
             key(folder, name)
             for folder, rows in (_former(unit) if unit.body else {}).items()
@@ -72,10 +79,12 @@ def test_much_that_was_added_within_one_frame_is_split_at_its_keys() -> None:
 @given(st.lists(st.integers(1, 400), max_size=12))
 def test_batches_are_small_and_whole(sizes: list[int]) -> None:
     given_listings: list[Listing] = [
-        (0, b"%d" % place, [b"%d" % name for name in range(size)], frozenset())
+        (0, b"%d" % place, names, kinds(names))
         for place, size in enumerate(sizes)
+        for names in [[b"%d" % name for name in range(size)]]
     ]
     found = list(batches(given_listings))
-    flat = [(folder, name) for lot in found for _, folder, names, _ in lot for name in names]
-    assert flat == [(folder, name) for _, folder, names, _ in given_listings for name in names]
+    flat = [(folder, name) for lot in found for _, folder, names, *_ in lot for name in names]
+    assert flat == [(folder, name) for _, folder, names, *_ in given_listings for name in names]
+    assert all(bytes_of == kinds(names) for lot in found for _, _, names, bytes_of in lot)
     assert all(sum(len(row[2]) for row in lot) <= MOST_NAMES for lot in found)

@@ -57,30 +57,19 @@ class Digester:
         self.passed = 0
         # A mapping begins with a page, as what the kernel copies from does. Memory of malloc begins
         # 16 bytes into one, to where some processors copy at half the speed (bench.copying).
-        self._buffers = [mmap.mmap(-1, PIECE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)]
-        self._view = memoryview(self._buffers[0])
-
-    def small(self, handle: int, size: int) -> bytes:
-        """The digest of a file of at most `PIECE` bytes in one reading; b'' where that fails."""
-        if size:
-            try:
-                if os.readv(handle, self._buffers) != size:
-                    return b""
-            except OSError:
-                return b""
-        self.passed += size
-        return self.make(self._view[:size]).digest()
+        self.buffers = [mmap.mmap(-1, PIECE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)]
+        self.view = memoryview(self.buffers[0])
 
     def whole(self, handle: int, size: int) -> bytes:
         """The digest of the first `size` bytes from the handle's position. Raises Shortened."""
         if size <= PIECE:
             self._fill(handle, size)
-            return self.make(self._view[:size]).digest()
+            return self.make(self.view[:size]).digest()
         return self.parted(handle, size, size)[1]
 
     def parted(self, handle: int, first: int, size: int) -> tuple[bytes, bytes]:
         """The digests of the first `first` bytes and of `size`, in one reading."""
-        state = self.make(self._view[:0])
+        state = self.make(self.view[:0])
         self._feed(handle, state, first)
         part = state.digest()
         if first == size:
@@ -91,34 +80,34 @@ class Digester:
 
     def nonzero(self, handle: int, size: int) -> bytes:
         """The digest of the blocks that are not all zero, each after its place."""
-        state = self.make(self._view[:0])
+        state = self.make(self.view[:0])
         zero = bytes(BLOCK)
         for place in _blocks(handle, size):
             os.lseek(handle, place, os.SEEK_SET)
             length = min(BLOCK, size - place)
             self._fill(handle, length)
-            if bytes(self._view[:length]) != zero[:length]:
+            if bytes(self.view[:length]) != zero[:length]:
                 state.update(memoryview(place.to_bytes(8, "little")))
-                state.update(self._view[:length])
+                state.update(self.view[:length])
         return state.digest()
 
     def _feed(self, handle: int, state: Digest, size: int) -> None:
         while size > 0:
-            count = os.readv(handle, self._buffers) if size >= PIECE else self._some(handle, size)
+            count = os.readv(handle, self.buffers) if size >= PIECE else self._some(handle, size)
             if count == 0:
                 raise Shortened
             self.passed += count
-            state.update(self._view[:count])
+            state.update(self.view[:count])
             size -= count
 
     def _some(self, handle: int, size: int) -> int:
-        return os.readv(handle, [self._view[:size]])
+        return os.readv(handle, [self.view[:size]])
 
     def _fill(self, handle: int, size: int) -> None:
         """`size` bytes into the buffer."""
         got = 0
         while got < size:
-            count = os.readv(handle, [self._view[got:size]])
+            count = os.readv(handle, [self.view[got:size]])
             if count == 0:
                 raise Shortened
             got += count

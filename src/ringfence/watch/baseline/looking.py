@@ -3,7 +3,7 @@
 Every name is first opened with O_PATH, which neither follows a symlink nor touches a device or
 a FIFO (open(2)). What it is, is asked of that descriptor, and only a regular file is opened for
 reading, through /proc/self/fd, so that nothing can be swapped in between. Where no device can be
-opened at all (`nodev`), what was listed as a file or folder is opened at once, which is quicker;
+opened at all (`private`), what was listed as a file or folder is opened at once, which is quicker;
 it is without effect on whatever may have taken its place, and the way round is taken then. A
 file that changes while it is read is read again; see `TRIES`.
 """
@@ -32,6 +32,9 @@ TRIES = 3
 """Readings of a file that changes while it is read, before it is given up as unread."""
 UNSTABLE = "it changes while it is read"
 MOST_LINKED = 4096
+FIRST = 128 << 10
+"""Bytes read before a file's size is known: most have fewer, and many times as much of one that is
+left to a closer look would be read for nothing."""
 LARGE = 8 << 20
 """Bytes of a file that takes so long that another worker should have what comes after it."""
 
@@ -42,60 +45,73 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _UNSEEN = _READ | os.O_NOATIME
 _DIRECT = _UNSEEN | os.O_NOFOLLOW
 _Identity = tuple[int, int, int, int, int]
+Recorded = Callable[[], Entry | None]
+"""What a baseline has of one file, None for nothing."""
 
 
 class Looker:
-    """One worker's eyes. `quick` takes a file whose status is the recorded one as unchanged;
-    `direct`: no device can be opened, so what was listed as a file is opened at once. `owners`: of
-    a user namespace, whose ids are told in place of this host's.
+    """One worker's eyes. `quick` takes a file whose status is the recorded one as unchanged.
+    `owners`: of a user namespace, whose ids are told in place of this host's.
     `before_large` is called before a file of at least `LARGE` bytes is read."""
 
     def __init__(
-        self, algorithm: str, *, quick: bool = False, direct: bool = False,
-        owners: Owners | None = None,
-    ) -> None:  # fmt: skip
+        self, algorithm: str, *, quick: bool = False, owners: Owners | None = None
+    ) -> None:
         self.quick = quick
-        self.direct = direct and not quick and owners is None
+        self.plain = not quick and owners is None
+        """Whether `folder` and `small` may be used, in a private view."""
+        self.settled = 0
         self._owners = owners
         self.digester = Digester(algorithm)
+        self._view = self.digester.view
+        self._first, self._rest = [self._view[:FIRST]], [self._view[FIRST:]]
+        self._digest_of = self.digester.make
         self.files_read = 0
         self.taken = 0
         self.before_large: Callable[[], None] = lambda: None
         self._proc = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._linked: dict[_Identity, bytes] = {}
 
-    def plain(self, folder: int, name: bytes, mount: bool) -> Entry | None:
-        """A small file or a folder that is to stay as it is; None for everything else, also for
-        whatever has taken its place meanwhile: `look` is for that.
+    def folder(self, handle: int, name: bytes) -> Entry:
+        """The folder that `handle` holds."""
+        return _unread(name, DIRECTORY, os.fstat(handle), False, attributes(handle), None)
+
+    def small(self, folder: int, name: bytes) -> Entry | None:
+        """A file of one piece and one name; None for everything else, also for whatever has taken
+        its place meanwhile or changes while it is read: `look` is for that.
 
         Most files of most trees, and so in one piece: calls of our own would take longer than
         those of the kernel.
         """
         try:
-            handle = os.open(name or b".", _DIRECT, dir_fd=folder)
+            handle = os.open(name, _DIRECT, dir_fd=folder)
         except OSError:
             return None
         try:
-            info = os.fstat(handle)
-            mode, size = info.st_mode, info.st_size
-            if mode & _TYPE != _REGULAR or size > PIECE or info.st_nlink != 1:
-                if mode & _TYPE != _FOLDER:
-                    return None
-                return _unread(name, DIRECTORY, info, mount, attributes(handle), None)
+            settled = self.settled
+            before = None if settled else os.fstat(handle)
             xattrs, acl, default = attributes(handle)
-            digest = self.digester.small(handle, size)
-            after = os.fstat(handle)
-            changed, written = after.st_ctime_ns, after.st_mtime_ns
+            size = os.preadv(handle, self._first, 0)  # of no FIFO
+            info = os.fstat(handle)
+            if size == FIRST and info.st_size <= PIECE:
+                size += os.preadv(handle, self._rest, FIRST)
+                info = os.fstat(handle)
+            mode, changed = info.st_mode, info.st_ctime_ns
             if (
-                not digest or changed != info.st_ctime_ns or written != info.st_mtime_ns
-                or after.st_size != size
+                info.st_size != size or mode & _TYPE != _REGULAR or info.st_nlink != 1
+                or (changed >= settled if before is None else not _same(before, info))
             ):  # fmt: skip
                 return None
             self.files_read += 1
+            digest = self._digest_of(self._view[:size]).digest()
+            self.digester.passed += size
             return Entry(
                 name, FILE, mode & 0o7777, info.st_uid, info.st_gid, size, 1, None, None, xattrs,
-                acl, default, digest, mount, written, changed, info.st_ino,
+                acl, default, digest, False, info.st_mtime_ns, changed,
+                info.st_ino,
             )  # fmt: skip
+        except OSError:
+            return None
         finally:
             os.close(handle)
 
@@ -105,21 +121,24 @@ class Looker:
         name: bytes,
         rules: FolderRules,
         mount: bool,
-        old: Entry | None,
+        recorded: Recorded,
     ) -> tuple[Entry, bytes, Rule] | None:
-        """The file `name` in `folder`; for the folder itself '' or '.'.
+        """The file `name` in `folder`; for the folder itself '' or '.'. `recorded` is asked for
+        what the baseline has of it only where that matters.
 
         Gives the entry, for a file that grows the digest of its first `old.size` bytes, and the
         rule for it; None where nothing is kept. Raises OSError, FileNotFoundError among them.
         """
-        found = self._look(folder, name, rules, mount, old)
-        if found is None or self._owners is None or found[0] is old:
+        found = self._look(folder, name, rules, mount, recorded)
+        if found is None or self._owners is None:
             return found
+        if self.quick and found[0] is recorded():
+            return found  # taken over, with owners as they are told
         entry, part, rule = found
         return self._owners.inside(entry), part, rule
 
     def _look(
-        self, folder: int, name: bytes, rules: FolderRules, mount: bool, old: Entry | None
+        self, folder: int, name: bytes, rules: FolderRules, mount: bool, recorded: Recorded
     ) -> tuple[Entry, bytes, Rule] | None:
         handle = os.open(name or b".", _LOOK, dir_fd=folder)
         try:
@@ -128,11 +147,12 @@ class Looker:
             rule = rules.simple or rules.of(name, kind)
             if rule.mode is _IGNORED or rule.mode is _UNLISTED:
                 return None
-            if self.quick and old is not None and _as_before(info, kind, mount, old):
+            old = recorded() if self.quick else None
+            if old is not None and _as_before(info, kind, mount, old):
                 self.taken += 1
                 return old, old.digest or b"", rule
             if kind == FILE and rule.mode is not Mode.METADATA:
-                entry, part = self._file(handle, name, info, mount, rule, old)
+                entry, part = self._file(handle, name, info, mount, rule, recorded())
                 return entry, part, rule
             values = attributes(f"/proc/self/fd/{handle}")
             target = os.readlink(b"", dir_fd=handle) if kind == LINK else None
@@ -250,6 +270,10 @@ def _stable(before: os.stat_result, after: os.stat_result, rule: Rule) -> bool:
     """Whether what was read is one state of the file; a log may be written to at its end."""
     if rule.mode is Mode.GROWS:
         return after.st_size >= before.st_size
+    return _same(before, after)
+
+
+def _same(before: os.stat_result, after: os.stat_result) -> bool:
     return (
         before.st_ctime_ns == after.st_ctime_ns
         and before.st_mtime_ns == after.st_mtime_ns

@@ -57,12 +57,13 @@ def make(target: Target, wishes: Wishes, signer: Signer, output: Path) -> Made:
         what = Pass(header.algorithm, rules_of(header), skip=frozenset([own] if own else []))
         with looking(target, what) as lots:
             for seen in lots:
+                signer.load()  # while others work, not before
                 writer.add_all(seen.frames)
                 entries, size = entries + seen.entries, size + seen.size
                 unseen += seen.unseen[: MOST_NOTED - len(unseen)]
-        if not entries:
-            raise InputError("holds no files", where=target.name, remedy="is it the right one?")
-        writer.seal(Totals(entries, size), signer)
+            if not entries:
+                raise InputError("holds no files", where=target.name, remedy="is it the right one?")
+            writer.seal(Totals(entries, size), signer)
     return Made(entries, size, tuple(unseen))
 
 

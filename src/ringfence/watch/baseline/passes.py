@@ -13,6 +13,7 @@ from ringfence.watch.baseline.compare import Comparison
 from ringfence.watch.baseline.entry import Group, joined
 from ringfence.watch.baseline.merging import Merge
 from ringfence.watch.baseline.pool import Pool
+from ringfence.watch.baseline.rest import Clock, clock
 from ringfence.watch.baseline.rules import Mode, Rules
 from ringfence.watch.baseline.store import Frame, Packer
 from ringfence.watch.baseline.targets import Target
@@ -58,20 +59,19 @@ def looking(target: Target, what: Pass) -> Iterator[Iterator[Seen]]:
 @contextlib.contextmanager
 def _live(target: Target, what: Pass) -> Iterator[Iterator[Seen]]:
     root = open_root(target.root)
-    mounts = target.mounts()
+    mounts, now = target.mounts(), clock()
     walk = Walk(root, what.rules, target.only, mounts, what.skip)
     task = Task(
         tuple(walk.starts), what.rules, what.algorithm, mounts, what.comparison, what.keep,
-        what.quick, str(target.root) if target.kind in ("directory", "host") else "",
-        target.owners(),
+        what.quick, target.owners(), now, target.own_clock(),
     )  # fmt: skip
     pool = Pool(workers(), lambda: Worker(task))
     try:
-        yield _from_pool(pool, walk, what, target)
+        yield _from_pool(pool, walk, what, target, now)
     finally:
         pool.close()
-        for start in walk.starts:
-            os.close(start.handle)
+        walk.close()
+        os.close(root)
 
 
 def workers() -> int:
@@ -79,18 +79,21 @@ def workers() -> int:
     return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
 
 
-def _from_pool(pool: Pool, walk: Walk, what: Pass, target: Target) -> Iterator[Seen]:
+def _from_pool(pool: Pool, walk: Walk, what: Pass, target: Target, began: Clock) -> Iterator[Seen]:
     listings = walk.listings()
     if what.frames is None:
         units: Iterator[Unit] = (Unit(batch) for batch in batches(listings))
     else:
         units = aligned(listings, what.frames)
-    encode = msgspec.msgpack.Encoder().encode
-    for result in pool.run(encode(unit) for unit in units):
+    set_back = False
+    for result in pool.run(unit.packed() for unit in units):
         yield _seen.decode(result)
+        set_back = set_back or began.set_back()
     unseen = list(walk.unseen)
     if target.mounts() != walk.mounts:
         unseen.append((b"", "mounts were made or removed meanwhile: run it again"))
+    if set_back:
+        unseen.append((b"", "the clock was set back meanwhile: run it again"))
     yield Seen(frames=[], changes=[], unseen=unseen)
 
 

@@ -24,6 +24,9 @@ MOST_PACKET = 208 << 10
 """Bytes of a unit: what an unprivileged Unix socket takes in one piece (net.core.wmem_max)."""
 MOST_AHEAD = 512
 """Units that may be done before the one whose turn it is: bounds what waits in memory."""
+MOST_SENT = 8
+"""Units for each worker that are sent and not done. What is handed back is done after those: with
+many, the large files of a whole tree would be left for its end, and one worker wait for another."""
 MOST_WAITING = 8 << 20
 """Bytes of units that are made while the queue is full, so that it never runs empty."""
 
@@ -91,7 +94,7 @@ class Pool:
 
     def run(self, units: Iterator[bytes]) -> Iterator[bytes]:
         """The results of all units, in their order. Raises PoolError."""
-        sender = _Sender(self._queue, units)
+        sender = _Sender(self._queue, units, MOST_SENT * len(self._results))
         poll = select.poll()
         for handle in self._results:
             poll.register(handle, select.POLLIN)
@@ -100,11 +103,12 @@ class Pool:
         while True:
             sender.send(turn[0] + MOST_AHEAD)
             if sender.finished and turn[0] == sender.count:
+                self._queue.close()  # they end by themselves, while there is still work here
                 return
             if sender.blocked:
                 poll.register(self._queue, select.POLLOUT)
-            # The queue takes more only once most of it is gone (unix(7)): time to make some ready.
-            made = sender.blocked and sender.prepare(turn[0] + MOST_AHEAD)
+            # While they have enough to do, there is time to make some ready.
+            made = sender.prepare(turn[0] + MOST_AHEAD)
             events = poll.poll(0 if made else None)
             if sender.blocked:
                 poll.unregister(self._queue)
@@ -114,6 +118,7 @@ class Pool:
                     if isinstance(found, Rest):
                         sender.again(found.unit, found.part + 1, found.body)
                     else:
+                        sender.sent -= 1
                         ready[found.unit, found.part] = found
             while turn in ready:
                 done = ready.pop(turn)
@@ -126,16 +131,19 @@ class Pool:
         for handle, pid in self._results.items():
             os.close(handle)
             os.kill(pid, signal.SIGKILL)
+        for pid in self._results.values():
             os.waitpid(pid, 0)
         self._results.clear()
         gc.unfreeze()
 
 
 class _Sender:
-    """Puts units on the queue as fast as it takes them."""
+    """Puts units on the queue as fast as it takes them, at most `most` before one is done."""
 
-    def __init__(self, queue: socket.socket, units: Iterator[bytes]) -> None:
+    def __init__(self, queue: socket.socket, units: Iterator[bytes], most: int) -> None:
         self.count = 0
+        self.sent = 0
+        self.most = most
         self.finished = False
         self.blocked = False
         self._queue = queue
@@ -154,9 +162,10 @@ class _Sender:
         return self._bytes < MOST_WAITING and self._next(ahead)
 
     def send(self, ahead: int) -> None:
-        """Send until the queue is full, nothing is left, or `ahead` units were begun."""
+        """Send until they have enough, the queue is full, nothing is left, or `ahead` units were
+        begun."""
         self.blocked = False
-        while self._waiting or self._next(ahead):
+        while self.sent < self.most and (self._waiting or self._next(ahead)):
             try:
                 self._queue.send(self._waiting[0])
             except BlockingIOError:
@@ -165,6 +174,7 @@ class _Sender:
             except OSError as error:
                 raise PoolError(f"the workers have gone: {error.strerror}") from None
             self._bytes -= len(self._waiting.popleft())
+            self.sent += 1
 
     def _next(self, ahead: int) -> bool:
         if self.finished or self.count >= ahead:

@@ -14,12 +14,14 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-
-import msgspec
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from typing import TYPE_CHECKING
 
 from ringfence.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+# The library takes as long to load as a small tree to look at: whoever needs it loads it.
 
 COMMAND = "command:"
 PATIENCE = 300.0
@@ -37,17 +39,29 @@ def message(digest: bytes, public: bytes) -> bytes:
     )  # fmt: skip
 
 
-class Signer(msgspec.Struct, frozen=True):
-    """Signs with the key that belongs to `public` (32 bytes)."""
+class Signer:
+    """Signs with one key, which `find` gives: the public key (32 bytes), and what signs with it."""
 
-    public: bytes
-    sign: Callable[[bytes], bytes]
+    def __init__(self, find: Callable[[], tuple[bytes, Callable[[bytes], bytes]]]) -> None:
+        self._find = find
+        self._found: tuple[bytes, Callable[[bytes], bytes]] | None = None
+
+    def load(self) -> tuple[bytes, Callable[[bytes], bytes]]:
+        """What `find` gives, once."""
+        if self._found is None:
+            self._found = self._find()
+        return self._found
+
+    @property
+    def public(self) -> bytes:
+        """The public key."""
+        return self.load()[0]
 
     def seal(self, digest: bytes) -> bytes:
         """The signature over `digest`, checked. Raises InputError when it is not this key's."""
-        text = message(digest, self.public)
-        signature = self.sign(text)
-        if not verified(digest, self.public, signature):
+        public, sign = self.load()
+        signature = sign(message(digest, public))
+        if not verified(digest, public, signature):
             raise InputError(
                 "the signature is not one of the public key", where="--key",
                 remedy="give the public key that belongs to it with --public-key",
@@ -57,6 +71,9 @@ class Signer(msgspec.Struct, frozen=True):
 
 def verified(digest: bytes, public: bytes, signature: bytes) -> bool:
     """Whether `signature` is that of the key `public` over `digest`."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message(digest, public))
     except (InvalidSignature, ValueError):
@@ -67,8 +84,7 @@ def verified(digest: bytes, public: bytes, signature: bytes) -> bool:
 def signer(key: str, public: Path | None) -> Signer:
     """What `--key` names: a file, or a command that signs. Raises InputError, UsageError."""
     if not key.startswith(COMMAND):
-        private = _private(Path(key))
-        return Signer(private.public_key().public_bytes_raw(), private.sign)
+        return _with_private(Path(key))
     import shlex
 
     words = shlex.split(key.removeprefix(COMMAND))
@@ -76,7 +92,8 @@ def signer(key: str, public: Path | None) -> Signer:
         raise UsageError(
             "a command that signs needs its public key", remedy="give it with --public-key FILE"
         )
-    return Signer(read_public(public), lambda text: _ask(words, text))
+    known = read_public(public)
+    return Signer(lambda: (known, lambda text: _ask(words, text)))
 
 
 def _ask(words: list[str], text: bytes) -> bytes:
@@ -109,11 +126,30 @@ def _signature(output: bytes, where: str) -> bytes:
     raise InputError("printed no Ed25519 signature of 64 bytes", where=where)
 
 
-def _private(path: Path) -> Ed25519PrivateKey:
+def _with_private(path: Path) -> Signer:
     data = _read(path)
-    if seed := _bare(data, b"PRIVATE KEY", _PRIVATE):
-        return Ed25519PrivateKey.from_private_bytes(seed)
+    seed = _bare(data, b"PRIVATE KEY", _PRIVATE)
+    if not seed:
+        private = _private(path, data)
+        return Signer(lambda: _pair(private))
+
+    def find() -> tuple[bytes, Callable[[bytes], bytes]]:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        return _pair(Ed25519PrivateKey.from_private_bytes(seed))
+
+    return Signer(find)
+
+
+def _pair(private: Ed25519PrivateKey) -> tuple[bytes, Callable[[bytes], bytes]]:
+    return private.public_key().public_bytes_raw(), private.sign
+
+
+def _private(path: Path, data: bytes) -> Ed25519PrivateKey:
+    """A key in an encoding that the library knows."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     load = serialization.load_pem_private_key
     if b"BEGIN OPENSSH PRIVATE KEY" in data:
@@ -136,7 +172,9 @@ def read_public(path: Path) -> bytes:
     data = _read(path)
     if bare := _bare(data, b"PUBLIC KEY", _PUBLIC):
         return bare
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     load = serialization.load_pem_public_key
     if data.startswith(b"ssh-"):
@@ -176,9 +214,10 @@ def _read(path: Path) -> bytes:
 
 def generate(path: Path) -> Signer:
     """A new key pair: `path` (for its owner alone) and `path`.pub. Never writes over a file."""
-    private = Ed25519PrivateKey.generate()
     from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    private = Ed25519PrivateKey.generate()
     pem = serialization.Encoding.PEM
     secret = private.private_bytes(
         pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -191,4 +230,4 @@ def generate(path: Path) -> Signer:
             raise InputError(f"cannot be written: {error.strerror}", where=str(place)) from None
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-    return Signer(private.public_key().public_bytes_raw(), private.sign)
+    return Signer(lambda: _pair(private))

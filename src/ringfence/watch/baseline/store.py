@@ -38,7 +38,8 @@ MOST_GROUPS = 64 << 10
 """Bytes of groups in one frame, about."""
 PIECE = 1 << 20
 T = TypeVar("T")
-LEVEL = 1
+LEVEL = -1
+"""Of zstd: digests do not get smaller, and the rest does so at the least effort."""
 
 
 class Header(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -85,9 +86,13 @@ class Packer:
         self._zstd = zstandard.ZstdCompressor(level=LEVEL)
         self._encoder = msgspec.msgpack.Encoder()
 
+    def packed(self, groups: list[Group]) -> bytes:
+        """What a frame of these groups expands to."""
+        return self._encoder.encode(groups)
+
     def frames(self, groups: list[Group]) -> Iterator[bytes]:
         """Frames of groups in order, each of about `MOST_GROUPS` bytes at most."""
-        data = self._encoder.encode(groups)
+        data = self.packed(groups)
         if len(data) <= MOST_GROUPS:
             if groups:
                 yield self._frame(groups, data)
@@ -128,13 +133,29 @@ def _weight(entry: Entry) -> int:
     return 160 + len(entry.name) + len(entry.target or b"") + len(entry.acl or b"") + values
 
 
+def expanded(body: bytes) -> bytes:
+    """What a frame's body expands to. Raises InputError."""
+    try:
+        return zstandard.ZstdDecompressor().decompress(body, max_output_size=MOST_RECORD)
+    except zstandard.ZstdError as error:
+        raise _senseless(error) from None
+
+
 def unpacked(body: bytes) -> list[Group]:
     """The groups of a frame's body. Raises InputError."""
+    return groups_of(expanded(body))
+
+
+def groups_of(data: bytes) -> list[Group]:
+    """The groups of an expanded frame. Raises InputError."""
     try:
-        data = zstandard.ZstdDecompressor().decompress(body, max_output_size=MOST_RECORD)
         return _groups.decode(data)
-    except (zstandard.ZstdError, msgspec.DecodeError) as error:
-        raise InputError(f"a frame makes no sense: {error}", where="baseline") from None
+    except msgspec.DecodeError as error:
+        raise _senseless(error) from None
+
+
+def _senseless(error: Exception) -> InputError:
+    return InputError(f"a frame makes no sense: {error}", where="baseline")
 
 
 class Sealed:

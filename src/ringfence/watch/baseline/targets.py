@@ -13,6 +13,7 @@ from ringfence.errors import InputError, UsageError
 from ringfence.untrusted import check_path
 from ringfence.watch.baseline.entry import joined
 from ringfence.watch.baseline.owners import Owners, owners_of
+from ringfence.watch.baseline.rest import own_clock
 from ringfence.watch.baseline.walk import mounts_below
 
 if TYPE_CHECKING:
@@ -47,12 +48,18 @@ class Target(msgspec.Struct, frozen=True):
 
     def mounts(self) -> frozenset[bytes]:
         """Paths below the root at which something is mounted."""
-        try:
-            text = self.mountinfo.read_text("utf-8", "surrogateescape")
-        except OSError:
-            return frozenset()
         inside = "/" if self.kind in ("container", "process") else os.path.realpath(self.root)
-        return mounts_below(text, inside)
+        return mounts_below(self._mount_table(), inside)
+
+    def own_clock(self) -> frozenset[int]:
+        """Devices of the file systems that are mounted there and go by this kernel's clock."""
+        return own_clock(self._mount_table())
+
+    def _mount_table(self) -> str:
+        try:
+            return self.mountinfo.read_text("utf-8", "surrogateescape")
+        except OSError:
+            return ""
 
     def owners(self) -> Owners | None:
         """The user namespace whose owners count, None where they are this host's."""

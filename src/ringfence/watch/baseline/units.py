@@ -18,7 +18,7 @@ MOST_BYTES = 80 << 10
 a frame."""
 
 
-class Unit(msgspec.Struct, array_like=True, frozen=True):
+class Unit(msgspec.Struct, frozen=True):
     """Files to look at, and the baseline's frame of the same stretch (b'' for none).
 
     Of the frame, only the entries after `low` and up to `high` are this unit's; None: no bound.
@@ -29,33 +29,41 @@ class Unit(msgspec.Struct, array_like=True, frozen=True):
     low: Key | None = None
     high: Key | None = None
 
+    def packed(self) -> bytes:
+        """The unit as a packet of the pool. Names are joined by the one byte that none of them can
+        hold: each as a thing of its own would take twice as long."""
+        rows = [(start, folder, b"\0".join(names), kinds)
+                for start, folder, names, kinds in self.listings]  # fmt: skip
+        return _encode((rows, self.body, self.low, self.high))
+
+
+_Row = tuple[int, bytes, bytes, bytes]
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[list[_Row], bytes, Key | None, Key | None]).decode
+
+
+def unit_of(packet: bytes) -> Unit:
+    """The unit that was `packed`."""
+    rows, body, low, high = _decode(packet)
+    listings = [(start, folder, names.split(b"\0"), kinds) for start, folder, names, kinds in rows]
+    return Unit(listings, body, low, high)
+
 
 def batches(listings: Iterable[Listing]) -> Iterator[list[Listing]]:
     """Listings in lots of about `MOST_NAMES` names."""
     batch: list[Listing] = []
     names, size = 0, 0
-    for start, folder, found, odd in listings:
-        for piece in _pieces(found):
-            own = len(folder) + 16 + sum(map(len, piece)) + sum(map(len, odd))
+    for start, folder, found, kinds in listings:
+        for first in range(0, len(found), MOST_NAMES):
+            piece = found[first : first + MOST_NAMES]
+            own = len(folder) + 16 + sum(map(len, piece))
             if batch and (names + len(piece) > MOST_NAMES or size + own > MOST_BYTES):
                 yield batch
                 batch, names, size = [], 0, 0
-            batch.append((start, folder, piece, _among(odd, piece, found)))
+            batch.append((start, folder, piece, kinds[first : first + MOST_NAMES]))
             names, size = names + len(piece), size + own
     if batch:
         yield batch
-
-
-def _among(odd: frozenset[bytes], piece: list[bytes], whole: list[bytes]) -> frozenset[bytes]:
-    return odd.intersection(piece) if odd and piece is not whole else odd
-
-
-def _pieces(names: list[bytes]) -> Iterator[list[bytes]]:
-    if len(names) <= MOST_NAMES:
-        yield names
-        return
-    for place in range(0, len(names), MOST_NAMES):
-        yield names[place : place + MOST_NAMES]
 
 
 def aligned(listings: Iterator[Listing], frames: Iterable[Frame]) -> Iterator[Unit]:
@@ -75,7 +83,7 @@ def _spread(lots: list[list[Listing]], body: bytes) -> Iterator[Unit]:
     """Much was added within one frame: each lot takes the entries of its own stretch."""
     low: Key | None = None
     for place, lot in enumerate(lots):
-        _, folder, names, _ = lot[-1]
+        _, folder, names, *_ = lot[-1]
         high = key(folder, names[-1]) if place < len(lots) - 1 else None
         yield Unit(lot, body, low, high)
         low = high
@@ -99,7 +107,7 @@ class _Stream:
     def until(self, last: Key) -> Iterator[Listing]:
         """What stands at `last` or before it."""
         while (listing := self._peek()) is not None:
-            start, folder, names, odd = listing
+            start, folder, names, kinds = listing
             place = key(folder, b"")[0]
             if place > last[0]:
                 return
@@ -109,9 +117,9 @@ class _Stream:
                 continue
             cut = bisect_right(names, last[1])
             if cut:
-                yield start, folder, names[:cut], odd
+                yield start, folder, names[:cut], kinds[:cut]
             if cut < len(names):
-                self._next.appendleft((start, folder, names[cut:], odd))
+                self._next.appendleft((start, folder, names[cut:], kinds[cut:]))
                 return
 
     def all(self) -> Iterator[Listing]:

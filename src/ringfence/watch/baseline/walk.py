@@ -16,16 +16,18 @@ import msgspec
 
 from ringfence.errors import InputError
 from ringfence.watch.baseline.entry import DIRECTORY, joined
-from ringfence.watch.baseline.opening import FOLDER, open_folder
+from ringfence.watch.baseline.opening import FOLDER, MOST_PART, open_folder
+from ringfence.watch.baseline.private import private_view
 from ringfence.watch.baseline.rules import Mode, Rules
 
+MOUNTED = "another file system is mounted here: not entered"
 MOST_PATH = 1 << 14
 """Bytes of a path; what is deeper is named as unseen. The kernel takes 4,096 at a time."""
 
-Listing = tuple[int, bytes, list[bytes], frozenset[bytes]]
-"""A start's number, a folder's path from the target's root, names in it by their bytes, and which
-of them are odd: neither files nor folders, or not known to be."""
-NONE_ODD: frozenset[bytes] = frozenset()
+Listing = tuple[int, bytes, list[bytes], bytes]
+"""A start's number, a folder's path from the target's root, names in it by their bytes, and a byte
+for each of them: `PLAIN`, `FOLDERS`, or `ODD` for neither, or for what is not known to be one."""
+PLAIN, FOLDERS, ODD = b"fdo"
 _BYTES = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 """What os.fsencode asks for anew with each name."""
 
@@ -34,15 +36,27 @@ class Start(msgspec.Struct, frozen=True):
     """A held folder from which others are opened: `prefix` is its own path from the root.
 
     `mounts`: whether mount points may be crossed below it, which is so for the folders that only
-    lead to what was selected.
+    lead to what was selected. `view`: a `private_view` of the folder, where one is to be had: then
+    neither symlinks nor mounts can be followed there, and the kernel need not be asked not to.
     """
 
     prefix: bytes
     handle: int
     mounts: bool = False
+    view: int | None = None
 
     def open(self, path: bytes) -> int:
-        """A descriptor of the folder at `path` (from the target's root). Raises OSError."""
+        """A descriptor of the folder at `path` (from the target's root), in the view if there is
+        one. Raises OSError."""
+        if self.view is None:
+            return self.open_mounted(path)
+        below = path[len(self.prefix) :].lstrip(b"/") if self.prefix else path
+        if 0 < len(below) < MOST_PART:
+            return os.open(below, FOLDER, dir_fd=self.view)
+        return open_folder(self.view, below)
+
+    def open_mounted(self, path: bytes) -> int:
+        """The same where it is mounted, so that what is mounted in it is there. Raises OSError."""
         below = path[len(self.prefix) :].lstrip(b"/")
         return open_folder(self.handle, below, mounts=self.mounts)
 
@@ -76,8 +90,16 @@ class Walk:
         self.skip = skip
         self.unseen: list[tuple[bytes, str]] = []
         self._only = _outermost(only)
-        self.starts = [Start(b"", root, mounts=bool(self._only))]
+        self.starts = [_start(b"", root, mounts=bool(self._only))]
         self._open_selected()
+
+    def close(self) -> None:
+        """Let go of every folder but the root."""
+        for start in self.starts:
+            if start.view is not None:
+                os.close(start.view)
+        for start in self.starts[1:]:
+            os.close(start.handle)
 
     def _open_selected(self) -> None:
         """Every selected folder becomes a start of its own, whatever it is mounted from."""
@@ -86,12 +108,12 @@ class Walk:
                 handle = self.starts[0].open(path)
             except OSError:  # a file, a symlink, or nothing: its folder's listing tells
                 continue
-            self.starts.append(Start(path, handle))
+            self.starts.append(_start(path, handle))
 
     def listings(self) -> Iterator[Listing]:
         """Every folder with the names in it. The root's own entry is the name '' of the first."""
         if not self._only:
-            yield 0, b"", [b""], NONE_ODD
+            yield 0, b"", [b""], bytes([FOLDERS])
             yield from self._tree(0, b"")
             return
         numbers = {start.prefix: place for place, start in enumerate(self.starts) if place}
@@ -112,26 +134,27 @@ class Walk:
         finally:
             os.close(handle)
         if there:
-            yield 0, folder, there, frozenset(there)
+            yield 0, folder, there, bytes([ODD]) * len(there)
 
     def _tree(self, start: int, folder: bytes) -> Iterator[Listing]:
         todo = [folder]
         while todo:
             folder = todo.pop()
             try:
-                names, folders, odd = self._list(start, folder)
+                listing, below = self._list(start, folder)
             except OSError as error:
                 self._refuse(folder, error)
                 continue
-            if names:
-                yield start, folder, names, odd
-            todo += reversed([joined(folder, name) for name in folders])
+            if listing[2]:
+                yield listing
+            if below:
+                todo += reversed([joined(folder, name) for name in below])
 
-    def _list(self, start: int, folder: bytes) -> tuple[list[bytes], list[bytes], frozenset[bytes]]:
-        """All names of a folder, the folders to enter among them, both sorted, and the odd ones."""
+    def _list(self, start: int, folder: bytes) -> tuple[Listing, list[bytes]]:
+        """All names of a folder, sorted as the folders to enter among them."""
         names: list[bytes] = []
         folders: list[bytes] = []
-        odd: list[bytes] = []
+        others: dict[bytes, int] = {}
         handle = self.starts[start].open(folder)
         try:
             with os.scandir(handle) as entries:
@@ -140,23 +163,34 @@ class Walk:
                     names.append(name)
                     if entry.is_file(follow_symlinks=False):
                         continue
-                    (folders if entry.is_dir(follow_symlinks=False) else odd).append(name)
+                    if entry.is_dir(follow_symlinks=False):
+                        others[name] = FOLDERS
+                        folders.append(name)
+                    else:
+                        others[name] = ODD
         finally:
             os.close(handle)
         names.sort()
         folders.sort()
         if self.skip:
             names = [name for name in names if joined(folder, name) not in self.skip]
-        folders = self._to_enter(folder, folders)
+        listing = (start, folder, names, _kinds(names, others))
+        if folders:
+            folders = self._to_enter(folder, folders)
         if len(folder) > MOST_PATH:
             self.unseen += [
                 (joined(folder, name)[:256], "its path is too long") for name in folders
             ]
             folders = []
-        return names, folders, frozenset(odd) if odd else NONE_ODD
+        return listing, folders
 
     def _to_enter(self, folder: bytes, names: list[bytes]) -> list[bytes]:
         """Folders without those that are ignored with all that is in them, or lead to nothing."""
+        if self.mounts:
+            # In a private view they could be opened, and what they are mounted on be seen.
+            mounted = [name for name in names if joined(folder, name) in self.mounts]
+            self.unseen += [(joined(folder, name), MOUNTED) for name in mounted]
+            names = [name for name in names if name not in mounted] if mounted else names
         rules = self.rules.of_folder(folder)
         if rules.simple is not None and rules.simple.mode is Mode.EXACT:
             return names
@@ -171,10 +205,20 @@ class Walk:
 
     def _refuse(self, folder: bytes, error: OSError) -> None:
         if error.errno == errno.EXDEV:
-            self.unseen.append((folder, "another file system is mounted here: not entered"))
+            self.unseen.append((folder, MOUNTED))
         elif error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             # Those three: it was removed or replaced since its name was read.
             self.unseen.append((folder, os.strerror(error.errno or 0).lower()))
+
+
+def _start(prefix: bytes, handle: int, *, mounts: bool = False) -> Start:
+    return Start(prefix, handle, mounts, None if mounts else private_view(handle))
+
+
+def _kinds(names: list[bytes], others: dict[bytes, int]) -> bytes:
+    if not others:
+        return bytes([PLAIN]) * len(names)
+    return bytes([others.get(name, PLAIN) for name in names])
 
 
 def _exists(handle: int, name: bytes) -> bool:

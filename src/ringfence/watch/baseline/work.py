@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import msgspec
 
 from ringfence.watch.baseline.compare import Change, Comparison
 from ringfence.watch.baseline.entry import Entry, Group, Key, joined, key
 from ringfence.watch.baseline.looking import Looker
-from ringfence.watch.baseline.nodev import same_folder, without_devices
+from ringfence.watch.baseline.opening import FOLDER
 from ringfence.watch.baseline.owners import Owners
 from ringfence.watch.baseline.pool import Give
+from ringfence.watch.baseline.rest import Clock
 from ringfence.watch.baseline.rules import FolderRules, Mode, Rule, Rules
-from ringfence.watch.baseline.store import Packer, unpacked
-from ringfence.watch.baseline.units import Unit
-from ringfence.watch.baseline.walk import Listing, Start
+from ringfence.watch.baseline.store import Packer, expanded, groups_of
+from ringfence.watch.baseline.units import Unit, unit_of
+from ringfence.watch.baseline.walk import FOLDERS, PLAIN, Listing, Start
 
 MOST_READ = 48 << 20
 """Bytes read for one unit before its rest is handed back: what keeps the workers in balance."""
@@ -24,9 +27,9 @@ MOST_READ = 48 << 20
 class Task(msgspec.Struct, frozen=True):
     """What all units of a pass have in common. `comparison` None: nothing to compare with.
 
-    `place`: where the root lies among the mounts of this host, '' where it lies among others.
     `keep`: entries are packed into frames. `mounts` are paths where something is mounted.
-    `owners`: the user namespace whose ids are told, None for this host's.
+    `owners`: the user namespace whose ids are told, None for this host's. `clock`: when the pass
+    began, and `own_clock` the devices of file systems that go by it (`rest`).
     """
 
     starts: tuple[Start, ...]
@@ -36,8 +39,9 @@ class Task(msgspec.Struct, frozen=True):
     comparison: Comparison | None = None
     keep: bool = True
     quick: bool = False
-    place: str = ""
     owners: Owners | None = None
+    clock: Clock | None = None
+    own_clock: frozenset[int] = frozenset()
 
 
 class Seen(msgspec.Struct, array_like=True):
@@ -57,62 +61,62 @@ class Worker:
     """Does units of one task; made in the worker process."""
 
     def __init__(self, task: Task) -> None:
-        starts = _own_starts(task) if task.place and not task.quick else None
-        self.task = msgspec.structs.replace(task, starts=starts) if starts else task
-        self.looker = Looker(task.algorithm, quick=task.quick, direct=starts is not None,
-                             owners=task.owners)  # fmt: skip
+        self.task = task
+        self.looker = Looker(task.algorithm, quick=task.quick, owners=task.owners)
         self.packer = Packer()
-        self._units = msgspec.msgpack.Decoder(Unit)
+        self.settled = [_settled(task, start) for start in self.task.starts]
 
     def __call__(self, data: bytes, give: Give) -> bytes:
         """The result (`Seen`, encoded) of the unit without what it hands back by `give`."""
-        job = _Job(self, self._units.decode(data), give)
+        job = _Job(self, unit_of(data), give)
         self.looker.before_large = job.hand_back
         job.run()
         return msgspec.msgpack.encode(job.seen)
 
 
-def _own_starts(task: Task) -> tuple[Start, ...] | None:
-    """The same folders, opened anew where no device can be; None where that is not to be had."""
-    if not without_devices():
-        return None
-    found: list[Start] = []
-    for start in task.starts:
-        path = os.path.join(task.place, os.fsdecode(start.prefix))
-        handle = same_folder(path, start.handle)
-        if handle is None:
-            return None
-        found.append(msgspec.structs.replace(start, handle=handle))
-    return tuple(found)
+def _settled(task: Task, start: Start) -> int:
+    """The time before which a file below `start` was not touched since the pass began, or 0."""
+    own = os.fstat(start.handle).st_dev in task.own_clock
+    return task.clock.settled if own and task.clock is not None else 0
 
 
 class _Job:
     """One unit on its way."""
 
     def __init__(self, worker: Worker, unit: Unit, give: Give) -> None:
+        self.worker = worker
         self.task = worker.task
         self.looker = worker.looker
-        self.packer = worker.packer
         self.unit = unit
         self.seen = Seen(frames=[], changes=[], unseen=[])
-        self.former = _former(unit) if unit.body else {}
         self.groups: list[Group] = []
         self.rest: Unit | None = None
         self._give = give
         self._place = (0, 0)
         """The listing at which it is, and how many of its names are done with the present one."""
+        self._listed = {folder for _, folder, *_ in unit.listings}
+        self._held: dict[bytes, int] = {}
+        """Folders that were looked at, and whose own names are among what is to come."""
+        self._former: _Former | None = None
+        self._ruled: dict[tuple[bytes, bytes], tuple[bytes, Rule]] = {}
+        """What `_compare` has to know of those that were looked at by a rule."""
 
     def run(self) -> None:
         """Do the unit, until its rest is handed back."""
         looker = self.looker
         passed, files, taken = looker.digester.passed, looker.files_read, looker.taken
-        for number, listing in enumerate(self.unit.listings):
-            self._listing(number, listing, passed + MOST_READ)
-            if self.rest is not None:
-                break
-        self._removed(self.rest.low if self.rest else self.unit.high)
+        try:
+            for number, listing in enumerate(self.unit.listings):
+                self._listing(number, listing, passed + MOST_READ)
+                if self.rest is not None:
+                    break
+        finally:
+            for handle in self._held.values():
+                os.close(handle)
+        if self.task.comparison is not None and not self._as_recorded():
+            self._compare_all(self.task.comparison)
         if self.task.keep:
-            self.seen.frames = list(self.packer.frames(self.groups))
+            self.seen.frames = list(self.worker.packer.frames(self.groups))
         self.seen.size = looker.digester.passed - passed
         self.seen.files = looker.files_read - files
         self.seen.taken = looker.taken - taken
@@ -121,35 +125,40 @@ class _Job:
         """Whatever comes after the present name is another's, if it is not yet. Asked for before a
         large file, too: several side by side would be read one after the other."""
         number, done = self._place
-        start, folder, names, odd = self.unit.listings[number]
-        left = [(start, folder, names[done:], odd)] if done < len(names) else []
+        start, folder, names, kinds = self.unit.listings[number]
+        left = [(start, folder, names[done:], kinds[done:])] if done < len(names) else []
         left += self.unit.listings[number + 1 :]
         if self.rest is None and left:
             low = key(folder, names[done - 1])
             self.rest = Unit(left, self.unit.body, low, self.unit.high)
-            self._give(msgspec.msgpack.encode(self.rest))
+            self._give(self.rest.packed())
 
     def _listing(self, number: int, listing: Listing, limit: int) -> None:
         """Look at the names of one folder."""
-        start, folder, names, odd = listing
+        start, folder, names, kinds = listing
         try:
-            handle = self.task.starts[start].open(folder)
+            held = self._held.pop(folder, None)
+            handle = self.task.starts[start].open(folder) if held is None else held
         except OSError as error:
             self._refuse(folder, error)
             return
         entries: list[Entry] = []
-        look, digester = self.looker.plain, self.looker.digester
+        looker, digester, small = self.looker, self.looker.digester, self.looker.small
+        looker.settled = self.worker.settled[start]
         try:
             rules = self.task.rules.of_folder(folder)
-            former = self.former.get(folder, {})
-            plain = self._plain(rules)
-            alone = plain and self.task.comparison is None and not self.task.mounts
-            for count, name in enumerate(names, 1):
-                straight = plain and name not in odd
-                entry = look(handle, name, False) if alone and straight else None
+            plain = self.task.starts[start].view is not None and self._plain(rules)
+            mounts = self._mounts(folder, names) if self.task.mounts else ()
+            for count, (name, kind) in enumerate(zip(names, kinds, strict=True), 1):
+                entry = None
+                if plain and name not in mounts:
+                    if kind == PLAIN:
+                        entry = small(handle, name)
+                    elif kind == FOLDERS:
+                        entry = self._folder(handle, folder, name)
                 if entry is None:
                     self._place = (number, count)
-                    entry = self._name(handle, folder, name, rules, former, straight)
+                    entry = self._name(start, handle, folder, name, rules)
                 if entry is not None:
                     entries.append(entry)
                 if digester.passed > limit:
@@ -160,54 +169,100 @@ class _Job:
         finally:
             os.close(handle)
             self.seen.entries += len(entries)
-            if entries and self.task.keep:
+            if entries:
                 self.groups.append((folder, entries))
 
     def _plain(self, rules: FolderRules) -> bool:
         """Whether files and folders of this folder are to stay as they are, all of them."""
         rule = rules.simple
-        return self.looker.direct and rule is not None and rule.mode is Mode.EXACT
+        return self.looker.plain and rule is not None and rule.mode is Mode.EXACT
+
+    def _mounts(self, folder: bytes, names: list[bytes]) -> frozenset[bytes]:
+        """The names of a folder at which something is mounted."""
+        return frozenset(name for name in names if joined(folder, name) in self.task.mounts)
+
+    def _folder(self, above: int, folder: bytes, name: bytes) -> Entry | None:
+        """A folder; None for whatever has taken its place meanwhile. It is held open where it will
+        be needed: opening it anew takes as long as looking at it."""
+        try:
+            handle = os.open(name or b".", FOLDER, dir_fd=above)
+        except OSError:
+            return None
+        path = joined(folder, name)
+        if path in self._listed and path not in self._held:
+            self._held[path] = handle
+            return self.looker.folder(handle, name)
+        try:
+            return self.looker.folder(handle, name)
+        finally:
+            os.close(handle)
 
     def _name(
-        self, handle: int, folder: bytes, name: bytes, rules: FolderRules,
-        former: dict[bytes, Entry], plain: bool,
-    ) -> Entry | None:  # fmt: skip
-        old = former.get(name)
-        mounts = self.task.mounts
-        mount = bool(mounts) and joined(folder, name) in mounts
-        entry = self.looker.plain(handle, name, mount) if plain else None
-        part, rule = b"", rules.simple
-        if entry is None or rule is None:
-            try:
-                found = self.looker.look(handle, name, rules, mount, old)
-            except OSError as error:
-                self._refuse(joined(folder, name), error)
-                return None
-            if found is None:
-                return None
-            entry, part, rule = found
-        if old is not None:
-            del former[name]
+        self, start: int, handle: int, folder: bytes, name: bytes, rules: FolderRules
+    ) -> Entry | None:
+        """A name that is to be looked at by its rule, or that is no plain file or folder."""
+        path = joined(folder, name)
+        mount = path in self.task.mounts
+        try:
+            with self._mounted(start, folder) if mount else contextlib.nullcontext(handle) as place:
+                found = self.looker.look(place, name, rules, mount, lambda: self._old(folder, name))
+        except OSError as error:
+            self._refuse(path, error)
+            return None
+        if found is None:
+            return None
+        entry, part, rule = found
         if entry.unread:
-            self.seen.unseen.append((joined(folder, name), entry.unread))
-        if self.task.comparison is not None and entry is not old and entry != old:
-            self._compare(joined(folder, name), old, entry, part, rule)
+            self.seen.unseen.append((path, entry.unread))
+        self._ruled[folder, name] = part, rule
         return entry
 
-    def _compare(self, path: bytes, old: Entry | None, new: Entry, part: bytes, rule: Rule) -> None:
-        comparison = self.task.comparison
-        if comparison is None:
-            return
-        if old is None:
-            self.seen.changes.append(Change(path, None, new))
-            return
-        names = comparison.differing(old, new, part, rule)
-        if names:
-            self.seen.changes.append(Change(path, old, new, names, part))
+    @contextlib.contextmanager
+    def _mounted(self, start: int, folder: bytes) -> Iterator[int]:
+        """The folder where what is mounted in it is there, which no private view has."""
+        handle = self.task.starts[start].open_mounted(folder)
+        try:
+            yield handle
+        finally:
+            os.close(handle)
+
+    def _old(self, folder: bytes, name: bytes) -> Entry | None:
+        """What the baseline has of this name."""
+        return self._recorded().get(folder, {}).get(name)
+
+    def _recorded(self) -> _Former:
+        """The entries of the unit's frame: most units do without, see `_as_recorded`."""
+        if self._former is None:
+            self._former = _former(self.unit) if self.unit.body else {}
+        return self._former
+
+    def _as_recorded(self) -> bool:
+        """Whether all is as the baseline has it, byte for byte, which is so of most units."""
+        unit = self.unit
+        if self.rest is not None or unit.low is not None or unit.high is not None or not unit.body:
+            return False
+        return self.worker.packer.packed(self.groups) == expanded(unit.body)
+
+    def _compare_all(self, comparison: Comparison) -> None:
+        """What was seen beside the entries of the baseline up to where the unit was handed back."""
+        former = self._recorded()
+        for folder, entries in self.groups:
+            olds = former.get(folder, {})
+            simple = self.task.rules.of_folder(folder).simple
+            for entry in entries:
+                old = olds.pop(entry.name, None)
+                if entry == old:
+                    continue
+                path = joined(folder, entry.name)
+                part, rule = self._ruled.get((folder, entry.name), (b"", simple))
+                names = comparison.differing(old, entry, part, rule) if old and rule else ()
+                if names or old is None:
+                    self.seen.changes.append(Change(path, old, entry, names, part))
+        self._removed(self.rest.low if self.rest else self.unit.high)
 
     def _removed(self, last: Key | None) -> None:
         """Entries of the baseline that are not there any more, up to `last`."""
-        for folder, left in self.former.items():
+        for folder, left in self._recorded().items():
             for name, entry in left.items():
                 if last is None or key(folder, name) <= last:
                     self.seen.changes.append(Change(joined(folder, name), entry, None))
@@ -218,11 +273,14 @@ class _Job:
             self.seen.unseen.append((path, os.strerror(error.errno or 0).lower()))
 
 
-def _former(unit: Unit) -> dict[bytes, dict[bytes, Entry]]:
+_Former = dict[bytes, dict[bytes, Entry]]
+
+
+def _former(unit: Unit) -> _Former:
     """The entries of the unit's frame, by folder and name, within its bounds."""
     low, high = unit.low, unit.high
-    found: dict[bytes, dict[bytes, Entry]] = {}
-    for folder, entries in unpacked(unit.body):
+    found: _Former = {}
+    for folder, entries in groups_of(expanded(unit.body)):
         if low is None and high is None:
             found.setdefault(folder, {}).update((entry.name, entry) for entry in entries)
             continue

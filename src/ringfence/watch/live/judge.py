@@ -74,7 +74,7 @@ class Judge:
         try:
             handle = self._root.open(folder)
             try:
-                found = self._looker.look(handle, name, rules, path in self.mounts, old)
+                found = self._looker.look(handle, name, rules, path in self.mounts, lambda: old)
             finally:
                 os.close(handle)
         except (FileNotFoundError, NotADirectoryError):
