@@ -74,7 +74,13 @@ class Looker:
 
     def folder(self, handle: int, name: bytes) -> Entry:
         """The folder that `handle` holds."""
-        return _unread(name, DIRECTORY, os.fstat(handle), False, attributes(handle), None)
+        info = os.fstat(handle)
+        xattrs, acl, default = attributes(handle)
+        return Entry(
+            name, DIRECTORY, info.st_mode & 0o7777, info.st_uid, info.st_gid, None, None, None,
+            None, xattrs, acl, default, None, False, info.st_mtime_ns, info.st_ctime_ns,
+            info.st_ino,
+        )  # fmt: skip
 
     def small(self, folder: int, name: bytes) -> Entry | None:
         """A file of one piece and one name; None for everything else, also for whatever has taken

@@ -148,18 +148,21 @@ class Walk:
             if listing[2]:
                 yield listing
             if below:
-                todo += reversed([joined(folder, name) for name in below])
+                below.reverse()
+                inside = folder + b"/" if folder else b""
+                todo += [inside + name for name in below]
 
     def _list(self, start: int, folder: bytes) -> tuple[Listing, list[bytes]]:
         """All names of a folder, sorted as the folders to enter among them."""
         names: list[bytes] = []
         folders: list[bytes] = []
         others: dict[bytes, int] = {}
+        encoding, errors = _BYTES
         handle = self.starts[start].open(folder)
         try:
             with os.scandir(handle) as entries:
                 for entry in entries:
-                    name = entry.name.encode(*_BYTES)
+                    name = entry.name.encode(encoding, errors)
                     names.append(name)
                     if entry.is_file(follow_symlinks=False):
                         continue
@@ -171,11 +174,11 @@ class Walk:
         finally:
             os.close(handle)
         names.sort()
-        folders.sort()
         if self.skip:
             names = [name for name in names if joined(folder, name) not in self.skip]
         listing = (start, folder, names, _kinds(names, others))
         if folders:
+            folders.sort()
             folders = self._to_enter(folder, folders)
         if len(folder) > MOST_PATH:
             self.unseen += [

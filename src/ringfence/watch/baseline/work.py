@@ -143,12 +143,13 @@ class _Job:
             self._refuse(folder, error)
             return
         entries: list[Entry] = []
-        looker, digester, small = self.looker, self.looker.digester, self.looker.small
+        task, looker = self.task, self.looker
+        digester, small = looker.digester, looker.small
         looker.settled = self.worker.settled[start]
         try:
-            rules = self.task.rules.of_folder(folder)
-            plain = self.task.starts[start].view is not None and self._plain(rules)
-            mounts = self._mounts(folder, names) if self.task.mounts else ()
+            rules = task.rules.of_folder(folder)
+            plain = task.starts[start].view is not None and self._plain(rules)
+            mounts = self._mounts(folder, names) if task.mounts else ()
             for count, (name, kind) in enumerate(zip(names, kinds, strict=True), 1):
                 entry = None
                 if plain and name not in mounts:
