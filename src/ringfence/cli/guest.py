@@ -83,9 +83,9 @@ def command(
     with progress("examining the guest"):
         found = examine(image, options)
     if form == "json":
-        import msgspec
+        from ringfence.report import json_format
 
-        text = msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n"
+        text = json_format.text(found)
     else:
         from ringfence.guest.report import report
 

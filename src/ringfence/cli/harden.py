@@ -61,7 +61,10 @@ def configured(args: list[str]) -> dict[str, Any]:
 
     Raises InputError that names the file and the word.
     """
-    given = next((args[i + 1] for i, word in enumerate(args[:-1]) if word == "--config"), None)
+    pairs = zip(args, [*args[1:], ""], strict=True)
+    stated = [word.partition("=")[2] if "=" in word else after
+              for word, after in pairs if word.partition("=")[0] == "--config"]  # fmt: skip
+    given = stated[-1] if stated and stated[-1] else None
     path = Path(given or CONFIG)
     if given is None and not path.is_file():
         return {}

@@ -102,13 +102,12 @@ def _summary(report: ProbeReport) -> dict[str, Any]:
 
 
 def _written(report: ProbeReport, form: str, output: Path | None) -> str:
-    import msgspec
 
-    from ringfence.report import probe
+    from ringfence.report import json_format, probe
     from ringfence.report.look import Look
 
     if form == "json":
-        return msgspec.json.format(msgspec.json.encode(report), indent=1).decode() + "\n"
+        return json_format.text(report)
     if form == "markdown":
         return probe.markdown(report)
     return probe.terminal(report, Look(colour=colour() and output is None, width=width(WIDTH)))

@@ -69,9 +69,9 @@ def command(
 
 def _text(report: Report, form: str, output: Path | None) -> str:
     if form == "json":
-        import msgspec
+        from ringfence.report.json_format import text
 
-        return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+        return text(report)
     if form == "sarif":
         from ringfence.report.watch_sarif import sarif
 

@@ -148,13 +148,9 @@ class _Verified:
 
     def report(self, form: str) -> None:
         """Print the verdict; exit 1 if the ledger is broken."""
-        import msgspec
+        from ringfence.report import json_format
 
-        if form == "json":
-            text = msgspec.json.format(msgspec.json.encode(self.verdict), indent=2).decode()
-        else:
-            text = _words(self.verdict)
-        put(text + "\n")
+        put(json_format.text(self.verdict) if form == "json" else _words(self.verdict) + "\n")
         sys.exit(1 if self.verdict.broken else 0)
 
     def print_head(self) -> None:
@@ -199,9 +195,9 @@ def _kept(key: Ed25519PublicKey, path: Path) -> Checkpoint:
 
 
 def _print(proof: object) -> None:
-    import msgspec
+    from ringfence.report import json_format
 
-    put(msgspec.json.format(msgspec.json.encode(proof), indent=2).decode() + "\n")
+    put(json_format.text(proof))
 
 
 def _words(verdict: Verdict) -> str:

@@ -12,12 +12,12 @@ from ringfence.report.look import Look
 
 def measurements(results: tuple[Measurement, ...], look: Look) -> str:
     """One measurement as an object, several as a list."""
-    return _text(results[0] if len(results) == 1 else results)
+    return text(results[0] if len(results) == 1 else results)
 
 
 def comparison(result: Comparison, look: Look) -> str:
     """A comparison as an object."""
-    return _text(result)
+    return text(result)
 
 
 def encoded(value: object) -> bytes:
@@ -43,5 +43,6 @@ def _readable(value: object) -> object:
     return [_readable(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """`value` as JSON to read: `encoded`, a field a line."""
     return msgspec.json.format(encoded(value), indent=2).decode() + "\n"

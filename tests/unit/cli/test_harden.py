@@ -42,6 +42,18 @@ def test_words_of_the_right_types_are_defaults(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_file_is_named_in_either_way_and_the_last_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, port in (("one", 1), ("two", 2)):
+        (tmp_path / f"{name}.toml").write_text(f"[harden]\nport = [{port}]\n")
+    assert configured(["--config=one.toml"]) == {"port": [1]}
+    assert configured(["--config=one.toml", "x", "--config", "two.toml"]) == {"port": [2]}
+    assert configured(["--config", "two.toml", "--config=one.toml"]) == {"port": [1]}
+    assert configured(["x", "--config"]) == {}
+
+
 @pytest.mark.parametrize("word", ["inf", "nan", "-5", "3601", "x"])
 def test_a_wait_that_is_no_time_is_refused(word: str, tmp_path: Path) -> None:
     done = ringfence("harden", tmp_path, "-o", tmp_path / "out", "--wait", word)
