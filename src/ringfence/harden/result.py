@@ -122,7 +122,6 @@ def _reason(path: str, made: Minimal) -> str:
 def retests(seen: Observed, inside: Fenced) -> tuple[Retest, ...]:
     """Every answer outside and inside the fence, side by side."""
     reference, fenced = seen.reference, inside.run
-    status = "exit {}"
     return (
         *_pairs(reference.answers, fenced.answers, True),
         *_pairs(reference.beyond, fenced.beyond, False),
@@ -131,10 +130,13 @@ def retests(seen: Observed, inside: Fenced) -> tuple[Retest, ...]:
             for item in _pairs(reference.after_reload, fenced.after_reload, True)
         ),
         Retest(
-            f"stop by {seen.plan.stop}",
-            status.format(reference.status), status.format(fenced.status), True,
+            f"stop by {seen.plan.stop}", _exit(reference.status), _exit(fenced.status), True,
         ),
     )  # fmt: skip
+
+
+def _exit(status: int | None) -> str:
+    return "it does not stop" if status is None else f"exit {status}"
 
 
 def _pairs(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from ringfence.errors import InputError
 from ringfence.harden.keep.configuration import keep_named, keep_words
+from ringfence.harden.keep.everything import keep_everything
 from ringfence.harden.keep.kept import Kept
 from ringfence.harden.keep.named import keep_named_by_programs
 from ringfence.harden.keep.node import keep_node
@@ -14,6 +18,7 @@ from ringfence.harden.keep.shell import keep_scripts
 from ringfence.harden.keep.texts import keep_content, keep_texts
 from ringfence.harden.observe.trace import Trace, Use
 from ringfence.harden.packages import Packages
+from ringfence.harden.service import Service
 from tests.unit.harden.trees import planted
 
 
@@ -43,6 +48,17 @@ def test_what_is_dropped_wins_over_every_reason(tmp_path: Path) -> None:
     kept.dropped = ("srv/a",)
     kept.add_below("srv", "named")
     assert kept.files() == ["srv/c"]
+
+
+@pytest.mark.parametrize("word", ["/usr/sbin/served", "usr/sbin", "/usr"])
+def test_the_service_itself_cannot_be_dropped(tmp_path: Path, word: str) -> None:
+    tree = planted(tmp_path, {"usr/sbin/served*": "x", "usr/share/doc/a": ""}, {"sbin": "usr/sbin"})
+    service = Service(("/sbin/served",))
+    with pytest.raises(InputError, match="is the service's own program") as raised:
+        keep_everything(tree, service, Trace(), Packages(tree), dropped=(word,))
+    assert "/usr/sbin/served" in raised.value.line()
+    kept = keep_everything(tree, service, Trace(), Packages(tree), dropped=("/usr/share",))
+    assert "usr/sbin/served" in kept.reasons
 
 
 def test_a_failed_open_keeps_nothing(tmp_path: Path) -> None:

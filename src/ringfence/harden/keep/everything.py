@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ringfence.errors import InputError
 from ringfence.harden.keep.conffiles import keep_conffiles
 from ringfence.harden.keep.configuration import keep_named, keep_words
 from ringfence.harden.keep.elf import Libraries, keep_libraries
@@ -30,13 +31,18 @@ def keep_everything(
     dropped: tuple[str, ...] = (),
     shell: bool = False,
 ) -> Kept:
-    """The files that the service needs. `wanted` and `dropped` are paths of the user's."""
+    """The files that the service needs. `wanted` and `dropped` are paths of the user's. Raises
+    InputError where the service's own program is among those to drop."""
     kept = Kept(tree)
     program = program_of(service, tree)
     ran = {tree.resolve(path)[0] for path in (program, *trace.programs)}
     asked = {tree.resolve(path)[0] for path in (*wanted, *(("bin/sh",) if shell else ()))}
     kept.dropped = tuple(path.strip("/") for path in dropped)
     kept.tools = frozenset(ran | asked)
+    real = tree.resolve(program)[0]
+    if kept.is_dropped(real):
+        raise InputError("is the service's own program, or holds it", where=f"--drop of /{real}",
+                         remedy="it cannot run without: leave it out of --drop")  # fmt: skip
     for path in wanted:
         kept.add_below(path, "asked for with --keep")
     if shell:

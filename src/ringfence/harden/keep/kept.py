@@ -77,4 +77,8 @@ class Kept:
             return True
         if class_of(path) in UNWANTED and self.tree.resolve(path)[0] not in self.tools:
             return True
+        return self.is_dropped(path)
+
+    def is_dropped(self, path: str) -> bool:
+        """Whether the user wants a real path gone."""
         return any(path == item or path.startswith(f"{item}/") for item in self.dropped)
