@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -222,6 +223,34 @@ def test_mounts_over_the_target_are_reported_and_not_entered(tmp_path: Path) -> 
             assert paths(report["removed"]) == ["/1/0", "/1/1", "/1/2"]
             assert report["unseen"][0]["path"] == "/1"
     assert watched.changed() == {}
+
+
+def test_a_mount_that_a_rule_ignores_is_not_spoken_of(tmp_path: Path) -> None:
+    root = filled(tmp_path / "tree", 3, 3)
+    watched = Watched(tmp_path, root)
+    for rule, spoken in (("/1=ignored", []), ("/2=ignored", ["/1"])):
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(root / "1")], check=True)
+        try:
+            watched.init("--rule", rule)
+            report = watched.report()
+        finally:
+            subprocess.run(["umount", str(root / "1")], check=True)
+        assert paths(report["unseen"]) == spoken
+        assert not (report["added"] or report["removed"] or report["changed"])
+
+
+def test_few_descriptors_are_enough(tmp_path: Path) -> None:
+    root = filled(tmp_path / "tree", 300, 2)
+    watched = Watched(tmp_path, root)
+    watched.init()
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -n 64; exec "$@"', "bash", sys.executable, "-m", "ringfence",
+         "watch", "check", str(root), "--baseline", str(watched.baseline),
+         "--public-key", str(watched.public), "--format", "json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["unseen"] == []
 
 
 def test_long_paths_and_odd_names(tmp_path: Path) -> None:

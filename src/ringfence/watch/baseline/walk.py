@@ -188,12 +188,16 @@ class Walk:
         return listing, folders
 
     def _to_enter(self, folder: bytes, names: list[bytes]) -> list[bytes]:
-        """Folders without those that are ignored with all that is in them, or lead to nothing."""
-        if self.mounts:
-            # In a private view they could be opened, and what they are mounted on be seen.
-            mounted = [name for name in names if joined(folder, name) in self.mounts]
-            self.unseen += [(joined(folder, name), MOUNTED) for name in mounted]
-            names = [name for name in names if name not in mounted] if mounted else names
+        """Folders without those that are ignored with all that is in them, or lead to nothing, and
+        without mount points: in a private view what they are mounted on would be seen."""
+        wanted = self._wanted(folder, names)
+        if not self.mounts:
+            return wanted
+        mounted = {name for name in wanted if joined(folder, name) in self.mounts}
+        self.unseen += [(joined(folder, name), MOUNTED) for name in sorted(mounted)]
+        return [name for name in wanted if name not in mounted]
+
+    def _wanted(self, folder: bytes, names: list[bytes]) -> list[bytes]:
         rules = self.rules.of_folder(folder)
         if rules.simple is not None and rules.simple.mode is Mode.EXACT:
             return names

@@ -20,6 +20,8 @@ from ringfence.watch.baseline.store import Packer, expanded, groups_of
 from ringfence.watch.baseline.units import Unit, unit_of
 from ringfence.watch.baseline.walk import FOLDERS, PLAIN, Listing, Start
 
+MOST_HELD = 32
+"""Folders that are held open until their names are looked at: most units have fewer."""
 MOST_READ = 48 << 20
 """Bytes read for one unit before its rest is handed back: what keeps the workers in balance."""
 
@@ -190,7 +192,7 @@ class _Job:
         except OSError:
             return None
         path = joined(folder, name)
-        if path in self._listed and path not in self._held:
+        if path in self._listed and len(self._held) < MOST_HELD and path not in self._held:
             self._held[path] = handle
             return self.looker.folder(handle, name)
         try:
