@@ -240,7 +240,7 @@ def test_a_mount_that_a_rule_ignores_is_not_spoken_of(tmp_path: Path) -> None:
 
 
 def test_few_descriptors_are_enough(tmp_path: Path) -> None:
-    root = filled(tmp_path / "tree", 300, 2)
+    root = filled(tmp_path / "tree", 75, 1)  # of one unit
     watched = Watched(tmp_path, root)
     watched.init()
     done = subprocess.run(
