@@ -12,11 +12,12 @@ import pytest
 
 from ringfence.errors import InputError
 from ringfence.watch.ledger import tail
-from ringfence.watch.ledger.record import MOST_LINE, Record, decode
+from ringfence.watch.ledger.chain import Chain
+from ringfence.watch.ledger.record import MOST_LINE, Head, Opening, Record, decode, encode
 from ringfence.watch.ledger.segments import segments
 from ringfence.watch.ledger.tail import NotWritten
 from ringfence.watch.ledger.writer import Ledger
-from tests.unit.watch.ledgers import KEY, OTHER, Clock, checked, lines_of, small
+from tests.unit.watch.ledgers import KEY, OTHER, Clock, checked, judged, lines_of, small
 
 
 def records(path: Path) -> list[Record]:
@@ -146,6 +147,74 @@ def test_shortened_or_replaced_while_in_use(tmp_path: Path) -> None:
         for _ in range(2):
             with pytest.raises(InputError, match=r"shortened|replaced"):
                 ledger.append("event", "three")
+
+
+def forged(path: Path) -> None:
+    """What somebody without the key can add: a record, and a head whose hashes fit."""
+    segment = path / "segment-00000000.ledger"
+    chain = Chain(KEY.public_key())
+    for data in segment.read_bytes().splitlines():
+        chain.follow(data)
+    last = chain.record
+    assert last is not None
+    record = encode(msgspec.structs.replace(
+        last, index=chain.tree.size, subject="forged", prev=chain.prev))  # fmt: skip
+    chain.follow(record)
+    head = encode(Head(chain.tree.size, chain.tree.root().hex(), chain.prev, "00" * 64))
+    with segment.open("ab") as file:
+        file.write(record + b"\n" + head + b"\n")
+
+
+def test_what_others_forged_is_never_signed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    ledger = Ledger.open(path, KEY, clock=Clock())
+    ledger.append("event", "real")
+    forged(path)
+    size = (path / "segment-00000000.ledger").stat().st_size
+    for _ in range(3):
+        with pytest.raises(InputError, match="signature of the head over 3 records wrong"):
+            ledger.append("event", "after")
+    with pytest.raises(InputError, match="keep it as evidence"):
+        ledger.close()
+    assert (path / "segment-00000000.ledger").stat().st_size == size
+    assert judged(lines_of(path)).broken == "signature of the head over 3 records wrong"
+    with pytest.raises(InputError, match="signature"):
+        Ledger.open(path, KEY, clock=Clock())
+
+
+@pytest.mark.parametrize(("number", "used"), [(1, False), (9, False), (1, True)])
+def test_a_segment_that_somebody_planted_is_not_gone_on_with(
+    tmp_path: Path, number: int, used: bool
+) -> None:
+    path = tmp_path / "ledger"
+    head = small(path, 3)
+    writer = Ledger.open(path, KEY, clock=Clock()) if used else None
+    chain = Chain(KEY.public_key())
+    for data in (path / "segment-00000000.ledger").read_bytes().splitlines():
+        chain.follow(data)
+    assert chain.head is not None
+    opening = Opening(1, head.ledger, KEY.public_key().public_bytes_raw().hex(), number,
+                      chain.tree.size, [peak.hex() for peak in chain.tree.peaks], chain.head,
+                      chain.prev)  # fmt: skip
+    (path / f"segment-{number:08d}.ledger").write_bytes(encode(opening) + b"\n")
+    with pytest.raises(InputError, match=f"segment {number} holds no signed record"):
+        (writer or Ledger.open(path, KEY, clock=Clock())).append("event", "x")
+
+
+def test_a_renamed_segment_is_not_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    small(path, 3)
+    (path / "segment-00000000.ledger").rename(path / "segment-00000004.ledger")
+    with pytest.raises(InputError, match="segment 4 says it is 0"):
+        Ledger.open(path, KEY, clock=Clock())
+
+
+def test_much_that_is_no_line_is_no_torn_write(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    small(path, 3)
+    os.truncate(path / "segment-00000000.ledger", 4 << 40)
+    with pytest.raises(InputError, match="altered after"):
+        Ledger.open(path, KEY, clock=Clock())
 
 
 def test_two_writers_of_one_ledger_follow_one_another(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class Broken(Exception):
 class Chain:
     """Where a ledger stands after the lines followed so far."""
 
-    __slots__ = ("head", "key", "ledger", "number", "place", "prev", "record", "tree")
+    __slots__ = ("head", "key", "ledger", "number", "opened", "place", "prev", "record", "tree")
 
     def __init__(self, key: Ed25519PublicKey) -> None:
         """Before the first line. `key` must have signed all heads."""
@@ -46,6 +46,8 @@ class Chain:
         self.ledger = ""
         self.number = -1
         """Of the segment that was opened last."""
+        self.opened = False
+        """Whether no head followed its opening yet, which no writer leaves so."""
         self.tree = Frontier()
         self.prev = START
         self.record: Record | None = None
@@ -75,7 +77,14 @@ class Chain:
         return Checkpoint(self.ledger, head.size, head.root, head.signature)
 
     def check_head(self) -> None:
-        """Check the signature of the last head. Raises Broken."""
+        """Check the signature of the last head, and that the last segment has one of its own: an
+        opening is covered by nothing else. Raises Broken."""
+        if self.opened:
+            raise Broken(f"segment {self.number} holds no signed record: no writer leaves it so")
+        self.check_signature()
+
+    def check_signature(self) -> None:
+        """Check the signature of the last head, which may be that in an opening. Raises Broken."""
         try:
             check(self.key, self.checkpoint())
         except NotSigned as error:
@@ -124,13 +133,15 @@ class Chain:
             raise Broken("the opening of the segment is missing")
         if head.size != self.tree.size:
             raise Broken(f"head over {head.size} records after {self.tree.size}: moved or altered")
+        if head.size == self.signed:
+            raise Broken(f"another head over {head.size} records: repeated")
         if head.prev != self.prev:
             raise Broken(f"{self.place} altered, or a line after it removed or repeated")
         if head.root != self.tree.root().hex():
             raise Broken(f"head over {head.size} records altered: another root")
         self._canonical(head, data)
         self._next(data, f"the head over {head.size} records")
-        self.head = head
+        self.head, self.opened = head, False
 
     def _opening(self, opening: Opening, data: bytes) -> None:
         """The first one is believed where it begins, if the heads that follow prove it."""
@@ -149,6 +160,7 @@ class Chain:
             raise Broken(f"{name} altered: it begins at record {tree.size}")
         self._canonical(opening, data)
         self.ledger, self.number, self.tree, self.head = opening.ledger, number, tree, opening.head
+        self.opened = True
         self._next(data, f"the {name}")
 
     def _canonical(self, line: Head | Opening, data: bytes) -> None:
@@ -163,6 +175,8 @@ class Chain:
 
 
 def _tree(opening: Opening, name: str) -> Frontier:
+    if opening.number < 0 or opening.first < 0:
+        raise Broken(f"{name} altered: it begins at record {opening.first}")
     try:
         tree = Frontier(opening.first, [bytes.fromhex(peak) for peak in opening.peaks])
     except ValueError:

@@ -18,6 +18,8 @@ from ringfence.watch.ledger.record import MOST_LINE
 
 _NAME = re.compile(r"segment-([0-9]{8})\.ledger")
 LOCK = "lock"
+LONGEST_WAIT = 30.0
+"""Seconds to wait for a writer's commit, which takes milliseconds."""
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -65,7 +67,18 @@ def _between_commits(folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH)
+        deadline = time.monotonic() + LONGEST_WAIT
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise InputError(
+                        "a writer holds the ledger's lock", where=str(folder),
+                        remedy="end it, or copy the segments elsewhere",
+                    ) from None  # fmt: skip
+                time.sleep(0.002)
         yield
     finally:
         os.close(handle)

@@ -18,9 +18,10 @@ import msgspec
 
 from ringfence.errors import InputError
 from ringfence.watch.ledger.chain import Broken, Chain
-from ringfence.watch.ledger.record import Head, NotALine, Opening, Record, decode
+from ringfence.watch.ledger.record import MOST_LINE, Head, NotALine, Opening, Record, decode
 from ringfence.watch.ledger.segments import (
     LOCK,
+    LONGEST_WAIT,
     name_of,
     numbers,
     open_regular,
@@ -29,8 +30,8 @@ from ringfence.watch.ledger.segments import (
 )
 from ringfence.watch.whole import sync_folder, write_all
 
-LONGEST_WAIT = 30.0
-"""Seconds to wait for another writer's commit, which takes milliseconds."""
+MOST_TORN = MOST_LINE << 10
+"""Bytes that a writer can leave behind the last head, and so many that are looked through."""
 KEEP = "keep it as evidence (`ringfence watch log --verify` says more), and begin a new one"
 
 
@@ -55,6 +56,9 @@ class Tail:
         """Everything before it is durable, and ends with a signed head."""
         self._handle = -1
         self._path = folder
+        self._broken = ""
+        """Why nothing may be added any more: whoever signs on would sign what somebody else
+        wrote."""
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             self._lock = open_regular(folder / LOCK, os.O_RDWR | os.O_CREAT)
@@ -89,29 +93,47 @@ class Tail:
     def catch_up(self, chain: Chain) -> Cut | None:
         """Follow what was added since; cut off what is torn. Under the lock.
 
-        Raises InputError when the ledger was altered, shortened or replaced.
+        Raises InputError when the ledger was altered, shortened or replaced, from then on each
+        time; `chain` is then where it was.
         """
+        if self._broken:
+            raise self._refused()
+        trial, held, offset = chain.copy(), self._handle, self.offset
         try:
-            cut = self._catch_up(chain)
-        except OSError as error:
-            raise unreadable(self._path, error) from None
+            cut = self._catch_up(trial)
         except Broken as error:
-            raise InputError(str(error), where=str(self._path), remedy=KEEP) from None
+            self._broken = str(error)
+            raise self._refused() from None
+        except (OSError, InputError) as error:
+            if self._handle == held:
+                self.offset = offset
+            else:
+                self._broken = "it could not be read to its end"
+            raise (unreadable(self._path, error) if isinstance(error, OSError) else error) from None
+        _take_over(chain, trial)
         return cut
 
+    def _refused(self) -> InputError:
+        return InputError(self._broken, where=str(self._path), remedy=KEEP)
+
     def _catch_up(self, chain: Chain) -> Cut | None:
-        if self._handle < 0 and not self._open(max(numbers(self.folder), default=0)):
+        newest = max(numbers(self.folder), default=0)
+        fresh = self._handle < 0
+        if fresh and not self._open(newest):
             return None
         before = chain.head
         while True:
             cut = self._follow(chain)
             if chain.number < 0:
                 raise Broken("the opening of the segment is missing")
+            if fresh and chain.number != newest:
+                raise Broken(f"segment {newest} says it is {chain.number}: renamed or altered")
+            fresh = False
             if not self._open(chain.number + 1):
                 break
             if cut is not None:
                 raise Broken(f"segment {chain.number} goes on behind its last head")
-        if chain.head != before:
+        if chain.opened or chain.head != before:
             chain.check_head()
         if cut is not None:
             self._shorten()
@@ -145,6 +167,8 @@ class Tail:
                     trial.follow(data.removesuffix(b"\n"))
                 except Broken as error:
                     failure = error
+            elif position - self.offset > MOST_TORN:
+                raise failure
             if isinstance(line, Record):
                 records += 1
             elif line is not None and failure is not None:

@@ -77,6 +77,8 @@ class _Walk:
         self.first = 0
         self.segments = 0
         self.notes: list[str] = []
+        self.unsigned: list[str] = []
+        """Notes of records that no head covers yet: anybody could have written those."""
 
     def verdict(self, broken: str | None) -> Verdict:
         chain = self.chain
@@ -108,12 +110,15 @@ class _Walk:
                 self._record(line)
             elif isinstance(line, Head):
                 self._head()
+                self.notes, self.unsigned = self.notes + self.unsigned, []
             else:
                 self._opening(line, source.number)
         if chain.number != source.number:
             raise Broken(f"segment {source.number} is empty: truncated at record {chain.tree.size}")
         if chain.signed != chain.tree.size:
             raise Broken(self._unsigned())
+        if chain.opened:
+            raise Broken(f"segment {source.number} holds no signed record: inserted, or cut")
 
     def _missing(self, due: int, found: int) -> str:
         after = f" after record {self.chain.tree.size - 1}" if self.chain.tree.size else ""
@@ -137,13 +142,13 @@ class _Walk:
 
     def _head(self) -> None:
         if self.every:
-            self.chain.check_head()
+            self.chain.check_signature()
         self._compare()
 
     def _record(self, record: Record) -> None:
         self._compare()
         if record.kind == Kind.LEDGER and record.subject in (CLOCK, "cut", "refused"):
-            self.notes.append(_told(record))
+            self.unsigned.append(_told(record))
 
     def _compare(self) -> None:
         """With the head kept elsewhere that is over just so many records."""
