@@ -239,12 +239,47 @@ def test_a_mount_that_a_rule_ignores_is_not_spoken_of(tmp_path: Path) -> None:
         assert not (report["added"] or report["removed"] or report["changed"])
 
 
+def test_a_mount_below_another_one_is_no_mount_any_more(tmp_path: Path) -> None:
+    """The table of mounts still names it; what is seen there is a plain folder."""
+    root = filled(tmp_path / "tree", 3, 3)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(root / "1")], check=True)
+    subprocess.run(["mount", "--bind", str(root), str(root)], check=True)
+    try:
+        watched = Watched(tmp_path, root)
+        watched.init()
+        (root / "1" / "0").write_text("changed")
+        report = watched.report()
+    finally:
+        subprocess.run(["umount", str(root)], check=True)
+        subprocess.run(["umount", str(root / "1")], check=True)
+    assert report["unseen"] == []
+    assert paths(report["changed"]) == ["/1/0"]
+
+
+@pytest.mark.parametrize("odd", ["\r", "\x0b", "\u2028"])
+def test_a_mount_point_with_an_odd_name(tmp_path: Path, odd: str) -> None:
+    root = filled(tmp_path / "tree", 2, 1)
+    place = root / f"a{odd}b"
+    place.mkdir()
+    (place / "hidden").write_text("nobody sees it")
+    watched = Watched(tmp_path, root)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(place)], check=True)
+    try:
+        watched.init()
+        report = watched.report()
+        assert len(report["unseen"]) == 1
+        assert report["unseen"][0]["why"] == "another file system is mounted here: not entered"
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    assert [path.rpartition("/")[2] for path in paths(watched.report()["added"])] == ["hidden"]
+
+
 def test_few_descriptors_are_enough(tmp_path: Path) -> None:
     root = filled(tmp_path / "tree", 75, 1)  # of one unit
     watched = Watched(tmp_path, root)
     watched.init()
     done = subprocess.run(
-        ["bash", "-c", 'ulimit -n 64; exec "$@"', "bash", sys.executable, "-m", "ringfence",
+        ["bash", "-c", 'ulimit -n 32; exec "$@"', "bash", sys.executable, "-m", "ringfence",
          "watch", "check", str(root), "--baseline", str(watched.baseline),
          "--public-key", str(watched.public), "--format", "json"],
         capture_output=True, text=True, check=False,

@@ -20,7 +20,7 @@ from ringfence.watch.live.happening import FROM, TO, Happening, merged
 from ringfence.watch.live.judge import Judgement, Verdict
 from ringfence.watch.live.known import Known
 from ringfence.watch.live.learning import Lessons
-from ringfence.watch.live.mounts import alone, at, parse_mounts
+from ringfence.watch.live.mounts import alone, at, parse_mounts, read_mounts
 from ringfence.watch.live.places import Places
 from ringfence.watch.live.rescan import News
 from ringfence.watch.live.told import change, denial
@@ -293,3 +293,10 @@ def test_nobody_is_told_to_mount_the_root_over_itself(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as caught:
             marking(Target("directory", str(root), root), -1)
         assert ("mount --bind" in caught.value.remedy) is advised
+
+
+@pytest.mark.parametrize("odd", ["\r", "\x0b", "\u2028"])
+def test_a_mount_point_is_called_as_it_is(tmp_path: Path, odd: str) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_bytes(f"1 0 0:7 / /t/a{odd}b rw shared:4 - tmpfs x rw\n".encode())
+    assert [mount.point for mount in read_mounts(table)] == [f"/t/a{odd}b"]

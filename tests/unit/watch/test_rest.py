@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 
 from ringfence.watch.baseline.rest import MARGIN, clock, own_clock
+from ringfence.watch.baseline.walk import mounts_below
 
 LINE = "36 35 {} / /mnt rw,noatime master:1 - {} /dev/x rw,errors=continue"
 
@@ -62,3 +63,15 @@ def test_a_machine_that_slept_is_no_clock_that_was_set_back() -> None:
         mock.patch("time.clock_gettime_ns", lambda which: boot(which) + 10**12),
     ):
         assert not began.set_back()
+
+
+@pytest.mark.parametrize("odd", ["\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_names_that_look_like_ends_of_lines(odd: str) -> None:
+    """The kernel escapes space, tab, newline and backslash alone; anybody may mount in a user
+    namespace, at a place that is called as they like."""
+    place = f"/t/a{odd}b rw shared:4 - tmpfs x rw"
+    text = f"1 0 0:7 / {place.replace(' ', chr(92) + '040')} rw,relatime shared:4 - nfs4 x rw\n"
+    assert own_clock(text) == frozenset()
+    assert mounts_below(text, "/t") == {os.fsencode(place[3:])}
+    assert own_clock(f"1 0 0:7 / /t/q{odd} rw shared:4 - ext4 x rw\n") == {os.makedev(0, 7)}
+    assert own_clock("1 0 x:7 / /t rw - ext4 a rw\n1 0 shared:4 / /t rw - ext4 a rw") == frozenset()

@@ -7,6 +7,7 @@ not threads: with many small files Python's lock would keep one processor idle.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
@@ -71,7 +72,12 @@ class Pool:
     """`count` processes forked now. `make` is called in each of them and gives what does a unit."""
 
     def __init__(self, count: int, make: Callable[[], Work]) -> None:
-        self._queue, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._queue, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            why = os.strerror(error.errno or 0).lower()
+            raise PoolError(f"worker processes cannot be started: {why}") from None
+        self._over = False
         for end in (self._queue, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MOST_PACKET)
         self._queue.setblocking(False)
@@ -104,6 +110,7 @@ class Pool:
             sender.send(turn[0] + MOST_AHEAD)
             if sender.finished and turn[0] == sender.count:
                 self._queue.close()  # they end by themselves, while there is still work here
+                self._over = True
                 return
             if sender.blocked:
                 poll.register(self._queue, select.POLLOUT)
@@ -130,9 +137,11 @@ class Pool:
         self._queue.close()
         for handle, pid in self._results.items():
             os.close(handle)
-            os.kill(pid, signal.SIGKILL)
+            if not self._over:
+                os.kill(pid, signal.SIGKILL)
         for pid in self._results.values():
-            os.waitpid(pid, 0)
+            with contextlib.suppress(ChildProcessError):  # whoever started us ignores SIGCHLD
+                os.waitpid(pid, 0)
         self._results.clear()
         gc.unfreeze()
 

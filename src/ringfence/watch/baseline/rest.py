@@ -50,10 +50,11 @@ def own_clock(mountinfo: str) -> frozenset[int]:
     """Devices (st_dev) of the file systems in a /proc/PID/mountinfo (proc(5)) with this kernel's
     clock. Field 3 is the device, the type follows a lone dash."""
     found = set()
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split("\n"):
         head, dash, tail = line.partition(" - ")
         fields = head.split(" ")
         if dash and len(fields) > 2 and tail.split(" ")[0] in OWN_CLOCK:
-            major, _, minor = fields[2].partition(":")
-            found.add(os.makedev(int(major), int(minor)))
+            major, colon, minor = fields[2].partition(":")
+            if colon and major.isdecimal() and minor.isdecimal():
+                found.add(os.makedev(int(major), int(minor)))
     return frozenset(found)

@@ -57,7 +57,7 @@ class Target(msgspec.Struct, frozen=True):
 
     def _mount_table(self) -> str:
         try:
-            return self.mountinfo.read_text("utf-8", "surrogateescape")
+            return self.mountinfo.read_bytes().decode("utf-8", "surrogateescape")
         except OSError:
             return ""
 

@@ -179,7 +179,7 @@ class Walk:
         listing = (start, folder, names, _kinds(names, others))
         if folders:
             folders.sort()
-            folders = self._to_enter(folder, folders)
+            folders = self._to_enter(start, folder, folders)
         if len(folder) > MOST_PATH:
             self.unseen += [
                 (joined(folder, name)[:256], "its path is too long") for name in folders
@@ -187,15 +187,26 @@ class Walk:
             folders = []
         return listing, folders
 
-    def _to_enter(self, folder: bytes, names: list[bytes]) -> list[bytes]:
+    def _to_enter(self, start: int, folder: bytes, names: list[bytes]) -> list[bytes]:
         """Folders without those that are ignored with all that is in them, or lead to nothing, and
         without mount points: in a private view what they are mounted on would be seen."""
         wanted = self._wanted(folder, names)
         if not self.mounts:
             return wanted
-        mounted = {name for name in wanted if joined(folder, name) in self.mounts}
+        mounted = {name for name in wanted if self._is_mounted(start, joined(folder, name))}
         self.unseen += [(joined(folder, name), MOUNTED) for name in sorted(mounted)]
         return [name for name in wanted if name not in mounted]
+
+    def _is_mounted(self, start: int, path: bytes) -> bool:
+        """Whether what is seen at `path` is mounted there: a table of mounts names those, too,
+        over which something else was mounted later."""
+        if path not in self.mounts:
+            return False
+        try:
+            os.close(self.starts[start].open_mounted(path))
+        except OSError as error:
+            return error.errno == errno.EXDEV
+        return False
 
     def _wanted(self, folder: bytes, names: list[bytes]) -> list[bytes]:
         rules = self.rules.of_folder(folder)
@@ -270,7 +281,7 @@ def mounts_below(mountinfo: str, root: str = "/") -> frozenset[bytes]:
     """
     prefix = root.rstrip("/") + "/"
     found = set()
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split("\n"):  # the one end of a line that the kernel escapes elsewhere
         fields = line.split(" ")
         point = _unescaped(fields[4]) if len(fields) > 4 else ""
         if point.startswith(prefix) and point != prefix:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 from collections.abc import Iterator
 
 import msgspec
@@ -66,6 +67,7 @@ class Worker:
         self.task = task
         self.looker = Looker(task.algorithm, quick=task.quick, owners=task.owners)
         self.packer = Packer()
+        self.most_held = min(MOST_HELD, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self.settled = [_settled(task, start) for start in self.task.starts]
 
     def __call__(self, data: bytes, give: Give) -> bytes:
@@ -192,7 +194,8 @@ class _Job:
         except OSError:
             return None
         path = joined(folder, name)
-        if path in self._listed and len(self._held) < MOST_HELD and path not in self._held:
+        room = len(self._held) < self.worker.most_held
+        if room and path in self._listed and path not in self._held:
             self._held[path] = handle
             return self.looker.folder(handle, name)
         try:

@@ -27,7 +27,7 @@ class Mount(msgspec.Struct, frozen=True):
 def parse_mounts(text: str) -> list[Mount]:
     """All mounts; lines that make no sense are left out."""
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # names may hold whatever else ends lines for Python
         head, dash, tail = line.partition(" - ")
         fields = head.split(" ")
         if dash and len(fields) >= 6 and tail:
@@ -63,7 +63,7 @@ def _unescaped(text: str) -> str:
 
 def read_mounts(path: str | os.PathLike[str]) -> list[Mount]:
     """The mounts of a mountinfo file. Raises OSError."""
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         return parse_mounts(file.read())
 
 
