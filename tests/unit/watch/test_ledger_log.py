@@ -130,14 +130,15 @@ def test_head_files_that_are_none(place: Path) -> None:
         assert answer.err.startswith("ringfence: ")
 
 
-def outsider(place: Path, proof: str) -> subprocess.CompletedProcess[str]:
+def outsider(place: Path, proof: str, *options: str) -> subprocess.CompletedProcess[str]:
     """The verifier of the docs, as a program of its own."""
     (place / "verify_proof.py").write_text(outside.source())
     (place / "proof.json").write_text(proof)
     key = KEY.public_key().public_bytes_raw().hex()
     return subprocess.run(
-        [sys.executable, "-I", str(place / "verify_proof.py"), str(place / "proof.json"), key],
-        capture_output=True, text=True, check=False,
+        [sys.executable, "-I", *options, str(place / "verify_proof.py"),
+         str(place / "proof.json"), key],
+        capture_output=True, text=True, check=False, timeout=20,
     )  # fmt: skip
 
 
@@ -155,6 +156,37 @@ def test_proofs_hold_outside_and_altered_ones_do_not(place: Path) -> None:
         assert outsider(place, proof).stdout == "the proof holds\n"
         assert old in proof
         assert outsider(place, proof.replace(old, new)).returncode != 0
+
+
+def test_the_outside_verifier_refuses_false_proofs_also_without_asserts(place: Path) -> None:
+    key = ("--public-key", place / "own.pub")
+    inclusion = json.loads(log(place / "log", "--inclusion", 22, *key).out)
+    consistency = json.loads(log(place / "log", "--consistency", 13, *key).out)
+    another = inclusion["record"].replace("mount", "chmod")
+    longer = [inclusion["path"][0] + "00", *inclusion["path"][1:]]
+    for proof, words in (
+        (inclusion | {"record": another}, "not below this root"),
+        (inclusion | {"index": 21}, "another index"),
+        (inclusion | {"index": 24}, "no such record"),
+        (inclusion | {"index": -1}, "no such record"),
+        (inclusion | {"size": 25}, "another size"),
+        (inclusion | {"root": "00" * 32}, "another size or root"),
+        (inclusion | {"path": longer}, "32 bytes"),
+        (inclusion | {"path": inclusion["path"] * 20}, "too long"),
+        (inclusion | {"proof": "fame"}, "of what"),
+        (consistency | {"old_size": 0}, "no such old size"),
+        (consistency | {"old_size": -1}, "no such old size"),
+        (consistency | {"old_size": 25}, "no such old size"),
+        (consistency | {"old_size": 13.0}, "no such size"),
+        (consistency | {"old_root": "00" * 32}, "does not go on"),
+        (consistency | {"path": []}, "does not go on"),
+    ):
+        done = outsider(place, json.dumps(proof), "-O")
+        assert (done.returncode, done.stdout) == (1, ""), proof
+        assert done.stderr.startswith("the proof does not hold: "), done.stderr
+        assert words in done.stderr
+    for proof in (inclusion, consistency):
+        assert outsider(place, json.dumps(proof), "-O").stdout == "the proof holds\n"
 
 
 def test_an_old_root_is_that_of_the_head_of_then(tmp_path: Path) -> None:
