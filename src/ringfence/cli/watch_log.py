@@ -25,6 +25,10 @@ DEFAULT = Path("/var/lib/ringfence/ledger")
 KINDS = ("event", "denial", "run", "probe", "policy", "ledger")
 PAUSE = 0.2
 """Seconds between two looks with --follow."""
+MOST_NOTES = 20
+"""Notes of a verification that a terminal shows."""
+MOST_TEXT = 300
+"""Characters of each text of a verification that a terminal shows."""
 
 
 @click.command("log")
@@ -149,8 +153,12 @@ class _Verified:
     def report(self, form: str) -> None:
         """Print the verdict; exit 1 if the ledger is broken."""
         from ringfence.report import json_format
+        from ringfence.watch.ledger.listing import escaped
 
-        put(json_format.text(self.verdict) if form == "json" else _words(self.verdict) + "\n")
+        if form == "json":
+            put(escaped(json_format.text(self.verdict)))
+        else:
+            put(_words(self.verdict) + "\n")
         sys.exit(1 if self.verdict.broken else 0)
 
     def print_head(self) -> None:
@@ -173,7 +181,7 @@ class _Verified:
 
     def _head(self) -> Checkpoint:
         if self.verdict.broken or self.verdict.head is None:
-            click.echo(f"ringfence: broken: {self.verdict.broken}", err=True)
+            click.echo(f"ringfence: broken: {_clean(self.verdict.broken or 'no head')}", err=True)
             sys.exit(1)
         return self.verdict.head
 
@@ -203,7 +211,18 @@ def _print(proof: object) -> None:
 def _words(verdict: Verdict) -> str:
     where = f"{verdict.size - verdict.first} records in {verdict.segments} segments"
     if verdict.broken:
-        first = f"BROKEN: {verdict.broken}\n  {where} before that fit together"
+        first = f"BROKEN: {_clean(verdict.broken)}\n  {where} before that fit together"
     else:
-        first = f"whole: {where}\n  ledger {verdict.ledger}\n  root   {verdict.root}"
-    return "\n".join([first, *(f"  note: {note}" for note in verdict.notes)])
+        ledger, root = _clean(verdict.ledger), _clean(verdict.root)
+        first = f"whole: {where}\n  ledger {ledger}\n  root   {root}"
+    notes = [f"  note: {_clean(note)}" for note in verdict.notes[:MOST_NOTES]]
+    if len(verdict.notes) > MOST_NOTES:
+        notes.append(f"  and {len(verdict.notes) - MOST_NOTES} more notes: --format json has all")
+    return "\n".join([first, *notes])
+
+
+def _clean(text: str) -> str:
+    """For a terminal: what stands in a ledger comes from whoever could write there."""
+    from ringfence.watch.ledger.listing import one_line
+
+    return one_line(text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + " ...")

@@ -22,6 +22,7 @@ from ringfence.watch.ledger.checkpoint import Checkpoint, sign
 from ringfence.watch.ledger.checkpoint import note as checkpoint_note
 from ringfence.watch.ledger.keys import private_key
 from ringfence.watch.ledger.record import START
+from ringfence.watch.ledger.verify import Verdict
 from ringfence.watch.ledger.writer import Ledger
 from tests.command import Outcome, ringfence
 from tests.unit.watch import outside
@@ -96,6 +97,29 @@ def test_verify_says_whole_or_where_it_breaks(place: Path) -> None:
         proof = log(place / "log", option, "--public-key", place / "own.pub")
         assert (proof.code, proof.out) == (1, "")
         assert "record 10 altered" in proof.err
+
+
+def test_what_a_ledger_says_does_not_write_on_the_terminal(place: Path) -> None:
+    """A verification's texts are as long, as many and as hostile as its ledger has them."""
+    evil = "\x1b[2J\n\x9b\u202e" + "x" * 9999
+    notes = tuple(f"{number}{evil}" for number in range(1000))
+    words = (place / "log", "--public-key", place / "own.pub")
+    for broken in (None, evil):
+        verdict = Verdict("id" + evil, 0, 1, evil, 1, broken, notes, None)
+        with mock.patch("ringfence.watch.ledger.verify.verify", return_value=verdict):
+            shown = log(*words, "--verify").out
+            found = log(*words, "--verify", "--format", "json").out
+            refused = log(*words, "--print-head")
+        assert "\x1b" not in shown
+        assert "\x9b" not in shown + found
+        assert "\u202e" not in shown + found
+        assert json.loads(found)["notes"] == list(notes)
+        lines = shown.splitlines()
+        assert len(lines) == (24 if broken is None else 23)
+        assert all(len(line) < 330 for line in lines)
+        assert lines[-1] == "  and 980 more notes: --format json has all"
+        assert "\x1b" not in refused.err
+        assert (refused.code, len(refused.err.splitlines())) == (1, 1)
 
 
 def test_another_key_does_not_verify(place: Path) -> None:
