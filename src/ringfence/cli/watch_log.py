@@ -73,8 +73,15 @@ def command(
     """
     from ringfence.watch.ledger.segments import segments
 
+    whole = _only({
+        "--verify": verifying, "--print-head": print_head,
+        "--inclusion": inclusion is not None, "--consistency": consistency is not None,
+    })  # fmt: skip
+    listing = _given({"--since": since, "--kind": kinds, "--follow": follow, "--to": sink})
+    if whole and listing:
+        raise UsageError(f"{whole} is of the whole ledger", remedy=f"leave out {listing[0]}")
     found = segments(ledger)
-    if verifying or print_head or inclusion is not None or consistency is not None:
+    if whole:
         if public_key is None:
             raise UsageError("no key", remedy="name the writer's with --public-key FILE")
         verified = _Verified(found, public_key, heads, archived)
@@ -95,6 +102,18 @@ def command(
 
         lines = itertools.chain(lines, growing(ledger, found[-1], PAUSE))
     _show(lines, _wanted(since, kinds), form, sink, now=follow)
+
+
+def _given(options: dict[str, object]) -> list[str]:
+    return [name for name, value in options.items() if value]
+
+
+def _only(options: dict[str, object]) -> str:
+    """The one that is given, or none: of two, one would be passed over in silence."""
+    given = _given(options)
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]} do not go together", remedy="one at a time")
+    return "".join(given)
 
 
 def _wanted(since: str, kinds: tuple[str, ...]) -> Wanted:
@@ -127,7 +146,8 @@ def _send(lines: Iterator[bytes], wanted: Wanted, sink: str) -> None:
     try:
         for record in records(lines, wanted):
             place.send([record])
-    except OSError as error:
+    except (OSError, ValueError, RecursionError) as error:
+        # The latter two: a detail that is nested too deep, or a line that grows beyond its limit.
         raise InputError(
             f"record {record.index} not sent: {error}", where=sink, remedy="is it listening?"
         ) from None

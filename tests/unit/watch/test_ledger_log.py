@@ -248,6 +248,33 @@ def test_wrong_words(place: Path, words: tuple[str, ...]) -> None:
     assert len(answer.err.splitlines()) == 1
 
 
+def test_options_that_would_be_passed_over_are_refused(place: Path) -> None:
+    key = ("--public-key", place / "own.pub")
+    modes = (("--verify",), ("--print-head",), ("--inclusion", 0), ("--consistency", 1))
+    others = (("--since", "1h"), ("--kind", "run"), ("--follow",), ("--to", "journald"))
+    for mode in modes:
+        assert log(place / "log", *mode, *key).code == 0
+        for other in (*others, *(found for found in modes if found != mode)):
+            answer = log(place / "log", *mode, *other, *key)
+            assert (answer.code, answer.out) == (2, ""), (mode, other)
+            assert len(answer.err.splitlines()) == 1
+            assert str(mode[0]) in answer.err
+            assert str(other[0]) in answer.err
+
+
+def test_a_record_that_a_sink_cannot_hold_is_one_line(place: Path) -> None:
+    """Deeper than OTLP's form of it can be written."""
+    newest = sorted((place / "log").glob("segment-*"))[-1]
+    deep = b'"why":' + b"[" * 450 + b"]" * 450
+    data = newest.read_bytes()
+    assert b'"why":"a b"' in data
+    newest.write_bytes(data.replace(b'"why":"a b"', deep))
+    answer = log(place / "log", "--to", "otlp:http://127.0.0.1:1/", "--kind", "denial")
+    assert answer.code == 2
+    assert len(answer.err.splitlines()) == 1
+    assert "record 22 not sent: " in answer.err
+
+
 def test_no_ledger(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
         answer = log(path)
