@@ -25,6 +25,10 @@ DEFAULT = Path("/var/lib/ringfence/ledger")
 KINDS = ("event", "denial", "run", "probe", "policy", "ledger")
 PAUSE = 0.2
 """Seconds between two looks with --follow."""
+MOST_NOTES = 20
+"""Notes of a verification that a terminal shows."""
+MOST_TEXT = 300
+"""Characters of each text of a verification that a terminal shows."""
 
 
 @click.command("log")
@@ -69,8 +73,15 @@ def command(
     """
     from ringfence.watch.ledger.segments import segments
 
+    whole = _only({
+        "--verify": verifying, "--print-head": print_head,
+        "--inclusion": inclusion is not None, "--consistency": consistency is not None,
+    })  # fmt: skip
+    listing = _given({"--since": since, "--kind": kinds, "--follow": follow, "--to": sink})
+    if whole and listing:
+        raise UsageError(f"{whole} is of the whole ledger", remedy=f"leave out {listing[0]}")
     found = segments(ledger)
-    if verifying or print_head or inclusion is not None or consistency is not None:
+    if whole:
         if public_key is None:
             raise UsageError("no key", remedy="name the writer's with --public-key FILE")
         verified = _Verified(found, public_key, heads, archived)
@@ -91,6 +102,18 @@ def command(
 
         lines = itertools.chain(lines, growing(ledger, found[-1], PAUSE))
     _show(lines, _wanted(since, kinds), form, sink, now=follow)
+
+
+def _given(options: dict[str, object]) -> list[str]:
+    return [name for name, value in options.items() if value]
+
+
+def _only(options: dict[str, object]) -> str:
+    """The one that is given, or none: of two, one would be passed over in silence."""
+    given = _given(options)
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]} do not go together", remedy="one at a time")
+    return "".join(given)
 
 
 def _wanted(since: str, kinds: tuple[str, ...]) -> Wanted:
@@ -123,7 +146,8 @@ def _send(lines: Iterator[bytes], wanted: Wanted, sink: str) -> None:
     try:
         for record in records(lines, wanted):
             place.send([record])
-    except OSError as error:
+    except (OSError, ValueError, RecursionError) as error:
+        # The latter two: a detail that is nested too deep, or a line that grows beyond its limit.
         raise InputError(
             f"record {record.index} not sent: {error}", where=sink, remedy="is it listening?"
         ) from None
@@ -149,8 +173,12 @@ class _Verified:
     def report(self, form: str) -> None:
         """Print the verdict; exit 1 if the ledger is broken."""
         from ringfence.report import json_format
+        from ringfence.watch.ledger.listing import escaped
 
-        put(json_format.text(self.verdict) if form == "json" else _words(self.verdict) + "\n")
+        if form == "json":
+            put(escaped(json_format.text(self.verdict)))
+        else:
+            put(_words(self.verdict) + "\n")
         sys.exit(1 if self.verdict.broken else 0)
 
     def print_head(self) -> None:
@@ -173,7 +201,7 @@ class _Verified:
 
     def _head(self) -> Checkpoint:
         if self.verdict.broken or self.verdict.head is None:
-            click.echo(f"ringfence: broken: {self.verdict.broken}", err=True)
+            click.echo(f"ringfence: broken: {_clean(self.verdict.broken or 'no head')}", err=True)
             sys.exit(1)
         return self.verdict.head
 
@@ -203,7 +231,18 @@ def _print(proof: object) -> None:
 def _words(verdict: Verdict) -> str:
     where = f"{verdict.size - verdict.first} records in {verdict.segments} segments"
     if verdict.broken:
-        first = f"BROKEN: {verdict.broken}\n  {where} before that fit together"
+        first = f"BROKEN: {_clean(verdict.broken)}\n  {where} before that fit together"
     else:
-        first = f"whole: {where}\n  ledger {verdict.ledger}\n  root   {verdict.root}"
-    return "\n".join([first, *(f"  note: {note}" for note in verdict.notes)])
+        ledger, root = _clean(verdict.ledger), _clean(verdict.root)
+        first = f"whole: {where}\n  ledger {ledger}\n  root   {root}"
+    notes = [f"  note: {_clean(note)}" for note in verdict.notes[:MOST_NOTES]]
+    if len(verdict.notes) > MOST_NOTES:
+        notes.append(f"  and {len(verdict.notes) - MOST_NOTES} more notes: --format json has all")
+    return "\n".join([first, *notes])
+
+
+def _clean(text: str) -> str:
+    """For a terminal: what stands in a ledger comes from whoever could write there."""
+    from ringfence.watch.ledger.listing import one_line
+
+    return one_line(text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + " ...")

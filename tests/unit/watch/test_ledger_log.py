@@ -22,6 +22,7 @@ from ringfence.watch.ledger.checkpoint import Checkpoint, sign
 from ringfence.watch.ledger.checkpoint import note as checkpoint_note
 from ringfence.watch.ledger.keys import private_key
 from ringfence.watch.ledger.record import START
+from ringfence.watch.ledger.verify import Verdict
 from ringfence.watch.ledger.writer import Ledger
 from tests.command import Outcome, ringfence
 from tests.unit.watch import outside
@@ -98,6 +99,29 @@ def test_verify_says_whole_or_where_it_breaks(place: Path) -> None:
         assert "record 10 altered" in proof.err
 
 
+def test_what_a_ledger_says_does_not_write_on_the_terminal(place: Path) -> None:
+    """A verification's texts are as long, as many and as hostile as its ledger has them."""
+    evil = "\x1b[2J\n\x9b\u202e" + "x" * 9999
+    notes = tuple(f"{number}{evil}" for number in range(1000))
+    words = (place / "log", "--public-key", place / "own.pub")
+    for broken in (None, evil):
+        verdict = Verdict("id" + evil, 0, 1, evil, 1, broken, notes, None)
+        with mock.patch("ringfence.watch.ledger.verify.verify", return_value=verdict):
+            shown = log(*words, "--verify").out
+            found = log(*words, "--verify", "--format", "json").out
+            refused = log(*words, "--print-head")
+        assert "\x1b" not in shown
+        assert "\x9b" not in shown + found
+        assert "\u202e" not in shown + found
+        assert json.loads(found)["notes"] == list(notes)
+        lines = shown.splitlines()
+        assert len(lines) == (24 if broken is None else 23)
+        assert all(len(line) < 330 for line in lines)
+        assert lines[-1] == "  and 980 more notes: --format json has all"
+        assert "\x1b" not in refused.err
+        assert (refused.code, len(refused.err.splitlines())) == (1, 1)
+
+
 def test_another_key_does_not_verify(place: Path) -> None:
     answer = log(place / "log", "--verify", "--public-key", place / "other.pub")
     assert answer.code == 1
@@ -130,14 +154,15 @@ def test_head_files_that_are_none(place: Path) -> None:
         assert answer.err.startswith("ringfence: ")
 
 
-def outsider(place: Path, proof: str) -> subprocess.CompletedProcess[str]:
+def outsider(place: Path, proof: str, *options: str) -> subprocess.CompletedProcess[str]:
     """The verifier of the docs, as a program of its own."""
     (place / "verify_proof.py").write_text(outside.source())
     (place / "proof.json").write_text(proof)
     key = KEY.public_key().public_bytes_raw().hex()
     return subprocess.run(
-        [sys.executable, "-I", str(place / "verify_proof.py"), str(place / "proof.json"), key],
-        capture_output=True, text=True, check=False,
+        [sys.executable, "-I", *options, str(place / "verify_proof.py"),
+         str(place / "proof.json"), key],
+        capture_output=True, text=True, check=False, timeout=20,
     )  # fmt: skip
 
 
@@ -155,6 +180,37 @@ def test_proofs_hold_outside_and_altered_ones_do_not(place: Path) -> None:
         assert outsider(place, proof).stdout == "the proof holds\n"
         assert old in proof
         assert outsider(place, proof.replace(old, new)).returncode != 0
+
+
+def test_the_outside_verifier_refuses_false_proofs_also_without_asserts(place: Path) -> None:
+    key = ("--public-key", place / "own.pub")
+    inclusion = json.loads(log(place / "log", "--inclusion", 22, *key).out)
+    consistency = json.loads(log(place / "log", "--consistency", 13, *key).out)
+    another = inclusion["record"].replace("mount", "chmod")
+    longer = [inclusion["path"][0] + "00", *inclusion["path"][1:]]
+    for proof, words in (
+        (inclusion | {"record": another}, "not below this root"),
+        (inclusion | {"index": 21}, "another index"),
+        (inclusion | {"index": 24}, "no such record"),
+        (inclusion | {"index": -1}, "no such record"),
+        (inclusion | {"size": 25}, "another size"),
+        (inclusion | {"root": "00" * 32}, "another size or root"),
+        (inclusion | {"path": longer}, "32 bytes"),
+        (inclusion | {"path": inclusion["path"] * 20}, "too long"),
+        (inclusion | {"proof": "fame"}, "of what"),
+        (consistency | {"old_size": 0}, "no such old size"),
+        (consistency | {"old_size": -1}, "no such old size"),
+        (consistency | {"old_size": 25}, "no such old size"),
+        (consistency | {"old_size": 13.0}, "no such size"),
+        (consistency | {"old_root": "00" * 32}, "does not go on"),
+        (consistency | {"path": []}, "does not go on"),
+    ):
+        done = outsider(place, json.dumps(proof), "-O")
+        assert (done.returncode, done.stdout) == (1, ""), proof
+        assert done.stderr.startswith("the proof does not hold: "), done.stderr
+        assert words in done.stderr
+    for proof in (inclusion, consistency):
+        assert outsider(place, json.dumps(proof), "-O").stdout == "the proof holds\n"
 
 
 def test_an_old_root_is_that_of_the_head_of_then(tmp_path: Path) -> None:
@@ -190,6 +246,33 @@ def test_wrong_words(place: Path, words: tuple[str, ...]) -> None:
     answer = log(place / "log", *words)
     assert (answer.code, answer.out) == (2, "")
     assert len(answer.err.splitlines()) == 1
+
+
+def test_options_that_would_be_passed_over_are_refused(place: Path) -> None:
+    key = ("--public-key", place / "own.pub")
+    modes = (("--verify",), ("--print-head",), ("--inclusion", 0), ("--consistency", 1))
+    others = (("--since", "1h"), ("--kind", "run"), ("--follow",), ("--to", "journald"))
+    for mode in modes:
+        assert log(place / "log", *mode, *key).code == 0
+        for other in (*others, *(found for found in modes if found != mode)):
+            answer = log(place / "log", *mode, *other, *key)
+            assert (answer.code, answer.out) == (2, ""), (mode, other)
+            assert len(answer.err.splitlines()) == 1
+            assert str(mode[0]) in answer.err
+            assert str(other[0]) in answer.err
+
+
+def test_a_record_that_a_sink_cannot_hold_is_one_line(place: Path) -> None:
+    """Deeper than OTLP's form of it can be written."""
+    newest = sorted((place / "log").glob("segment-*"))[-1]
+    deep = b'"why":' + b"[" * 450 + b"]" * 450
+    data = newest.read_bytes()
+    assert b'"why":"a b"' in data
+    newest.write_bytes(data.replace(b'"why":"a b"', deep))
+    answer = log(place / "log", "--to", "otlp:http://127.0.0.1:1/", "--kind", "denial")
+    assert answer.code == 2
+    assert len(answer.err.splitlines()) == 1
+    assert "record 22 not sent: " in answer.err
 
 
 def test_no_ledger(tmp_path: Path) -> None:

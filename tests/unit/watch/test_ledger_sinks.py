@@ -54,6 +54,16 @@ def test_otlp_is_what_the_projects_own_definition_accepts() -> None:
     assert deep[3].string_value == "é"
 
 
+@pytest.mark.parametrize(
+    "text", ["", "soon", "2026-11-24", "1969-01-01T00:00:00Z", "9999-01-01T00:00:00Z",
+             "0001-01-01T00:00:00+23:59", "9" * 5000],
+)  # fmt: skip
+def test_a_time_that_is_none_is_sent_as_unknown(text: str) -> None:
+    odd = msgspec.structs.replace(RECORD, time=text)
+    request = ParseDict(otlp.export([odd]), ExportLogsServiceRequest())
+    assert request.resource_logs[0].scope_logs[0].log_records[0].time_unix_nano == 0
+
+
 def test_syslog_follows_the_grammar() -> None:
     """RFC 5424, section 6: header, structured data with its three escapes, BOM and text."""
     message = syslog.message(RECORD, "my host", 12)
@@ -160,6 +170,41 @@ def test_a_failing_sink_is_noted_and_takes_nothing_away(
     assert checked(tmp_path).broken is None
 
 
+class Wrong(Flaky):
+    """A sink with a defect: it raises what no sink should."""
+
+    def send(self, records: Sequence[Record]) -> None:
+        if self.fails:
+            raise ValueError("a defect")
+        super().send(records)
+
+    def close(self) -> None:
+        raise ValueError("another")
+
+
+def test_a_sink_with_a_defect_is_a_failing_sink(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "QUIET", 0.0)
+    died: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    sink = Wrong()
+    sink.fails = True
+    ledger = Ledger.open(tmp_path, KEY, sinks=[sink])
+    ledger.append("event", "lost")
+    for _ in range(500):
+        if any(item.subject == "sink:flaky" for item in records(tmp_path)):
+            break
+        time.sleep(0.01)
+    sink.fails = False
+    until_sent(sink, ledger.append("event", "again"))
+    ledger.close()
+    states = [item.detail for item in records(tmp_path) if item.subject == "sink:flaky"]
+    assert states[0] == {"state": "failing", "why": "ValueError: a defect"}
+    assert states[-1] == {"state": "working"}
+    assert not died
+
+
 def test_a_sink_that_stands_still_blocks_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,12 +281,35 @@ def test_a_collector_that_refuses_is_a_failure() -> None:
         "", "file:/x", "syslog:192.0.2.1:514", "syslog:localhost:514", "syslog:127.0.0.1:x",
         "syslog:127.0.0.1:0", "otlp:http://192.0.2.1:4318/v1/logs", "otlp:https://127.0.0.1:1/",
         "otlp:http://127.0.0.1/v1/logs", "otlp:http://user@192.0.2.1:1/", "otlp:http://[::1",
-        "otlp:http://127.0.0.1:99999/",
+        "otlp:http://127.0.0.1:99999/", "otlp:http://127.0.0.1:0/v1/logs",
+        "otlp:http://127.0.0.1:1/\u00e9", "otlp:http://127.0.0.1:1/a b",
+        "otlp:http://127.0.0.1:1/a\n", "otlp:http://127.0.0.1:" + "1" * 5000 + "/",
+        "syslog:127.0.0.1:" + "1" * 5000, "syslog:127.0.0.1:", "syslog:127.0.0.1:65536",
+        "syslog:127.0.0.1:\u0661",
     ],
 )  # fmt: skip
 def test_only_places_on_this_machine(text: str) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as refused:
         choose(text)
+    assert len(refused.value.line()) < 500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "otlp:http://me:s3cret@127.0.0.1:4318/v1/logs", "otlp:http://s3cret@127.0.0.1:1/",
+        "otlp:http://127.0.0.1:1/?token=s3cret", "otlp:http://127.0.0.1:1/#s3cret",
+        "otlp:http://me:s3cret@[::1", "otlp:http://me:s3cret#s3cret@127.0.0.1:1/",
+        "otlp:https://me:s3cret@192.0.2.1:1/", "otlp:http://me:s3cret@192.0.2.1:1/",
+        "http://me:s3cret@127.0.0.1:4318/", "syslog:me:s3cret@127.0.0.1:x", "s3cret@127.0.0.1",
+        "syslog:me:s3cret@127.0.0.1:514", "otlp:http://me:s3cret@s3cret@127.0.0.1:1/",
+    ],
+)  # fmt: skip
+def test_a_password_is_refused_and_not_repeated(text: str) -> None:
+    """A sink's name is kept in the ledger for ever."""
+    with pytest.raises(UsageError) as refused:
+        choose(text)
+    assert "s3cret" not in refused.value.line()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +16,8 @@ from ringfence.watch.ledger.record import NotALine, Record, decode
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SPAN = 9
 """Digits of a span, at most: 30 years in seconds."""
+_UNSHOWN = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""The control characters that JSON need not escape, and those of bidirectional text."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -56,7 +59,18 @@ def terminal(record: Record) -> str:
     """One printable line: names in it come from whoever could make files."""
     detail = " ".join(f"{key}={_value(value)}" for key, value in record.detail.items())
     text = f"{record.index:>8} {record.time} {record.kind:<7} {record.subject}  {detail}".rstrip()
+    return one_line(text)
+
+
+def one_line(text: str) -> str:
+    """`text` without control characters, line breaks and what turns the direction of text."""
     return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def escaped(document: str) -> str:
+    """JSON in which what would move a terminal's cursor, or turn its text, is written as `\\u`: in
+    JSON such characters stand in strings only."""
+    return _UNSHOWN.sub(lambda char: f"\\u{ord(char[0]):04x}", document)
 
 
 def _value(value: Any) -> str:

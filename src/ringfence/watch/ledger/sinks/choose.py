@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,6 +13,9 @@ from ringfence.watch.ledger.sinks.otlp import Otlp
 from ringfence.watch.ledger.sinks.sink import Sink
 from ringfence.watch.ledger.sinks.syslog import LOG, Syslog
 
+KINDS = ("journald", "syslog", "otlp")
+_SHOWN = 200
+"""Characters of a refused sink that are repeated."""
 FORMS = "journald[:SOCKET], syslog[:SOCKET|:ADDRESS:PORT], otlp:http://ADDRESS:PORT/v1/logs"
 
 
@@ -28,7 +32,7 @@ def choose(text: str) -> Sink:
         return Syslog((_loopback(address.strip("[]"), text), _port(port, text)))
     if kind == "otlp":
         return _otlp(where, text)
-    raise UsageError(f"{text!r} is no sink", remedy=f"one of {FORMS}")
+    raise UsageError(f"{_shown(text)} is no sink", remedy=f"one of {FORMS}")
 
 
 def _otlp(url: str, text: str) -> Otlp:
@@ -36,9 +40,15 @@ def _otlp(url: str, text: str) -> Otlp:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise UsageError(f"{text!r} has no URL", remedy=f"one of {FORMS}") from None
-    if parts.scheme != "http" or port is None or not parts.path.isprintable():
-        raise UsageError(f"{text!r} has no http URL with a port", remedy=f"one of {FORMS}")
+        raise UsageError(f"{_shown(text)} has no URL", remedy=f"one of {FORMS}") from None
+    # A sink's name stands in the ledger, which keeps it for ever: no password may be in it.
+    if "@" in parts.netloc or "?" in url or "#" in url:
+        raise UsageError(
+            f"{_shown(text)} has a user, a query or a fragment, which are not sent",
+            remedy="leave them out",
+        )
+    if parts.scheme != "http" or not port or not all("!" <= char <= "~" for char in url):
+        raise UsageError(f"{_shown(text)} has no http URL with a port", remedy=f"one of {FORMS}")
     _loopback(host, text)
     return Otlp(url)
 
@@ -49,10 +59,23 @@ def _loopback(address: str, text: str) -> str:
             return address
     except ValueError:
         pass
-    raise UsageError(f"{text!r} is not on loopback", remedy="use a forwarder at 127.0.0.1 or ::1")
+    raise UsageError(
+        f"{_shown(text)} is not on loopback", remedy="use a forwarder at 127.0.0.1 or ::1"
+    )
 
 
 def _port(text: str, whole: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
-        raise UsageError(f"{whole!r} has no port", remedy=f"one of {FORMS}")
+    # Python refuses to read a number of thousands of digits.
+    if not text.isascii() or not text.isdigit() or len(text) > 5 or not 0 < int(text) < 65536:
+        raise UsageError(f"{_shown(whole)} has no port", remedy=f"one of {FORMS}")
     return int(text)
+
+
+def _shown(text: str) -> str:
+    """A refused sink for a message: without what may be a user's name, password or token."""
+    before, user, place = text.rpartition("@")
+    if user:
+        kind = before.partition(":")[0]
+        place = f"{kind}:...@{place}" if kind in KINDS else f"...@{place}"
+    clean = re.split("[?#]", place, maxsplit=1)[0]
+    return repr(clean if len(clean) <= _SHOWN else clean[:_SHOWN] + "...")

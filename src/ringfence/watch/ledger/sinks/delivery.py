@@ -4,6 +4,7 @@ fails: nothing that a sink does can block an append or take a record away.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -105,7 +106,8 @@ class _Worker:
             for _ in range(len(batch) + ended):
                 self._waiting.task_done()
             if ended:
-                self._sink.close()
+                with contextlib.suppress(Exception):
+                    self._sink.close()
                 return
 
     def _next(self) -> tuple[list[Record], bool]:
@@ -122,12 +124,13 @@ class _Worker:
     def _send(self, batch: list[Record]) -> None:
         try:
             self._sink.send(batch)
-        except OSError as error:
+        except Exception as error:
+            # Also what no sink should raise: a thread that ends here loses all that comes, unsaid.
             self._count(batch)
             self._failed_at = time.monotonic()
             if not self._failing:
                 self._failing = True
-                self._note({"state": "failing", "why": str(error)[:200]})
+                self._note({"state": "failing", "why": _why(error)})
             return
         if self._failing and time.monotonic() - self._failed_at > QUIET:
             self._failing = False
@@ -146,3 +149,9 @@ class _Worker:
         except (InputError, ValueError):
             # Full or closed: whoever appends next is told, and nothing can be written here.
             return
+
+
+def _why(error: Exception) -> str:
+    """OSErrors speak for themselves; of others the words alone mean little."""
+    text = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    return text[:200]

@@ -72,7 +72,7 @@ def export(records: Sequence[Record]) -> dict[str, Any]:
 
 def _log(record: Record) -> dict[str, Any]:
     number, text = _SEVERITY[severity(record)]
-    nanoseconds = str(parsed(record.time) * 1000)
+    nanoseconds = str(_nanoseconds(record.time))
     return {
         "timeUnixNano": nanoseconds,
         "observedTimeUnixNano": nanoseconds,
@@ -87,6 +87,16 @@ def _log(record: Record) -> dict[str, Any]:
             _attribute("ringfence.detail", record.detail),
         ],
     }
+
+
+def _nanoseconds(text: str) -> int:
+    """A record's time in nanoseconds since 1970; 0, which is unknown (logs.proto), for what is no
+    time or does not fit into its 64 bits: any text may stand in a ledger that is not verified."""
+    try:
+        found = parsed(text) * 1000
+    except (ValueError, OverflowError):
+        return 0
+    return found if 0 <= found < 1 << 64 else 0
 
 
 def _attribute(key: str, value: Any) -> dict[str, Any]:
