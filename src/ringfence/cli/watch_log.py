@@ -96,11 +96,14 @@ def command(
         return
     if heads or archived or public_key:
         raise UsageError("nothing to check these against", remedy="add --verify")
-    lines = itertools.chain.from_iterable(segment.lines() for segment in found)
     if follow:
-        from ringfence.watch.ledger.segments import growing
+        from ringfence.watch.ledger.segments import covered, growing
 
-        lines = itertools.chain(lines, growing(ledger, found[-1], PAUSE))
+        found = (*found[:-1], covered(found[-1]))
+        added = growing(ledger, found[-1], PAUSE)
+    else:
+        added = iter(())
+    lines = itertools.chain(*(segment.lines() for segment in found), added)
     _show(lines, _wanted(since, kinds), form, sink, now=follow)
 
 

@@ -14,7 +14,7 @@ from ringfence.errors import InputError
 from ringfence.watch.ledger import tail
 from ringfence.watch.ledger.chain import Chain
 from ringfence.watch.ledger.record import MOST_LINE, Head, Opening, Record, decode, encode
-from ringfence.watch.ledger.segments import segments
+from ringfence.watch.ledger.segments import covered, growing, segments
 from ringfence.watch.ledger.tail import NotWritten
 from ringfence.watch.ledger.writer import Ledger
 from tests.unit.watch.ledgers import KEY, OTHER, Clock, checked, judged, lines_of, small
@@ -215,6 +215,32 @@ def test_much_that_is_no_line_is_no_torn_write(tmp_path: Path) -> None:
     os.truncate(path / "segment-00000000.ledger", 4 << 40)
     with pytest.raises(InputError, match="altered after"):
         Ledger.open(path, KEY, clock=Clock())
+
+
+def test_whoever_follows_misses_nothing_where_a_torn_end_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    small(path, 3)
+    last = records(path)[-1]
+    chain = Chain(KEY.public_key())
+    for data in newest(path).read_bytes().splitlines():
+        chain.follow(data)
+    torn = encode(msgspec.structs.replace(last, index=last.index + 1, prev=chain.prev))
+    with newest(path).open("ab") as file:
+        file.write(torn + b"\n" + b"x" * 1500)
+    start = covered(segments(path)[-1])
+    with Ledger.open(path, KEY, segment_bytes=3000, clock=Clock()) as ledger:
+        for number in range(20):
+            ledger.append("event", f"after {number}")
+    expected = [record.subject for record in records(path)[4:]]
+    seen: list[str] = []
+    for data in growing(path, start, 0.01):
+        line = decode(data[:-1])
+        if isinstance(line, Record):
+            seen.append(line.subject)
+            if line.subject == "closed":
+                break
+    assert seen == expected
+    assert len(segments(path)) > 2
 
 
 def test_two_writers_of_one_ledger_follow_one_another(tmp_path: Path) -> None:

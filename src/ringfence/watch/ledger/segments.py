@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from ringfence.errors import InputError
-from ringfence.watch.ledger.record import MOST_LINE
+from ringfence.watch.ledger.record import MOST_LINE, Head, NotALine, decode
 
 _NAME = re.compile(r"segment-([0-9]{8})\.ledger")
 LOCK = "lock"
@@ -85,17 +85,36 @@ def _between_commits(folder: Path) -> Iterator[None]:
 
 
 def growing(folder: Path, start: Segment, pause: float) -> Iterator[bytes]:
-    """Whole lines that are added behind `start`, for ever. Raises InputError."""
+    """Whole lines that are added behind `start` (`covered`), for ever, once a head covers them.
+    Raises InputError."""
     number, path, offset = start.number, start.path, start.size
     while True:
         now = {segment.number: segment for segment in segments(folder)}
-        for data in read_lines(path, offset, now[number].size if number in now else offset):
-            offset += len(data)
-            yield data
+        if number in now:
+            for data in _covered(read_lines(path, offset, now[number].size)):
+                offset += len(data)
+                yield data
         if number + 1 in now:
             number, path, offset = number + 1, now[number + 1].path, 0
         else:
             time.sleep(pause)
+
+
+def covered(segment: Segment) -> Segment:
+    """The segment up to its last head: what a killed writer left behind that was never
+    acknowledged, and is cut off by the next one. Raises InputError."""
+    return msgspec.structs.replace(segment, size=sum(map(len, _covered(segment.lines()))))
+
+
+def _covered(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines up to the last head among them."""
+    waiting: list[bytes] = []
+    for data in lines:
+        waiting.append(data)
+        with contextlib.suppress(NotALine):
+            if data.endswith(b"\n") and isinstance(decode(data[:-1]), Head):
+                yield from waiting
+                waiting = []
 
 
 def read_lines(path: Path, start: int, end: int) -> Iterator[bytes]:
