@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from ringfence.knowledge.records import Knowledge
 from ringfence.measure.conditions.registry import decide_condition
 from ringfence.measure.conditions.scene import Scene, is_admin, scene
@@ -121,10 +123,11 @@ def _boundaries(facts: Facts, zones: tuple[Zone, ...]) -> tuple[Boundary, ...]:
 
 
 def entry_points(facts: Facts) -> tuple[tuple[EntryPoint, ...], tuple[Unseen, ...]]:
-    """One entry point for each listening socket, or for each port that a configuration names."""
+    """One entry point for each place that sockets listen at, or each port that a configuration
+    names."""
     if facts.listeners:
         by_pid = {process.pid: process for process in facts.processes}
-        return tuple(_listening(item, by_pid, facts) for item in facts.listeners), ()
+        return _merged([_listening(item, by_pid, facts) for item in facts.listeners]), ()
     if facts.config is None and facts.tree is None:
         return (), ()
     if facts.config is not None and facts.config.ports:
@@ -146,6 +149,32 @@ def _listening(item: Listener, by_pid: dict[int | None, Process], facts: Facts) 
         evidence=(item.evidence, why),
         address=item.path or item.address,
         port=item.port,
+    )
+
+
+def _merged(points: list[EntryPoint]) -> tuple[EntryPoint, ...]:
+    """One entry point for each id, in the order in which they were first seen.
+
+    Sockets that share a port (SO_REUSEPORT) are one way in, however many there are. Of them the
+    widest reach and the most privileged handler count, since whoever sends does not choose the
+    socket but may try again. Of equals the first is taken.
+    """
+    groups: dict[str, list[EntryPoint]] = {}
+    for point in points:
+        groups.setdefault(point.id, []).append(point)
+    return tuple(_one(group) if len(group) > 1 else group[0] for group in groups.values())
+
+
+def _one(group: list[EntryPoint]) -> EntryPoint:
+    first, *_ = group
+    widest = min(group, key=lambda point: point.reach.rank)
+    listens, why = first.evidence[0], widest.evidence[1]
+    detail = f"{listens.detail} ({len(group)} sockets)"
+    return msgspec.structs.replace(
+        first,
+        reach=widest.reach,
+        handler=max((point.handler for point in group), key=lambda handler: handler.level.rank),
+        evidence=(msgspec.structs.replace(listens, detail=detail), why),
     )
 
 

@@ -83,8 +83,10 @@ def _reasons(histograms: dict[str, Histogram], scale: Scale, scales: dict[str, S
         ]
         if not swapped:
             continue
+        moved = {place for pair in swapped for place in pair}
+        # Of equal moves the first in the order is named: a set has another order in each run.
         cause = max(
-            {place for pair in swapped for place in pair},
+            (place for place in base if place in moved),
             key=lambda place: abs(_change(histograms[place], scale, other)),
         )
         reasons.append(

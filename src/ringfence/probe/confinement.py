@@ -153,8 +153,8 @@ def _three(text: str, rows: list[tuple[int, int, int]]) -> tuple[int, int, int]:
 def _cgroups(pid: int) -> tuple[str, ...]:
     """Where its device cgroup (version 1) and its cgroup of version 2 take members."""
     found = []
-    for line in procfs.read(pid, "cgroup").decode("utf-8", "surrogateescape").splitlines():
-        _, controllers, path = line.split(":", 2)
+    for row in procfs.rows(procfs.read(pid, "cgroup")):
+        _, controllers, path = row.split(":", 2)
         places = {"devices": ["devices"], "": ["", "unified"]}.get(controllers, [])
         for place in places:
             file = Path("/sys/fs/cgroup", place, path.lstrip("/"), "cgroup.procs")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ringfence.collect.files.directory import read_directory
 from ringfence.collect.process.tree import processes
 from ringfence.knowledge.loader import load
 from ringfence.measure.judge import deployment_of
-from ringfence.model.evidence import Evidence, Grade
+from ringfence.model.evidence import Evidence, Grade, Seen
 from ringfence.model.facts import Facts, Target
-from ringfence.model.process import Listener
+from ringfence.model.position import Level
+from ringfence.model.process import Listener, Process
 
 
 @pytest.mark.parametrize(("kind", "zone"), [("host", "system"), ("rootfs", "container")])
@@ -38,3 +40,43 @@ def test_a_suspected_holder_of_a_socket_is_assumed(seen: bool, grade: Grade) -> 
     facts = Facts(Target("host", "here"), members, (listener,))
     (point,) = deployment_of(facts, knowledge).entry_points
     assert point.handler.evidence.grade is grade
+
+
+def test_sockets_that_share_a_port_are_one_entry_point() -> None:
+    """As nginx's `reuseport` has them: of all the widest reach, and how many there are."""
+    knowledge = load()
+    members, _ = processes([os.getpid()], knowledge)
+
+    def at(port: int, inode: int, *, exposed: bool = True) -> Listener:
+        seen = Evidence(Grade.OBSERVED, "test", f"tcp :: port {port} listens")
+        own = (os.getpid(),)
+        return Listener("tcp", "::", port, inode, own, own, seen, exposed=exposed)
+
+    shared = (at(80, 1, exposed=False), at(80, 2), at(443, 3), at(80, 4))
+    facts = Facts(Target("host", "here"), members, shared)
+    first, second = deployment_of(facts, knowledge).entry_points
+    assert (first.id, second.id) == ("tcp:[::]:80", "tcp:[::]:443")
+    assert first.reach is second.reach
+    assert first.evidence[0].detail == "tcp :: port 80 listens (3 sockets)"
+    assert second.evidence[0].detail == "tcp :: port 443 listens"
+
+
+def test_of_sockets_that_share_a_port_the_most_privileged_handler_counts() -> None:
+    knowledge = load()
+    (member,), _ = processes([os.getpid()], knowledge)
+    own = member.credentials.value
+    assert own is not None
+
+    def as_user(pid: int, uid: int) -> Process:
+        sets = {name: frozenset[str]() for name in ("effective", "permitted", "inheritable")}
+        found = msgspec.structs.replace(own, uid=uid, **sets)
+        return msgspec.structs.replace(
+            member, pid=pid, credentials=Seen(found, member.credentials.evidence)
+        )
+
+    members = (as_user(11, 1000), as_user(12, 0))
+    seen = Evidence(Grade.OBSERVED, "test", "listens")
+    shared = tuple(Listener("tcp", "::", 80, pid, (pid,), (pid,), seen) for pid in (11, 12))
+    facts = Facts(Target("host", "here"), members, shared)
+    (point,) = deployment_of(facts, knowledge).entry_points
+    assert (point.handler.level, point.handler.pid) == (Level.ADMIN, 12)

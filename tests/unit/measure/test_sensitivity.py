@@ -81,3 +81,12 @@ def test_another_order_under_another_scale_has_its_reason() -> None:
     (reason,) = found.reasons
     assert "under assets 1 pair(s) change places" in reason
     assert "guest" in reason
+
+
+def test_of_equal_moves_the_first_in_the_order_is_named() -> None:
+    """A set of eight would name another in seven of eight runs."""
+    guests = {f"guest-{number}": {("admin_alone", 0): 1} for number in range(8)}
+    found = sensitivity({**guests, "host": {("user", 0): 12}}, CLASSIC, KNOWLEDGE.scales)
+    assert found.orders["classic"] == ("host", *guests)
+    (reason,) = found.reasons
+    assert "moves guest-0 most" in reason

@@ -18,7 +18,7 @@ def limits(pid: int) -> Seen[Limits]:
     """The limits of the process's own cgroup (those of its ancestors may be lower)."""
     source = f"/proc/{pid}/cgroup"
     try:
-        groups = _groups(procfs.read(pid, "cgroup").decode())
+        groups = _groups(procfs.read(pid, "cgroup"))
     except OSError as error:
         return procfs.refused(source, error)
     return Seen(
@@ -39,20 +39,22 @@ def device_rules(pid: int) -> list[str] | None:
     Version 2 keeps device rules in an eBPF program, which shows nothing.
     """
     try:
-        groups = _groups(procfs.read(pid, "cgroup").decode())
+        groups = _groups(procfs.read(pid, "cgroup"))
     except (OSError, procfs.Vanished):
         return None
     text = _read(groups, "devices", "devices.list")
     return text.splitlines() if text is not None else None
 
 
-def _groups(text: str) -> dict[str, str]:
+def _groups(data: bytes) -> dict[str, str]:
     """Controller -> path of the cgroup; the unified hierarchy under ''."""
     found: dict[str, str] = {}
-    for line in text.splitlines():
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            found[controller.removeprefix("name=")] = path
+    for row in procfs.rows(data):
+        parts = row.split(":", 2)
+        if len(parts) < 3:
+            continue
+        for controller in parts[1].split(","):
+            found[controller.removeprefix("name=")] = parts[2]
     return found
 
 

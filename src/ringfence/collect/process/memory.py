@@ -14,16 +14,19 @@ from ringfence.model.process import Memory
 FIXED_LIMIT = 0x10000000
 """Programs linked at a fixed address on 64-bit machines start far below this; PIE ones above."""
 
+LEAST_FIELDS = 5
+"""Range, rights, offset, device and inode; the name is missing from anonymous memory's rows."""
+
 
 def memory(pid: int) -> Seen[Memory]:
     """What /proc/PID/maps shows."""
     source = f"/proc/{pid}/maps"
     try:
-        text = procfs.read(pid, "maps").decode("utf-8", "replace")
+        rows = procfs.rows(procfs.read(pid, "maps"))
         executable = procfs.link(pid, "exe")
     except OSError as error:
         return procfs.refused(source, error)
-    lines = [line.split(maxsplit=5) for line in text.splitlines()]
+    lines = [line for row in rows if len(line := row.split(maxsplit=5)) >= LEAST_FIELDS]
     both = [line for line in lines if "w" in line[1] and "x" in line[1]]
     stack = any(len(line) > 5 and line[5] == "[stack]" and "x" in line[1] for line in lines)
     own = [

@@ -18,13 +18,14 @@ def mounts(pid: int | str) -> Seen[tuple[Mount, ...]]:
         data = procfs.read(pid, "mountinfo")
     except OSError as error:
         return procfs.refused(source, error)
-    found = tuple(filter(None, map(parse_line, data.splitlines())))
+    found = tuple(filter(None, map(parse_line, data.split(b"\n"))))
     return Seen(found, Evidence(Grade.OBSERVED, source, f"{len(found)} mounts"))
 
 
 def parse_line(line: bytes) -> Mount | None:
     """One line of mountinfo; None if it is malformed. `-` ends the optional fields."""
-    parts = line.split()
+    # The kernel escapes space, tab, newline and backslash: other white space is part of a name.
+    parts = line.split(b" ")
     try:
         dash = parts.index(b"-", 6)
         fstype, source, options = parts[dash + 1 : dash + 4]

@@ -37,9 +37,19 @@ def link(pid: int | str, name: str) -> str:
         raise
 
 
+def rows(data: bytes) -> list[str]:
+    """The lines of a table of /proc.
+
+    The kernel ends a row with a newline and escapes no other line end (\\r, \\x85) in the names
+    that a process chooses, so `splitlines` would cut a row where its author likes.
+    """
+    return [row for row in data.decode("utf-8", "surrogateescape").split("\n") if row]
+
+
 def fields(text: str) -> dict[str, str]:
     """`Name:\\tvalue` lines, as /proc/PID/status and fdinfo have them."""
-    pairs = (line.partition(":") for line in text.splitlines())
+    # A newline alone ends a row: a process's name may hold what else `splitlines` splits at.
+    pairs = (line.partition(":") for line in text.split("\n"))
     return {name: value.strip() for name, colon, value in pairs if colon}
 
 

@@ -1,0 +1,69 @@
+"""Tables of /proc whose rows hold names that a process chose: only a newline ends a row."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+import pytest
+
+from ringfence.collect.process import procfs
+from ringfence.collect.process.limits import device_rules, limits
+from ringfence.collect.process.memory import memory
+from ringfence.collect.process.mounts import mounts
+
+ENDS = ["\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\udcff"]
+"""What str.splitlines takes for the end of a line, and a byte that is no UTF-8."""
+
+
+def _give(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(procfs, "read", lambda _pid, _name: data)
+
+
+@pytest.mark.parametrize("end", ENDS, ids=ascii)
+def test_a_mapped_file_with_a_line_end_in_its_name(tmp_path: Path, end: str) -> None:
+    file = tmp_path / f"a{end}b"
+    file.write_bytes(b"x")
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 1, prot=mmap.PROT_READ):
+        rows = procfs.rows(procfs.read(os.getpid(), "maps"))
+        found = memory(os.getpid())
+    assert any(row.endswith(str(file)) for row in rows)
+    assert found.value is not None
+    assert found.value.position_independent is not None
+
+
+def test_a_row_of_maps_that_does_not_fit_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    _give(monkeypatch, b"odd\n7f00-7f01 rwxp 0 0:0 0 \n")
+    found = memory(os.getpid())
+    assert found.value is not None
+    assert found.value.writable_executable == 1
+
+
+@pytest.mark.parametrize("end", ENDS, ids=ascii)
+def test_a_cgroup_with_a_line_end_in_its_name(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    _give(monkeypatch, b"odd\n1:odd\n0::" + os.fsencode(f"/a{end}b:c") + b"\n")
+    found = limits(os.getpid())
+    assert found.value is not None
+    assert found.value.cgroup == f"/a{end}b:c"
+    assert device_rules(os.getpid()) is None
+
+
+@pytest.mark.parametrize("end", ["\r", "\x0b", "\x0c"], ids=ascii)
+def test_a_mount_point_with_a_line_end_in_its_name(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    _give(monkeypatch, f"1 0 8:1 / /a{end}b rw - ext4 /dev/a rw\n".encode())
+    assert [item.path for item in mounts("self").value or ()] == [f"/a{end}b"]
+
+
+def test_a_mount_without_a_source_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    _give(monkeypatch, b"1 0 0:9 / /a rw - tmpfs  rw\n")
+    (found,) = mounts("self").value or ()
+    assert (found.path, found.source) == ("/a", "")
+
+
+@pytest.mark.parametrize("end", ENDS, ids=ascii)
+def test_a_name_with_a_line_end_states_no_other_field(end: str) -> None:
+    found = procfs.fields(f"Name:\ta{end}Gone:\t1\nUid:\t7\n")
+    assert found == {"Name": f"a{end}Gone:\t1", "Uid": "7"}
