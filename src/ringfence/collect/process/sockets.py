@@ -217,10 +217,18 @@ def _selected(pid: int, count: int, address: int) -> list[int]:
 def _has_interface(pid: int) -> bool:
     """Whether the process's network namespace has an interface besides loopback."""
     try:
-        lines = procfs.read(pid, "net/dev").decode().splitlines()[2:]
+        return bool(_interfaces(procfs.read(pid, "net/dev")) - {b"lo"})
     except (OSError, procfs.Vanished):
         return True
-    return any(line.partition(":")[0].strip() != "lo" for line in lines)
+
+
+def _interfaces(table: bytes) -> set[bytes]:
+    """The names in /proc/PID/net/dev: any bytes but colon, slash, and what C holds to be a space.
+
+    Whoever has a network namespace chooses them, so a name may be no UTF-8, and may hold or end
+    with what Python takes for the end of a line or for a space.
+    """
+    return {line.partition(b":")[0].lstrip(b" ") for line in table.split(b"\n")[2:] if line}
 
 
 def _shared_outside(space: int | None, pids: list[int]) -> bool:
