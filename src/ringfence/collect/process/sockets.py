@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import stat
 import struct
 from pathlib import Path
@@ -25,6 +26,13 @@ from ringfence.model.process import Listener
 TCP_LISTEN = "0A"
 UDP_UNCONNECTED = "07"
 UNIX_LISTENING = 0x10000
+UNIX_ROW = re.compile(
+    rb"(?:[0-9a-f]{16}|[0-9a-f]{8}|\(_+ptrval_+\)): [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) "
+    rb"[0-9A-F]{4} [0-9A-F]{2} ( {4}[0-9]| {3}[0-9]{2}| {2}[0-9]{3}| [0-9]{4}|[0-9]{5,20})"
+    rb"(?: (.+))?"
+)
+"""A row of /proc/net/unix, as unix_seq_show of the kernel's net/unix/af_unix.c prints it:
+`%pK: %08X %08X %08X %04X %02X %5lu`, and a space and the name where the socket has one."""
 MOST_POLLED = 4096
 ACCEPT, POLL, SELECT = ("accept", "accept4"), ("poll", "ppoll"), ("select", "pselect6")
 """Calls in which a thread waits on descriptors that can be told from outside."""
@@ -46,7 +54,7 @@ class Bound(msgspec.Struct, frozen=True):
     port: int | None
     inode: int
     source: str
-    path: str = ""
+    name: bytes = b""
 
 
 def listeners(
@@ -94,8 +102,9 @@ def _held(
     holders = [holding for holding in holdings if bound.inode in holding.sockets]
     if not holders and not suspects:
         return None
-    mode, uid, gid = _permissions(bound.path, pid)
-    place = bound.path or f"{bound.address} port {bound.port}"
+    mode, uid, gid = _permissions(bound.name, pid)
+    path = _shown(bound.name)
+    place = path or f"{bound.address} port {bound.port}"
     return Listener(
         kind=bound.kind,
         address=bound.address,
@@ -105,23 +114,31 @@ def _held(
         holders_seen=bool(holders),
         waiting=tuple(h.pid for h in holders if bound.inode in h.waiting),
         evidence=Evidence(Grade.OBSERVED, bound.source, f"{bound.kind} {place} listens"),
-        path=bound.path,
+        path=path,
         mode=mode,
         uid=uid,
         gid=gid,
     )
 
 
-def _permissions(path: str, pid: int) -> tuple[int | None, int | None, int | None]:
-    if not path.startswith("/"):
+def _permissions(name: bytes, pid: int) -> tuple[int | None, int | None, int | None]:
+    if not name.startswith(b"/"):
         return None, None, None
     try:
-        found = os.lstat(f"/proc/{pid}/root{path}")
-    except OSError:
+        found = os.lstat(b"/proc/%d/root%b" % (pid, name))
+    except (OSError, ValueError):  # ValueError: kernels before 4.10 print a NUL as it is
         return None, None, None
     if not stat.S_ISSOCK(found.st_mode):
         return None, None, None
     return found.st_mode, found.st_uid, found.st_gid
+
+
+def _shown(name: bytes) -> str:
+    """A socket's name for people: its user chose the bytes, which need be no text of one line."""
+    text = name.decode("utf-8", "backslashreplace")
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def _holding(pid: int) -> Holding:
@@ -263,21 +280,44 @@ def _bound(pid: int) -> list[Bound]:
 
 
 def _unix(pid: int) -> list[Bound]:
-    found = []
-    for words in _table(pid, "unix"):
-        if len(words) > 6 and int(words[3], 16) & UNIX_LISTENING:
-            path = words[7] if len(words) > 7 else ""
-            found.append(Bound("unix", "", None, int(words[6]), f"/proc/{pid}/net/unix", path))
-    return found
+    source = f"/proc/{pid}/net/unix"
+    rows = _unix_rows(_lines(pid, "unix"))
+    return [Bound("unix", "", None, inode, source, name) for inode, name in rows]
+
+
+def _unix_rows(lines: list[bytes]) -> list[tuple[int, bytes]]:
+    """Inode and name of each listening socket in the lines of /proc/net/unix.
+
+    The kernel prints a name as its user chose it, with spaces and ends of lines. What is no row
+    of the kernel's form is therefore the rest of the name before it; a name that holds the like
+    of a row cannot be told from two rows.
+    """
+    rows: list[tuple[re.Match[bytes], bytes]] = []
+    for line in lines:
+        row = UNIX_ROW.fullmatch(line)
+        if row is not None:
+            rows.append((row, row[3] or b""))
+        elif rows:
+            row, name = rows[-1]
+            rows[-1] = row, name + b"\n" + line
+    return [(int(row[2]), name) for row, name in rows if int(row[1], 16) & UNIX_LISTENING]
 
 
 def _table(pid: int, name: str) -> list[list[str]]:
-    """The rows of a table under /proc/PID/net, without its heading; none if it is not there."""
+    """The rows of a table of numbers under /proc/PID/net, as words."""
+    return [line.decode("utf-8", "replace").split() for line in _lines(pid, name)]
+
+
+def _lines(pid: int, name: str) -> list[bytes]:
+    """The lines of a table under /proc/PID/net, without its heading; none if it is not there.
+
+    Only "\\n" ends one: users choose names that hold what else Python would end a line at. What
+    stands after the last end is a row that was cut where `procfs.read` stops.
+    """
     try:
-        text = procfs.read(pid, f"net/{name}").decode("utf-8", "replace")
+        return procfs.read(pid, f"net/{name}").split(b"\n")[1:-1]
     except (OSError, procfs.Vanished):
         return []
-    return [line.split() for line in text.splitlines()[1:]]
 
 
 def _address(text: str) -> tuple[str, int]:

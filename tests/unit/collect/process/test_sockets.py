@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +48,69 @@ def test_an_interface_may_have_any_name(monkeypatch: pytest.MonkeyPatch, name: b
 def test_loopback_alone_is_no_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not _dev(monkeypatch, b"lo")
     assert not _dev(monkeypatch)
+
+
+def _row(inode: int, name: bytes = b"", flags: int = 0x10000) -> bytes:
+    """A row as the kernel prints it, without its end."""
+    head = b"00000000bc8d407d: 00000002 00000000 %08X 0001 01 %5d" % (flags, inode)
+    return head + b" " + name if name else head
+
+
+def _rows(*rows: bytes) -> list[tuple[int, bytes]]:
+    return sockets._unix_rows(b"\n".join(rows).split(b"\n"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"@x\na b c zz e f g h",
+        b"@x\n0: 2 0 10000 1 1 77 /run/x\n",
+        b"@x\x85" + _row(77, b"/run/x"),
+        b"@x\x1c" + _row(77, b"/run/x") + b"\r",
+        b"@x\n" + _row(77).lower().replace(b"00010000", b"0001000g"),
+        b"@x\n" + _row(77).replace(b"   77", b"77"),
+        b"@x\n" + _row(77).replace(b"   77", b"9" * 40),
+        b"/tmp/x/my sock",
+        b"/tmp/x/ two  spaces ",
+        b"/tmp/\xff\n",
+        b"",
+    ],
+)
+def test_a_name_is_the_rest_of_the_row_and_makes_none(name: bytes) -> None:
+    before, after = _row(7, b"/run/before"), _row(4597755, b"@after")
+    assert _rows(before, _row(50, name), after) == [
+        (7, b"/run/before"),
+        (50, name),
+        (4597755, b"@after"),
+    ]
+
+
+def test_only_what_listens_counts() -> None:
+    assert _rows(_row(50, b"@connected", flags=0), _row(51)) == [(51, b"")]
+
+
+def test_a_row_that_was_cut_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = b"Num Path\n" + _row(50) + b"\n" + _row(1234567)[:-1]
+    monkeypatch.setattr(sockets.procfs, "read", lambda pid, name: cut)
+    assert [bound.inode for bound in sockets._unix(1)] == [50]
+
+
+def test_a_name_is_shown_on_one_line() -> None:
+    assert sockets._shown("/tmp/ä\n\x1b[1m".encode() + b"\xff") == "/tmp/ä\\n\\x1b[1m\\xff"
+
+
+def test_names_with_spaces_and_odd_bytes_are_seen_with_their_mode(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/my so\n\xff"
+    with (
+        socket.socket(socket.AF_UNIX) as server,
+        socket.socket(socket.AF_UNIX) as bad,
+    ):
+        server.bind(path)
+        os.chmod(path, 0o640)
+        server.listen()
+        bad.bind(b"\0%d\na b c zz e f g h" % os.getpid())
+        bad.listen()
+        found, _ = sockets.listeners([os.getpid()])
+    modes = {item.path: item.mode for item in found if item.kind == "unix"}
+    assert modes[f"{tmp_path}/my so\\n\\xff"] == 0o140640
+    assert modes[f"@{os.getpid()}\\na b c zz e f g h"] is None
