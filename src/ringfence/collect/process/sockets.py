@@ -92,8 +92,43 @@ def listeners(
                 found.append(
                     msgspec.structs.replace(listener, exposed=exposed, namespace_shared=shared)
                 )
-    unique = {listener.inode: listener for listener in found}
-    return tuple(unique.values()), tuple(unseen)
+    return _one_each(found), tuple(unseen)
+
+
+def _one_each(found: list[Listener]) -> tuple[Listener, ...]:
+    """One listener for each inode, which no two sockets share (sockfs numbers all families).
+
+    More than one row of an inode means that a user bound a Unix socket, in any network namespace,
+    to a name that holds the like of a row. The other tables hold no names: their rows count. Of
+    Unix rows neither the first nor the last is sure to be the kernel's, for the table goes by
+    hash; so the one that lets more people in counts, lest a forged row hide a socket.
+    """
+    rows: dict[int, list[Listener]] = {}
+    for listener in found:
+        rows.setdefault(listener.inode, []).append(listener)
+    return tuple(_widest(same) for same in rows.values())
+
+
+def _widest(same: list[Listener]) -> Listener:
+    """The row of one inode that counts, as reachable as any of them says."""
+    rows = [row for row in same if row.kind != "unix"] or same
+    chosen = max(rows, key=_openness)
+    evidence = chosen.evidence
+    if any((row.path, row.mode) != (chosen.path, chosen.mode) for row in rows):
+        more = "; other rows have the same inode, so a name forges one: the most open one counts"
+        evidence = msgspec.structs.replace(evidence, detail=evidence.detail + more)
+    return msgspec.structs.replace(
+        chosen,
+        evidence=evidence,
+        exposed=any(row.exposed for row in rows),
+        namespace_shared=any(row.namespace_shared for row in rows),
+    )
+
+
+def _openness(listener: Listener) -> tuple[bool, int, int]:
+    """How many a Unix socket's file lets connect: all where there is none, else by its mode."""
+    mode = listener.mode or 0
+    return listener.mode is None, mode & stat.S_IWOTH, mode & stat.S_IWGRP
 
 
 def _held(

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from ringfence.collect.process import sockets
+from ringfence.model.evidence import Evidence, Grade
+from ringfence.model.process import Listener
 
 
 def _hidden(pid: int) -> sockets.Holding:
@@ -114,3 +116,49 @@ def test_names_with_spaces_and_odd_bytes_are_seen_with_their_mode(tmp_path: Path
     modes = {item.path: item.mode for item in found if item.kind == "unix"}
     assert modes[f"{tmp_path}/my so\\n\\xff"] == 0o140640
     assert modes[f"@{os.getpid()}\\na b c zz e f g h"] is None
+
+
+def _listener(kind: str, path: str = "", mode: int | None = None, **other: bool) -> Listener:
+    evidence = Evidence(Grade.OBSERVED, "/proc/1/net", f"{kind} {path} listens")
+    return Listener(kind, "", None, 50, (1,), (), evidence, path, mode, **other)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "udp", "raw", "packet"])
+def test_a_row_of_the_unix_table_takes_no_other_sockets_place(kind: str) -> None:
+    real, forged = _listener(kind, exposed=False), _listener("unix", "/run/x", 0o600)
+    assert sockets._one_each([real, forged]) == (real,)
+    assert sockets._one_each([forged, forged, real]) == (real,)
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow"),
+    [
+        (_listener("unix", "@x"), _listener("unix", "/run/x", 0o140777)),
+        (_listener("unix", "/run/x", 0o140602), _listener("unix", "/run/y", 0o140660)),
+        (_listener("unix", "/run/x", 0o140620), _listener("unix", "/run/y", 0o140755)),
+    ],
+)
+def test_of_two_unix_rows_the_more_open_counts(wide: Listener, narrow: Listener) -> None:
+    for rows in ([wide, narrow], [narrow, wide]):
+        (found,) = sockets._one_each(rows)
+        assert (found.path, found.mode) == (wide.path, wide.mode)
+        assert "other rows have the same inode" in found.evidence.detail
+
+
+def test_a_row_of_a_lonely_namespace_does_not_hide_an_exposed_socket() -> None:
+    real = _listener("unix", "@x")
+    lonely = _listener("unix", "@x", exposed=False, namespace_shared=False)
+    assert sockets._one_each([real, lonely]) == sockets._one_each([lonely, real]) == (real,)
+
+
+def test_a_name_that_forges_a_row_does_not_hide_a_listener_on_tcp() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.socket(socket.AF_UNIX) as liar,
+    ):
+        inode = os.fstat(server.fileno()).st_ino
+        liar.bind(b"\0x\n" + _row(inode, b"/run/x"))
+        liar.listen()
+        found, _ = sockets.listeners([os.getpid()])
+        port = server.getsockname()[1]
+    assert [(item.kind, item.port) for item in found if item.inode == inode] == [("tcp", port)]
