@@ -33,6 +33,11 @@ UNIX_ROW = re.compile(
 )
 """A row of /proc/net/unix, as unix_seq_show of the kernel's net/unix/af_unix.c prints it:
 `%pK: %08X %08X %08X %04X %02X %5lu`, and a space and the name where the socket has one."""
+EPOLL_ROW = re.compile(
+    rb"tfd: +([0-9]{1,10}) events: +[0-9a-f]+ data: +[0-9a-f]+"
+    rb"(?: +pos:-?[0-9]+ ino:([0-9a-f]+) sdev:[0-9a-f]+)?"
+)
+"""A row of an epoll set's fdinfo, as ep_show_fdinfo of the kernel's fs/eventpoll.c prints it."""
 MOST_POLLED = 4096
 ACCEPT, POLL, SELECT = ("accept", "accept4"), ("poll", "ppoll"), ("select", "pselect6")
 """Calls in which a thread waits on descriptors that can be told from outside."""
@@ -196,21 +201,22 @@ def _holding(pid: int) -> Holding:
 
 
 def _epoll_inodes(pid: int, epolls: list[int], by_descriptor: dict[int, int]) -> set[int]:
-    """Inodes in the process's epoll sets: `tfd: 6 events: 19 data: ... ino:1f3a sdev:8`."""
+    """Inodes in the process's epoll sets: `tfd: 6 events: 19 data: ... ino:1f3a sdev:8`.
+
+    The process may put another file in the descriptor's place meanwhile, whose fdinfo can hold a
+    text that a user chose (of a tun device its name): what is no such row is passed over.
+    """
     found: set[int] = set()
     for descriptor in epolls:
         try:
-            text = procfs.read(pid, f"fdinfo/{descriptor}").decode()
+            lines = procfs.read(pid, f"fdinfo/{descriptor}").split(b"\n")
         except OSError:
             continue
-        for line in text.splitlines():
-            words = line.replace(":", ": ").split()
-            if not words or words[0] != "tfd:":
-                continue
-            if "ino:" in words:
-                found.add(int(words[words.index("ino:") + 1], 16))
-            elif int(words[1]) in by_descriptor:
-                found.add(by_descriptor[int(words[1])])
+        for row in filter(None, map(EPOLL_ROW.fullmatch, lines)):
+            if row[2] is not None:
+                found.add(int(row[2], 16))
+            elif int(row[1]) in by_descriptor:
+                found.add(by_descriptor[int(row[1])])
     return found
 
 

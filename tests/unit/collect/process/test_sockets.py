@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from pathlib import Path
 
@@ -162,3 +163,22 @@ def test_a_name_that_forges_a_row_does_not_hide_a_listener_on_tcp() -> None:
         found, _ = sockets.listeners([os.getpid()])
         port = server.getsockname()[1]
     assert [(item.kind, item.port) for item in found if item.inode == inode] == [("tcp", port)]
+
+
+def test_what_is_no_row_of_an_epoll_set_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        b"pos:\t0",
+        b"iff:\tl\xff",
+        b"tfd: x events: 19 data: 6  pos:0 ino:zz sdev:8",
+        b"tfd:        6 events:       19 data:                6  pos:0 ino:1f3a sdev:8",
+        b"tfd:        7 events:       19 data:                7",
+    ]
+    monkeypatch.setattr(sockets.procfs, "read", lambda pid, name: b"\n".join([*rows, b""]))
+    assert sockets._epoll_inodes(1, [3], {6: 5, 7: 77}) == {0x1F3A, 77}
+
+
+def test_a_real_epoll_set_is_read() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, select.epoll() as watched:
+        watched.register(server, select.EPOLLIN)
+        inode = os.fstat(server.fileno()).st_ino
+        assert inode in sockets._epoll_inodes(os.getpid(), [watched.fileno()], {})
