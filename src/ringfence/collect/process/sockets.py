@@ -91,7 +91,7 @@ def listeners(
     for space, pid in spaces.items():
         exposed = _has_interface(pid)
         shared = _shared_outside(space, pids)
-        for bound in _bound(pid):
+        for bound in _bound(pid, unseen):
             listener = _held(bound, pid, holdings, suspects)
             if listener is not None:
                 found.append(
@@ -297,8 +297,8 @@ def _shared_outside(space: int | None, pids: list[int]) -> bool:
     return any(pid not in own and inode_of(pid, "net") == space for pid in procfs.pids())
 
 
-def _bound(pid: int) -> list[Bound]:
-    """Every listening socket of the process's network namespace."""
+def _bound(pid: int, unseen: list[Unseen]) -> list[Bound]:
+    """Every listening socket of the process's network namespace; adds to `unseen`."""
     found: list[Bound] = []
     for name, kind, wanted in (
         ("tcp", "tcp", TCP_LISTEN),
@@ -308,21 +308,21 @@ def _bound(pid: int) -> list[Bound]:
         ("raw", "raw", UDP_UNCONNECTED),
         ("raw6", "raw", UDP_UNCONNECTED),
     ):
-        for words in _table(pid, name):
+        for words in _table(pid, name, unseen):
             if len(words) > 9 and words[3] == wanted:
                 address, port = _address(words[1])
                 found.append(Bound(kind, address, port, int(words[9]), f"/proc/{pid}/net/{name}"))
-    found += _unix(pid)
-    for words in _table(pid, "packet"):
+    found += _unix(pid, unseen)
+    for words in _table(pid, "packet", unseen):
         if len(words) > 8:
             where = f"interface {words[4]}"
             found.append(Bound("packet", where, None, int(words[8]), f"/proc/{pid}/net/packet"))
     return found
 
 
-def _unix(pid: int) -> list[Bound]:
+def _unix(pid: int, unseen: list[Unseen]) -> list[Bound]:
     source = f"/proc/{pid}/net/unix"
-    rows = _unix_rows(_lines(pid, "unix"))
+    rows = _unix_rows(_lines(pid, "unix", unseen))
     return [Bound("unix", "", None, inode, source, name) for inode, name in rows]
 
 
@@ -344,21 +344,26 @@ def _unix_rows(lines: list[bytes]) -> list[tuple[int, bytes]]:
     return [(int(row[2]), name) for row, name in rows if int(row[1], 16) & UNIX_LISTENING]
 
 
-def _table(pid: int, name: str) -> list[list[str]]:
+def _table(pid: int, name: str, unseen: list[Unseen]) -> list[list[str]]:
     """The rows of a table of numbers under /proc/PID/net, as words."""
-    return [line.decode("utf-8", "replace").split() for line in _lines(pid, name)]
+    return [line.decode("utf-8", "replace").split() for line in _lines(pid, name, unseen)]
 
 
-def _lines(pid: int, name: str) -> list[bytes]:
+def _lines(pid: int, name: str, unseen: list[Unseen]) -> list[bytes]:
     """The lines of a table under /proc/PID/net, without its heading; none if it is not there.
 
     Only "\\n" ends one: users choose names that hold what else Python would end a line at. What
-    stands after the last end is a row that was cut where `procfs.read` stops.
+    stands after the last end is a row that was cut where `procfs.read` stops; a user can open so
+    many sockets that others stand behind that, so it is told.
     """
     try:
-        return procfs.read(pid, f"net/{name}").split(b"\n")[1:-1]
+        table = procfs.read(pid, f"net/{name}")
     except (OSError, procfs.Vanished):
         return []
+    if len(table) >= procfs.MOST_BYTES:
+        why = f"only its first {procfs.MOST_BYTES >> 20} MiB were read"
+        unseen.append(Unseen(f"all sockets of /proc/{pid}/net/{name}", why))
+    return table.split(b"\n")[1:-1]
 
 
 def _address(text: str) -> tuple[str, int]:

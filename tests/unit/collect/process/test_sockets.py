@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ringfence.collect.process import sockets
-from ringfence.model.evidence import Evidence, Grade
+from ringfence.model.evidence import Evidence, Grade, Unseen
 from ringfence.model.process import Listener
 
 
@@ -95,7 +95,12 @@ def test_only_what_listens_counts() -> None:
 def test_a_row_that_was_cut_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     cut = b"Num Path\n" + _row(50) + b"\n" + _row(1234567)[:-1]
     monkeypatch.setattr(sockets.procfs, "read", lambda pid, name: cut)
-    assert [bound.inode for bound in sockets._unix(1)] == [50]
+    unseen: list[Unseen] = []
+    assert [bound.inode for bound in sockets._unix(1, unseen)] == [50]
+    assert unseen == []
+    monkeypatch.setattr(sockets.procfs, "MOST_BYTES", len(cut))
+    assert [bound.inode for bound in sockets._unix(1, unseen)] == [50]
+    assert [item.what for item in unseen] == ["all sockets of /proc/1/net/unix"]
 
 
 def test_a_name_is_shown_on_one_line() -> None:
