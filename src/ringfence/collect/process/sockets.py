@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import stat
 import struct
 from pathlib import Path
@@ -25,6 +26,18 @@ from ringfence.model.process import Listener
 TCP_LISTEN = "0A"
 UDP_UNCONNECTED = "07"
 UNIX_LISTENING = 0x10000
+UNIX_ROW = re.compile(
+    rb"(?:[0-9a-f]{16}|[0-9a-f]{8}|\(_+ptrval_+\)): [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) "
+    rb"[0-9A-F]{4} [0-9A-F]{2} ( {4}[0-9]| {3}[0-9]{2}| {2}[0-9]{3}| [0-9]{4}|[0-9]{5,20})"
+    rb"(?: (.+))?"
+)
+"""A row of /proc/net/unix, as unix_seq_show of the kernel's net/unix/af_unix.c prints it:
+`%pK: %08X %08X %08X %04X %02X %5lu`, and a space and the name where the socket has one."""
+EPOLL_ROW = re.compile(
+    rb"tfd: +([0-9]{1,10}) events: +[0-9a-f]+ data: +[0-9a-f]+"
+    rb"(?: +pos:-?[0-9]+ ino:([0-9a-f]+) sdev:[0-9a-f]+)?"
+)
+"""A row of an epoll set's fdinfo, as ep_show_fdinfo of the kernel's fs/eventpoll.c prints it."""
 MOST_POLLED = 4096
 ACCEPT, POLL, SELECT = ("accept", "accept4"), ("poll", "ppoll"), ("select", "pselect6")
 """Calls in which a thread waits on descriptors that can be told from outside."""
@@ -46,7 +59,7 @@ class Bound(msgspec.Struct, frozen=True):
     port: int | None
     inode: int
     source: str
-    path: str = ""
+    name: bytes = b""
 
 
 def listeners(
@@ -78,14 +91,49 @@ def listeners(
     for space, pid in spaces.items():
         exposed = _has_interface(pid)
         shared = _shared_outside(space, pids)
-        for bound in _bound(pid):
+        for bound in _bound(pid, unseen):
             listener = _held(bound, pid, holdings, suspects)
             if listener is not None:
                 found.append(
                     msgspec.structs.replace(listener, exposed=exposed, namespace_shared=shared)
                 )
-    unique = {listener.inode: listener for listener in found}
-    return tuple(unique.values()), tuple(unseen)
+    return _one_each(found), tuple(unseen)
+
+
+def _one_each(found: list[Listener]) -> tuple[Listener, ...]:
+    """One listener for each inode, which no two sockets share (sockfs numbers all families).
+
+    More than one row of an inode means that a user bound a Unix socket, in any network namespace,
+    to a name that holds the like of a row. The other tables hold no names: their rows count. Of
+    Unix rows neither the first nor the last is sure to be the kernel's, for the table goes by
+    hash; so the one that lets more people in counts, lest a forged row hide a socket.
+    """
+    rows: dict[int, list[Listener]] = {}
+    for listener in found:
+        rows.setdefault(listener.inode, []).append(listener)
+    return tuple(_widest(same) for same in rows.values())
+
+
+def _widest(same: list[Listener]) -> Listener:
+    """The row of one inode that counts, as reachable as any of them says."""
+    rows = [row for row in same if row.kind != "unix"] or same
+    chosen = max(rows, key=_openness)
+    evidence = chosen.evidence
+    if any((row.path, row.mode) != (chosen.path, chosen.mode) for row in rows):
+        more = "; other rows have the same inode, so a name forges one: the most open one counts"
+        evidence = msgspec.structs.replace(evidence, detail=evidence.detail + more)
+    return msgspec.structs.replace(
+        chosen,
+        evidence=evidence,
+        exposed=any(row.exposed for row in rows),
+        namespace_shared=any(row.namespace_shared for row in rows),
+    )
+
+
+def _openness(listener: Listener) -> tuple[bool, int, int]:
+    """How many a Unix socket's file lets connect: all where there is none, else by its mode."""
+    mode = listener.mode or 0
+    return listener.mode is None, mode & stat.S_IWOTH, mode & stat.S_IWGRP
 
 
 def _held(
@@ -94,8 +142,9 @@ def _held(
     holders = [holding for holding in holdings if bound.inode in holding.sockets]
     if not holders and not suspects:
         return None
-    mode, uid, gid = _permissions(bound.path, pid)
-    place = bound.path or f"{bound.address} port {bound.port}"
+    mode, uid, gid = _permissions(bound.name, pid)
+    path = _shown(bound.name)
+    place = path or f"{bound.address} port {bound.port}"
     return Listener(
         kind=bound.kind,
         address=bound.address,
@@ -105,23 +154,31 @@ def _held(
         holders_seen=bool(holders),
         waiting=tuple(h.pid for h in holders if bound.inode in h.waiting),
         evidence=Evidence(Grade.OBSERVED, bound.source, f"{bound.kind} {place} listens"),
-        path=bound.path,
+        path=path,
         mode=mode,
         uid=uid,
         gid=gid,
     )
 
 
-def _permissions(path: str, pid: int) -> tuple[int | None, int | None, int | None]:
-    if not path.startswith("/"):
+def _permissions(name: bytes, pid: int) -> tuple[int | None, int | None, int | None]:
+    if not name.startswith(b"/"):
         return None, None, None
     try:
-        found = os.lstat(f"/proc/{pid}/root{path}")
-    except OSError:
+        found = os.lstat(b"/proc/%d/root%b" % (pid, name))
+    except (OSError, ValueError):  # ValueError: kernels before 4.10 print a NUL as it is
         return None, None, None
     if not stat.S_ISSOCK(found.st_mode):
         return None, None, None
     return found.st_mode, found.st_uid, found.st_gid
+
+
+def _shown(name: bytes) -> str:
+    """A socket's name for people: its user chose the bytes, which need be no text of one line."""
+    text = name.decode("utf-8", "backslashreplace")
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def _holding(pid: int) -> Holding:
@@ -144,21 +201,22 @@ def _holding(pid: int) -> Holding:
 
 
 def _epoll_inodes(pid: int, epolls: list[int], by_descriptor: dict[int, int]) -> set[int]:
-    """Inodes in the process's epoll sets: `tfd: 6 events: 19 data: ... ino:1f3a sdev:8`."""
+    """Inodes in the process's epoll sets: `tfd: 6 events: 19 data: ... ino:1f3a sdev:8`.
+
+    The process may put another file in the descriptor's place meanwhile, whose fdinfo can hold a
+    text that a user chose (of a tun device its name): what is no such row is passed over.
+    """
     found: set[int] = set()
     for descriptor in epolls:
         try:
-            text = procfs.read(pid, f"fdinfo/{descriptor}").decode()
+            lines = procfs.read(pid, f"fdinfo/{descriptor}").split(b"\n")
         except OSError:
             continue
-        for line in text.splitlines():
-            words = line.replace(":", ": ").split()
-            if not words or words[0] != "tfd:":
-                continue
-            if "ino:" in words:
-                found.add(int(words[words.index("ino:") + 1], 16))
-            elif int(words[1]) in by_descriptor:
-                found.add(by_descriptor[int(words[1])])
+        for row in filter(None, map(EPOLL_ROW.fullmatch, lines)):
+            if row[2] is not None:
+                found.add(int(row[2], 16))
+            elif int(row[1]) in by_descriptor:
+                found.add(by_descriptor[int(row[1])])
     return found
 
 
@@ -217,10 +275,18 @@ def _selected(pid: int, count: int, address: int) -> list[int]:
 def _has_interface(pid: int) -> bool:
     """Whether the process's network namespace has an interface besides loopback."""
     try:
-        lines = procfs.read(pid, "net/dev").decode().splitlines()[2:]
+        return bool(_interfaces(procfs.read(pid, "net/dev")) - {b"lo"})
     except (OSError, procfs.Vanished):
         return True
-    return any(line.partition(":")[0].strip() != "lo" for line in lines)
+
+
+def _interfaces(table: bytes) -> set[bytes]:
+    """The names in /proc/PID/net/dev: any bytes but colon, slash, and what C holds to be a space.
+
+    Whoever has a network namespace chooses them, so a name may be no UTF-8, and may hold or end
+    with what Python takes for the end of a line or for a space.
+    """
+    return {line.partition(b":")[0].lstrip(b" ") for line in table.split(b"\n")[2:] if line}
 
 
 def _shared_outside(space: int | None, pids: list[int]) -> bool:
@@ -231,8 +297,8 @@ def _shared_outside(space: int | None, pids: list[int]) -> bool:
     return any(pid not in own and inode_of(pid, "net") == space for pid in procfs.pids())
 
 
-def _bound(pid: int) -> list[Bound]:
-    """Every listening socket of the process's network namespace."""
+def _bound(pid: int, unseen: list[Unseen]) -> list[Bound]:
+    """Every listening socket of the process's network namespace; adds to `unseen`."""
     found: list[Bound] = []
     for name, kind, wanted in (
         ("tcp", "tcp", TCP_LISTEN),
@@ -242,34 +308,62 @@ def _bound(pid: int) -> list[Bound]:
         ("raw", "raw", UDP_UNCONNECTED),
         ("raw6", "raw", UDP_UNCONNECTED),
     ):
-        for words in _table(pid, name):
+        for words in _table(pid, name, unseen):
             if len(words) > 9 and words[3] == wanted:
                 address, port = _address(words[1])
                 found.append(Bound(kind, address, port, int(words[9]), f"/proc/{pid}/net/{name}"))
-    found += _unix(pid)
-    for words in _table(pid, "packet"):
+    found += _unix(pid, unseen)
+    for words in _table(pid, "packet", unseen):
         if len(words) > 8:
             where = f"interface {words[4]}"
             found.append(Bound("packet", where, None, int(words[8]), f"/proc/{pid}/net/packet"))
     return found
 
 
-def _unix(pid: int) -> list[Bound]:
-    found = []
-    for words in _table(pid, "unix"):
-        if len(words) > 6 and int(words[3], 16) & UNIX_LISTENING:
-            path = words[7] if len(words) > 7 else ""
-            found.append(Bound("unix", "", None, int(words[6]), f"/proc/{pid}/net/unix", path))
-    return found
+def _unix(pid: int, unseen: list[Unseen]) -> list[Bound]:
+    source = f"/proc/{pid}/net/unix"
+    rows = _unix_rows(_lines(pid, "unix", unseen))
+    return [Bound("unix", "", None, inode, source, name) for inode, name in rows]
 
 
-def _table(pid: int, name: str) -> list[list[str]]:
-    """The rows of a table under /proc/PID/net, without its heading; none if it is not there."""
+def _unix_rows(lines: list[bytes]) -> list[tuple[int, bytes]]:
+    """Inode and name of each listening socket in the lines of /proc/net/unix.
+
+    The kernel prints a name as its user chose it, with spaces and ends of lines. What is no row
+    of the kernel's form is therefore the rest of the name before it; a name that holds the like
+    of a row cannot be told from two rows.
+    """
+    rows: list[tuple[re.Match[bytes], bytes]] = []
+    for line in lines:
+        row = UNIX_ROW.fullmatch(line)
+        if row is not None:
+            rows.append((row, row[3] or b""))
+        elif rows:
+            row, name = rows[-1]
+            rows[-1] = row, name + b"\n" + line
+    return [(int(row[2]), name) for row, name in rows if int(row[1], 16) & UNIX_LISTENING]
+
+
+def _table(pid: int, name: str, unseen: list[Unseen]) -> list[list[str]]:
+    """The rows of a table of numbers under /proc/PID/net, as words."""
+    return [line.decode("utf-8", "replace").split() for line in _lines(pid, name, unseen)]
+
+
+def _lines(pid: int, name: str, unseen: list[Unseen]) -> list[bytes]:
+    """The lines of a table under /proc/PID/net, without its heading; none if it is not there.
+
+    Only "\\n" ends one: users choose names that hold what else Python would end a line at. What
+    stands after the last end is a row that was cut where `procfs.read` stops; a user can open so
+    many sockets that others stand behind that, so it is told.
+    """
     try:
-        text = procfs.read(pid, f"net/{name}").decode("utf-8", "replace")
+        table = procfs.read(pid, f"net/{name}")
     except (OSError, procfs.Vanished):
         return []
-    return [line.split() for line in text.splitlines()[1:]]
+    if len(table) >= procfs.MOST_BYTES:
+        why = f"only its first {procfs.MOST_BYTES >> 20} MiB were read"
+        unseen.append(Unseen(f"all sockets of /proc/{pid}/net/{name}", why))
+    return table.split(b"\n")[1:-1]
 
 
 def _address(text: str) -> tuple[str, int]:
