@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from ringfence.collect.process.procfs import rows
 from ringfence.errors import MissingError
 from ringfence.run import kernel
 
@@ -56,8 +57,8 @@ def unmount_below(folder: Path) -> None:
 def _mounted(folder: Path) -> list[str]:
     """Mount points below a folder, in the order in which they were made (proc_pid_mountinfo(5))."""
     found = []
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        place = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split()[4])
+    for line in rows(Path("/proc/self/mountinfo").read_bytes()):
+        place = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split(" ")[4])
         if place.startswith(f"{folder}/"):
             found.append(place)
     return found

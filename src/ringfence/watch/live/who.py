@@ -164,7 +164,7 @@ def container_of(cgroup: str, ours: str = "") -> str:
 
 def _cgroups(text: str) -> dict[str, list[str]]:
     """Hierarchy -> the parts of the path in it (cgroups(7))."""
-    rows = [line.split(":", 2) for line in text.splitlines() if line.count(":") >= 2]
+    rows = [line.split(":", 2) for line in text.split("\n") if line.count(":") >= 2]
     return {f"{row[0]}:{row[1]}": [part for part in row[2].split("/") if part] for row in rows}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.collect.process import sockets
+from ringfence.collect.process import procfs, sockets
 from ringfence.model.evidence import Evidence, Grade, Unseen
 from ringfence.model.process import Listener
 
@@ -39,7 +39,7 @@ DEV = b"""Inter-|   Receive                            |  Transmit
 
 def _dev(monkeypatch: pytest.MonkeyPatch, *names: bytes) -> bool:
     rows = b"".join(b"%6s:       0       0    0\n" % name for name in names)
-    monkeypatch.setattr(sockets.procfs, "read", lambda pid, name: DEV + rows)
+    monkeypatch.setattr(procfs, "read", lambda pid, name: DEV + rows)
     return sockets._has_interface(1)
 
 
@@ -94,11 +94,11 @@ def test_only_what_listens_counts() -> None:
 
 def test_a_row_that_was_cut_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     cut = b"Num Path\n" + _row(50) + b"\n" + _row(1234567)[:-1]
-    monkeypatch.setattr(sockets.procfs, "read", lambda pid, name: cut)
+    monkeypatch.setattr(procfs, "read", lambda pid, name: cut)
     unseen: list[Unseen] = []
     assert [bound.inode for bound in sockets._unix(1, unseen)] == [50]
     assert unseen == []
-    monkeypatch.setattr(sockets.procfs, "MOST_BYTES", len(cut))
+    monkeypatch.setattr(procfs, "MOST_BYTES", len(cut))
     assert [bound.inode for bound in sockets._unix(1, unseen)] == [50]
     assert [item.what for item in unseen] == ["all sockets of /proc/1/net/unix"]
 
@@ -178,7 +178,7 @@ def test_what_is_no_row_of_an_epoll_set_is_passed_over(monkeypatch: pytest.Monke
         b"tfd:        6 events:       19 data:                6  pos:0 ino:1f3a sdev:8",
         b"tfd:        7 events:       19 data:                7",
     ]
-    monkeypatch.setattr(sockets.procfs, "read", lambda pid, name: b"\n".join([*rows, b""]))
+    monkeypatch.setattr(procfs, "read", lambda pid, name: b"\n".join([*rows, b""]))
     assert sockets._epoll_inodes(1, [3], {6: 5, 7: 77}) == {0x1F3A, 77}
 
 
