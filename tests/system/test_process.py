@@ -313,3 +313,22 @@ def test_who_waits_on_a_socket_is_seen_in_every_way_of_waiting(wait: str) -> Non
             os.kill(child_pid, signal.SIGKILL)
     assert set(item.holders) == {pid, *children}
     assert list(item.waiting) == children
+
+
+def test_the_thread_that_stayed_privileged_counts() -> None:
+    """The first thread drops root by a raw system call, which speaks for it alone."""
+    code = (
+        "import ctypes, platform, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+        "c = ctypes.CDLL(None)\n"
+        "number = {'x86_64': 117, 'aarch64': 147}[platform.machine()]\n"
+        "assert c.prctl(38, 1, 0, 0, 0) == 0\n"
+        "assert c.syscall(number, 65534, 65534, 65534) == 0"
+    )
+    with python_process(code) as pid:
+        process = facts(pid).processes[0]
+    assert process.credentials.value is not None
+    assert process.credentials.value.uid == 0
+    assert "CAP_SYS_ADMIN" in process.credentials.value.effective
+    assert f"/proc/{pid}/task/" in process.credentials.evidence.source
+    assert process.no_new_privileges.value is False

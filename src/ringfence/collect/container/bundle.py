@@ -151,7 +151,8 @@ def _credentials(config: dict[str, Any], said: Evidence) -> Credentials:
     extra = tuple(_number(item) for item in groups) if isinstance(groups, list) else ()
     detail = f"process.user {uid}:{gid}, {len(sets['effective'])} effective capabilities"
     evidence = _detail(said, detail)
-    return Credentials(uid, gid, extra, str(uid), evidence=evidence, **sets)
+    ids = frozenset((uid,))
+    return Credentials(uid, gid, extra, str(uid), evidence=evidence, uids=ids, **sets)
 
 
 def _seccomp(
