@@ -19,9 +19,11 @@ import pytest
 from ringfence.collect.process.credentials import capability_names
 from ringfence.collect.targets import collect
 from ringfence.knowledge.loader import load
+from ringfence.measure.conditions.scene import is_admin
 from ringfence.measure.judge import deployment_of
 from ringfence.model.deployment import Reach
 from ringfence.model.facts import Facts
+from ringfence.model.need import State
 from tests.command import ringfence
 from tests.seccomp import child
 from tests.system.conftest import free_port, program, python_process
@@ -332,3 +334,24 @@ def test_the_thread_that_stayed_privileged_counts() -> None:
     assert "CAP_SYS_ADMIN" in process.credentials.value.effective
     assert f"/proc/{pid}/task/" in process.credentials.evidence.source
     assert process.no_new_privileges.value is False
+
+
+def test_capabilities_over_a_user_namespace_are_none_over_the_system() -> None:
+    code = (
+        "import ctypes, os\nos.setresgid(1234, 1234, 1234); os.setresuid(1234, 1234, 1234)\n"
+        "c = ctypes.CDLL(None)\nassert c.prctl(4, 1, 0, 0, 0) == 0\n"
+        "assert c.unshare(0x10000000) == 0\nopen('/proc/self/uid_map', 'w').write('0 1234 1')"
+    )
+    with python_process(code) as pid:
+        seen = facts(pid)
+    assert seen.processes[0].credentials.value is not None
+    assert "CAP_SYS_ADMIN" in seen.processes[0].credentials.value.effective
+    assert is_admin(seen.processes[0], container=False) is False
+
+
+def test_a_saved_root_counts_as_root() -> None:
+    with python_process("import os; os.setresuid(1234, 1234, 0)") as pid:
+        seen = facts(pid)
+    assert is_admin(seen.processes[0], container=False) is True
+    conditions = deployment_of(seen, KNOWLEDGE).conditions
+    assert conditions["process:root-user"].state is State.OPEN

@@ -49,7 +49,8 @@ class Credentials(msgspec.Struct, frozen=True):
     Of a process whose threads differ: what all of them together have. `uid` and `gid` are the
     effective ids of the most privileged thread, `uids` every user that a thread is or may become
     again with one call (real, effective, saved, file system). Each capability set holds the names
-    of capabilities(7).
+    of capabilities(7). `root_mapped` tells whether its user namespace maps the system's user 0:
+    over that user's files its capabilities hold even where the namespace is its own.
     """
 
     uid: int
@@ -63,6 +64,7 @@ class Credentials(msgspec.Struct, frozen=True):
     ambient: frozenset[str]
     evidence: Evidence
     uids: frozenset[int] = frozenset()
+    root_mapped: bool = False
 
     @property
     def root(self) -> bool:

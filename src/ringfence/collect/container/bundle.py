@@ -143,7 +143,7 @@ def _number(value: object) -> int:
 def _credentials(config: dict[str, Any], said: Evidence) -> Credentials:
     user = table(config, "process", "user")
     uid, gid = _number(user.get("uid")), _number(user.get("gid"))
-    sets = {
+    sets: dict[str, Any] = {
         name: frozenset(words(config, "process", "capabilities", name))
         for name in ("effective", "permitted", "inheritable", "bounding", "ambient")
     }

@@ -104,6 +104,7 @@ def credentials(pid: int, threads: Statuses) -> Credentials:
         user=user_name(uids[1]),
         evidence=_evidence(pid, thread, threads, detail, "has more privileges"),
         uids=frozenset(uid for item in threads.values() for uid in _ids(item, "Uid")),
+        root_mapped=_maps_root(pid),
         **sets,
     )
 
@@ -111,6 +112,20 @@ def credentials(pid: int, threads: Statuses) -> Credentials:
 def _ids(status: dict[str, str], field: str) -> list[int]:
     """Real, effective, saved and file system id."""
     return [int(word) for word in status[field].split()]
+
+
+def _maps_root(pid: int) -> bool:
+    """Whether the process's user namespace maps the reader's user 0 (user_namespaces(7))."""
+    try:
+        text = procfs.read(pid, "uid_map").decode("ascii", "replace")
+    except (OSError, procfs.Vanished):
+        return False
+    return maps_root(text)
+
+
+def maps_root(text: str) -> bool:
+    """Whether a uid_map, lines of `inside outside count`, has user 0 on its outside."""
+    return any(line.split()[1:2] == ["0"] for line in text.splitlines())
 
 
 def _power(status: dict[str, str]) -> tuple[bool, int]:

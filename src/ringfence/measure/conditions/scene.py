@@ -64,14 +64,25 @@ def is_admin(process: Process, container: bool) -> bool | None:
     """Whether the process has admin of its zone; None where its credentials were not seen.
 
     On a system of its own the user root does, since it owns the system's files. In a container
-    root counts with effective privileges only, and so does anyone who holds them.
+    root counts with privileges alone, and so does anyone who holds them. What can be taken back
+    with one call counts as held: a saved user, a permitted capability. Capabilities over a user
+    namespace of the process's own, which any user may make, are none over the system.
     """
     credentials = process.credentials.value
     if credentials is None:
         return None
-    if credentials.effective & ROOT_EQUIVALENT:
+    if credentials.usable & ROOT_EQUIVALENT and (container or over_system(process)):
         return True
-    return credentials.uid == 0 and not container
+    return credentials.root and not container
+
+
+def over_system(process: Process) -> bool:
+    """Whether its capabilities may hold over the system: in the first user namespace (not seen
+    counts as yes), or in one that user 0 is mapped into, whose files they then override."""
+    credentials = process.credentials.value
+    if credentials is not None and credentials.root_mapped:
+        return True
+    return namespace_shared(process, "user").value is not False
 
 
 def scene(facts: Facts, knowledge: Knowledge) -> Scene:
@@ -113,10 +124,10 @@ def _actual(process: Process) -> Foothold:
         return Foothold(process, None, None, frozenset(), None, False)
     return Foothold(
         process,
-        credentials.uid,
+        0 if credentials.root else credentials.uid,
         credentials.gid,
         frozenset(credentials.groups),
-        credentials.effective | credentials.permitted,
+        credentials.usable,
         False,
     )
 
