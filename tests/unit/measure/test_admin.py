@@ -16,7 +16,16 @@ from ringfence.model.evidence import Evidence, Grade, Seen
 from ringfence.model.facts import Facts, Target
 from ringfence.model.need import State
 from ringfence.model.position import Level
-from ringfence.model.process import Credentials, Namespace, PathFact, Process
+from ringfence.model.process import (
+    Credentials,
+    EnvironmentHint,
+    Limits,
+    Memory,
+    Mount,
+    Namespace,
+    PathFact,
+    Process,
+)
 
 KNOWLEDGE = load()
 SAID = Evidence(Grade.OBSERVED, "test")
@@ -107,3 +116,47 @@ def test_which_maps_have_the_systems_root_in_them() -> None:
     assert maps_root("      1234       1234          1\n         0          0          1\n")
     assert not maps_root("         0       1234          1\n")
     assert not maps_root("")
+
+
+def changed(**fields: Any) -> Process:
+    return msgspec.structs.replace(process(), **fields)
+
+
+HINT = EnvironmentHint("DB_PASSWORD", "its name says so")
+SHADOW = PathFact("shadow", "/etc/shadow", "file", 0o100600, 0, 0, False, SAID)
+DIFFERENT = {
+    "environment": changed(environment=Seen((HINT,), SAID)),
+    "no secret in the environment": changed(environment=Seen((), SAID)),
+    "groups": process(groups=(27,)),
+    "gid": process(gid=42),
+    "label": changed(mac_label=Seen("service (enforce)", SAID)),
+    "limits": changed(limits=Seen(Limits(1 << 20, 9, 1.0, "/a", SAID), SAID)),
+    "root folder": changed(mounts=Seen((Mount("/", "/jail", "ext4", "a", NONE, "8:1"),), SAID)),
+    "paths": changed(paths=(SHADOW,)),
+    "paths not seen": changed(paths_seen=False),
+    "memory": changed(memory=Seen(Memory(1, False, True, {}, SAID), SAID)),
+    "neighbours": changed(neighbours=Seen(("sshd",), SAID)),
+    "terminal": changed(terminal=Seen(True, SAID)),
+}
+
+
+@pytest.mark.parametrize("item", DIFFERENT.values(), ids=DIFFERENT)
+def test_what_differs_in_what_is_judged_is_judged_apart(item: Process) -> None:
+    assert len(seen(process(), item).user) == 2
+
+
+def test_equal_workers_are_one_foothold_whatever_evidence_says() -> None:
+    other = Evidence(Grade.OBSERVED, "/proc/11/status")
+    first = changed(limits=Seen(Limits(1, 2, None, "/a", SAID), SAID), paths=(SHADOW,))
+    second = changed(
+        pid=11,
+        limits=Seen(Limits(1, 2, None, "/b", other), other),
+        paths=(msgspec.structs.replace(SHADOW, evidence=other),),
+    )
+    assert len(seen(first, second).user) == 1
+
+
+def test_the_order_of_children_does_not_decide() -> None:
+    pair = changed(environment=Seen((), SAID)), changed(environment=Seen((HINT,), SAID), pid=11)
+    for children in (pair, pair[::-1]):
+        assert state("process:environment-secrets", *children) is State.OPEN
