@@ -19,9 +19,11 @@ import pytest
 from ringfence.collect.process.credentials import capability_names
 from ringfence.collect.targets import collect
 from ringfence.knowledge.loader import load
+from ringfence.measure.conditions.scene import is_admin
 from ringfence.measure.judge import deployment_of
 from ringfence.model.deployment import Reach
 from ringfence.model.facts import Facts
+from ringfence.model.need import State
 from tests.command import ringfence
 from tests.seccomp import child
 from tests.system.conftest import free_port, program, python_process
@@ -313,3 +315,43 @@ def test_who_waits_on_a_socket_is_seen_in_every_way_of_waiting(wait: str) -> Non
             os.kill(child_pid, signal.SIGKILL)
     assert set(item.holders) == {pid, *children}
     assert list(item.waiting) == children
+
+
+def test_the_thread_that_stayed_privileged_counts() -> None:
+    """The first thread drops root by a raw system call, which speaks for it alone."""
+    code = (
+        "import ctypes, platform, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+        "c = ctypes.CDLL(None)\n"
+        "number = {'x86_64': 117, 'aarch64': 147}[platform.machine()]\n"
+        "assert c.prctl(38, 1, 0, 0, 0) == 0\n"
+        "assert c.syscall(number, 65534, 65534, 65534) == 0"
+    )
+    with python_process(code) as pid:
+        process = facts(pid).processes[0]
+    assert process.credentials.value is not None
+    assert process.credentials.value.uid == 0
+    assert "CAP_SYS_ADMIN" in process.credentials.value.effective
+    assert f"/proc/{pid}/task/" in process.credentials.evidence.source
+    assert process.no_new_privileges.value is False
+
+
+def test_capabilities_over_a_user_namespace_are_none_over_the_system() -> None:
+    code = (
+        "import ctypes, os\nos.setresgid(1234, 1234, 1234); os.setresuid(1234, 1234, 1234)\n"
+        "c = ctypes.CDLL(None)\nassert c.prctl(4, 1, 0, 0, 0) == 0\n"
+        "assert c.unshare(0x10000000) == 0\nopen('/proc/self/uid_map', 'w').write('0 1234 1')"
+    )
+    with python_process(code) as pid:
+        seen = facts(pid)
+    assert seen.processes[0].credentials.value is not None
+    assert "CAP_SYS_ADMIN" in seen.processes[0].credentials.value.effective
+    assert is_admin(seen.processes[0], container=False) is False
+
+
+def test_a_saved_root_counts_as_root() -> None:
+    with python_process("import os; os.setresuid(1234, 1234, 0)") as pid:
+        seen = facts(pid)
+    assert is_admin(seen.processes[0], container=False) is True
+    conditions = deployment_of(seen, KNOWLEDGE).conditions
+    assert conditions["process:root-user"].state is State.OPEN

@@ -46,7 +46,11 @@ class Seccomp(msgspec.Struct, frozen=True):
 class Credentials(msgspec.Struct, frozen=True):
     """User, groups and capability sets, numbered as in the initial user namespace.
 
-    Each capability set holds the names of capabilities(7).
+    Of a process whose threads differ: what all of them together have. `uid` and `gid` are the
+    effective ids of the most privileged thread, `uids` every user that a thread is or may become
+    again with one call (real, effective, saved, file system). Each capability set holds the names
+    of capabilities(7). `root_mapped` tells whether its user namespace maps the system's user 0:
+    over that user's files its capabilities hold even where the namespace is its own.
     """
 
     uid: int
@@ -59,6 +63,18 @@ class Credentials(msgspec.Struct, frozen=True):
     bounding: frozenset[str]
     ambient: frozenset[str]
     evidence: Evidence
+    uids: frozenset[int] = frozenset()
+    root_mapped: bool = False
+
+    @property
+    def root(self) -> bool:
+        """Whether it is user 0, or may be it again with one call."""
+        return self.uid == 0 or 0 in self.uids
+
+    @property
+    def usable(self) -> frozenset[str]:
+        """The capabilities that its code can use: a permitted one is made effective at will."""
+        return self.effective | self.permitted
 
 
 class Namespace(msgspec.Struct, frozen=True):

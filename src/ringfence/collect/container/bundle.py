@@ -143,7 +143,7 @@ def _number(value: object) -> int:
 def _credentials(config: dict[str, Any], said: Evidence) -> Credentials:
     user = table(config, "process", "user")
     uid, gid = _number(user.get("uid")), _number(user.get("gid"))
-    sets = {
+    sets: dict[str, Any] = {
         name: frozenset(words(config, "process", "capabilities", name))
         for name in ("effective", "permitted", "inheritable", "bounding", "ambient")
     }
@@ -151,7 +151,8 @@ def _credentials(config: dict[str, Any], said: Evidence) -> Credentials:
     extra = tuple(_number(item) for item in groups) if isinstance(groups, list) else ()
     detail = f"process.user {uid}:{gid}, {len(sets['effective'])} effective capabilities"
     evidence = _detail(said, detail)
-    return Credentials(uid, gid, extra, str(uid), evidence=evidence, **sets)
+    ids = frozenset((uid,))
+    return Credentials(uid, gid, extra, str(uid), evidence=evidence, uids=ids, **sets)
 
 
 def _seccomp(

@@ -6,7 +6,11 @@ import os
 from typing import Any
 
 from ringfence.collect.process import procfs
-from ringfence.collect.process.credentials import credentials, no_new_privileges
+from ringfence.collect.process.credentials import (
+    credentials,
+    no_new_privileges,
+    thread_statuses,
+)
 from ringfence.collect.process.environment import environment
 from ringfence.collect.process.limits import device_rules, limits
 from ringfence.collect.process.memory import image, memory
@@ -97,7 +101,8 @@ def read_process(pid: int, knowledge: Knowledge, questions: tuple[str, ...]) -> 
     """All that is read of one process. Raises procfs.Vanished when it ends meanwhile: what a
     process no longer shows would otherwise count as open."""
     status = procfs.fields(procfs.read(pid, "status").decode("utf-8", "replace"))
-    own = credentials(pid, status)
+    threads = thread_statuses(pid, status)
+    own = credentials(pid, threads)
     seen_mounts = mounts(pid)
     paths, looked = _paths(pid, knowledge, seen_mounts)
     process = Process(
@@ -106,7 +111,7 @@ def read_process(pid: int, knowledge: Knowledge, questions: tuple[str, ...]) -> 
         program=status["Name"],
         executable=_executable(pid),
         credentials=Seen(own, own.evidence),
-        no_new_privileges=no_new_privileges(pid, status),
+        no_new_privileges=no_new_privileges(pid, threads),
         seccomp=seccomp(pid, status, questions),
         namespaces=namespaces(pid),
         mac_label=_label(pid),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import stat
 
+import msgspec
+
 from ringfence.knowledge.vocabulary import READABLE
 from ringfence.measure.conditions.process import over
 from ringfence.measure.conditions.scene import (
@@ -12,6 +14,7 @@ from ringfence.measure.conditions.scene import (
     closed,
     noted,
     opened,
+    over_system,
     unknown,
     widest,
 )
@@ -35,9 +38,18 @@ def path(subject: str, scene: Scene, level: Level) -> Condition:
         found = [fact for fact in place.process.paths if fact.id == subject]
         if not found:
             return closed(Evidence(_grade(place), source, f"{subject}: no such path in view"))
-        return widest([_usable(fact, access, place) for fact in found])
+        user = place if scene.facts.container else _over_files(place)
+        return widest([_usable(fact, access, user) for fact in found])
 
     return over(scene, level, f"path:{subject}", one)
+
+
+def _over_files(place: Foothold) -> Foothold:
+    """The foothold with the capabilities that hold over the system's files: those over a user
+    namespace of its own hold over files of the users that are mapped into it alone."""
+    if place.supposed or place.capabilities is None or over_system(place.process):
+        return place
+    return msgspec.structs.replace(place, capabilities=frozenset())
 
 
 def _grade(place: Foothold) -> Grade:

@@ -14,6 +14,7 @@ from ringfence.measure.conditions.scene import (
     namespace_shared,
     noted,
     opened,
+    over_system,
     unknown,
     widest,
 )
@@ -149,14 +150,28 @@ def process(subject: str, scene: Scene, level: Level) -> Condition:
 
 
 def _root_user(scene: Scene) -> Condition:
-    seen = [_credentials(process) for process in scene.facts.processes]
-    known = [item for item in seen if item is not None]
-    for item in known:
-        if item.uid == 0:
-            return opened(noted(item.evidence, f"uid 0 ({item.user})"))
+    """A process is user 0, or becomes it with one call."""
+    seen = [(process, _credentials(process)) for process in scene.facts.processes]
+    known = [item for _, item in seen if item is not None]
+    for item, credentials in seen:
+        detail = _as_root(item, credentials) if credentials is not None else ""
+        if credentials is not None and detail:
+            return opened(noted(credentials.evidence, detail))
     if not known or len(known) < len(seen):
         return unknown("process:root-user", "credentials not seen")
     return closed(noted(known[0].evidence, f"uid {known[0].uid} ({known[0].user})"))
+
+
+def _as_root(process: Process, credentials: Credentials) -> str:
+    """How it is root or becomes it; empty where it does not."""
+    shown = f"uid {credentials.uid} ({credentials.user})"
+    if credentials.uid == 0:
+        return shown
+    if credentials.root:
+        return f"{shown}, and uid 0 is kept: one call takes it back"
+    if "CAP_SETUID" in credentials.usable and over_system(process):
+        return f"{shown} with CAP_SETUID: one call makes it uid 0"
+    return ""
 
 
 def _root_id(place: Foothold) -> Condition:
@@ -175,9 +190,13 @@ def _root_id(place: Foothold) -> Condition:
 def _capability_set(name: str, scene: Scene) -> Condition:
     known = [(item, _credentials(item)) for item in scene.facts.processes]
     for item, credentials in known:
-        held = getattr(credentials, name) if credentials is not None else ()
-        if credentials is not None and held:
-            detail = f"{item.name}: {len(held)} in the {name} set"
+        if credentials is None:
+            continue
+        # What is permitted is made effective with one call.
+        held = credentials.usable if name == "effective" else credentials.bounding
+        if held:
+            where = "effective or permitted" if name == "effective" else name
+            detail = f"{item.name}: {len(held)} in the {where} set"
             return opened(noted(credentials.evidence, detail))
     first = next((credentials for _, credentials in known if credentials is not None), None)
     if first is None or any(credentials is None for _, credentials in known):

@@ -64,14 +64,25 @@ def is_admin(process: Process, container: bool) -> bool | None:
     """Whether the process has admin of its zone; None where its credentials were not seen.
 
     On a system of its own the user root does, since it owns the system's files. In a container
-    root counts with effective privileges only, and so does anyone who holds them.
+    root counts with privileges alone, and so does anyone who holds them. What can be taken back
+    with one call counts as held: a saved user, a permitted capability. Capabilities over a user
+    namespace of the process's own, which any user may make, are none over the system.
     """
     credentials = process.credentials.value
     if credentials is None:
         return None
-    if credentials.effective & ROOT_EQUIVALENT:
+    if credentials.usable & ROOT_EQUIVALENT and (container or over_system(process)):
         return True
-    return credentials.uid == 0 and not container
+    return credentials.root and not container
+
+
+def over_system(process: Process) -> bool:
+    """Whether its capabilities may hold over the system: in the first user namespace (not seen
+    counts as yes), or in one that user 0 is mapped into, whose files they then override."""
+    credentials = process.credentials.value
+    if credentials is not None and credentials.root_mapped:
+        return True
+    return namespace_shared(process, "user").value is not False
 
 
 def scene(facts: Facts, knowledge: Knowledge) -> Scene:
@@ -92,19 +103,42 @@ def _distinct(processes: list[Process]) -> tuple[Process, ...]:
     """One process of each set that is confined alike: eight equal workers are one foothold."""
     found: dict[bytes, Process] = {}
     for process in processes:
-        alike = msgspec.json.encode(
-            (
-                process.program,
-                process.credentials.value and process.credentials.value.uid,
-                process.credentials.value and sorted(process.credentials.value.permitted),
-                process.credentials.value and sorted(process.credentials.value.bounding),
-                process.no_new_privileges.value,
-                process.seccomp.value and (process.seccomp.value.mode, process.seccomp.value.calls),
-                [(space.kind, space.inode) for space in process.namespaces],
-            )
-        )
-        found.setdefault(alike, process)
+        found.setdefault(msgspec.json.encode(_judged(process), order="deterministic"), process)
     return tuple(found.values())
+
+
+def _judged(process: Process) -> tuple[object, ...]:
+    """All that conditions look at of one process. Of what is only counted or named in evidence
+    (writable mappings, the other programs of its user), no more than what decides: workers that
+    differ in nothing else stay one foothold."""
+    who, filters = process.credentials.value, process.seccomp.value
+    memory, image, limits = process.memory.value, process.image.value, process.limits.value
+    mounts, hints = process.mounts.value, process.environment.value
+    return (
+        process.program,
+        who and (who.uid, who.uids, who.gid, frozenset(who.groups), who.root_mapped),
+        who and (who.usable, who.bounding),
+        process.no_new_privileges.value,
+        filters and (filters.mode, filters.calls, filters.asked),
+        [(space.kind, space.inode) for space in process.namespaces],
+        process.mac_label.value,
+        mounts and [(item.path, item.root, item.fstype, item.options, item.device)
+                    for item in mounts],
+        process.paths_seen,
+        [(fact.id, fact.path, fact.kind, fact.mode, fact.uid, fact.gid, fact.read_only,
+          fact.device_allowed) for fact in process.paths],
+        limits and (limits.memory_bytes, limits.pids, limits.cpu_quota),
+        hints if hints is None else {hint.name for hint in hints},
+        memory and (memory.writable_executable > 0, memory.executable_stack),
+        image and (image.kind, image.nx, image.writable_executable, image.canary, image.relro,
+                   image.fortify),
+        _any(process.neighbours.value),
+        process.terminal.value,
+    )  # fmt: skip
+
+
+def _any(found: tuple[str, ...] | None) -> bool | None:
+    return None if found is None else bool(found)
 
 
 def _actual(process: Process) -> Foothold:
@@ -113,10 +147,10 @@ def _actual(process: Process) -> Foothold:
         return Foothold(process, None, None, frozenset(), None, False)
     return Foothold(
         process,
-        credentials.uid,
+        0 if credentials.root else credentials.uid,
         credentials.gid,
         frozenset(credentials.groups),
-        credentials.effective | credentials.permitted,
+        credentials.usable,
         False,
     )
 
