@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +62,11 @@ def configured(args: list[str]) -> dict[str, Any]:
 
     Raises InputError that names the file and the word.
     """
-    pairs = zip(args, [*args[1:], ""], strict=True)
-    stated = [word.partition("=")[2] if "=" in word else after
-              for word, after in pairs if word.partition("=")[0] == "--config"]  # fmt: skip
+    stated = [
+        word.partition("=")[2] if "=" in word else after
+        for word, after in pairwise([*args, ""])
+        if word.partition("=")[0] == "--config"
+    ]
     given = stated[-1] if stated and stated[-1] else None
     path = Path(given or CONFIG)
     if given is None and not path.is_file():

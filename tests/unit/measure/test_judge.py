@@ -69,7 +69,7 @@ def test_of_sockets_that_share_a_port_the_most_privileged_handler_counts() -> No
 
     def as_user(pid: int, uid: int) -> Process:
         sets = {name: frozenset[str]() for name in ("effective", "permitted", "inheritable")}
-        found = msgspec.structs.replace(own, uid=uid, **sets)
+        found = msgspec.structs.replace(own, uid=uid, uids=frozenset((uid,)), **sets)
         return msgspec.structs.replace(
             member, pid=pid, credentials=Seen(found, member.credentials.evidence)
         )
