@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -215,6 +216,21 @@ def test_much_that_is_no_line_is_no_torn_write(tmp_path: Path) -> None:
     os.truncate(path / "segment-00000000.ledger", 4 << 40)
     with pytest.raises(InputError, match="altered after"):
         Ledger.open(path, KEY, clock=Clock())
+
+
+def test_nobody_waits_for_ever_for_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger"
+    small(path, 1)
+    monkeypatch.setattr("ringfence.watch.ledger.segments.LONGEST_WAIT", 0.05)
+    with (path / "lock").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="a writer holds the ledger's lock"):
+            segments(path)
+        with pytest.raises(NotWritten, match="another writer holds the ledger's lock"):
+            Ledger.open(path, KEY, clock=Clock())
+    assert segments(path)
 
 
 def test_whoever_follows_misses_nothing_where_a_torn_end_is_cut_off(tmp_path: Path) -> None:

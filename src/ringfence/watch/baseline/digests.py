@@ -57,8 +57,8 @@ class Digester:
         self.passed = 0
         # A mapping begins with a page, as what the kernel copies from does. Memory of malloc begins
         # 16 bytes into one, to where some processors copy at half the speed (bench.copying).
-        self.buffers = [mmap.mmap(-1, PIECE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)]
-        self.view = memoryview(self.buffers[0])
+        self._buffers = [mmap.mmap(-1, PIECE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)]
+        self.view = memoryview(self._buffers[0])
 
     def whole(self, handle: int, size: int) -> bytes:
         """The digest of the first `size` bytes from the handle's position. Raises Shortened."""
@@ -93,7 +93,7 @@ class Digester:
 
     def _feed(self, handle: int, state: Digest, size: int) -> None:
         while size > 0:
-            count = os.readv(handle, self.buffers) if size >= PIECE else self._some(handle, size)
+            count = os.readv(handle, self._buffers) if size >= PIECE else self._some(handle, size)
             if count == 0:
                 raise Shortened
             self.passed += count

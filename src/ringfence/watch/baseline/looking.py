@@ -39,7 +39,7 @@ LARGE = 8 << 20
 """Bytes of a file that takes so long that another worker should have what comes after it."""
 
 _EXACT, _IGNORED, _UNLISTED = Mode.EXACT, Mode.IGNORED, Mode.UNLISTED
-_TYPE, _REGULAR, _FOLDER = 0o170000, stat.S_IFREG, stat.S_IFDIR
+_TYPE, _REGULAR = 0o170000, stat.S_IFREG
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _UNSEEN = _READ | os.O_NOATIME

@@ -67,21 +67,28 @@ def _between_commits(folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        deadline = time.monotonic() + LONGEST_WAIT
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise InputError(
-                        "a writer holds the ledger's lock", where=str(folder),
-                        remedy="end it, or copy the segments elsewhere",
-                    ) from None  # fmt: skip
-                time.sleep(0.002)
+        if not take_lock(handle, fcntl.LOCK_SH):
+            raise InputError(
+                "a writer holds the ledger's lock", where=str(folder),
+                remedy="end it, or copy the segments elsewhere",
+            )  # fmt: skip
         yield
     finally:
         os.close(handle)
+
+
+def take_lock(handle: int, how: int) -> bool:
+    """Wait for a lock (flock(2)), shared or not; False after LONGEST_WAIT."""
+    deadline = time.monotonic() + LONGEST_WAIT
+    while True:
+        try:
+            fcntl.flock(handle, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.0005)
+        else:
+            return True
 
 
 def growing(folder: Path, start: Segment, pause: float) -> Iterator[bytes]:

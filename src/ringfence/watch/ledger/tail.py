@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,11 +20,11 @@ from ringfence.watch.ledger.chain import Broken, Chain
 from ringfence.watch.ledger.record import MOST_LINE, Head, NotALine, Opening, Record, decode
 from ringfence.watch.ledger.segments import (
     LOCK,
-    LONGEST_WAIT,
     name_of,
     numbers,
     open_regular,
     read_lines,
+    take_lock,
     unreadable,
 )
 from ringfence.watch.whole import sync_folder, write_all
@@ -75,16 +74,9 @@ class Tail:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """While this lasts nobody else writes. Raises InputError after LONGEST_WAIT."""
-        deadline = time.monotonic() + LONGEST_WAIT
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise NotWritten("another writer holds the ledger's lock",
-                                     where=str(self.folder), remedy="end it") from None  # fmt: skip
-                time.sleep(0.0005)
+        if not take_lock(self._lock, fcntl.LOCK_EX):
+            raise NotWritten("another writer holds the ledger's lock",
+                             where=str(self.folder), remedy="end it")  # fmt: skip
         try:
             yield
         finally:
