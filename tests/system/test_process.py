@@ -173,6 +173,37 @@ def test_udp_and_unix_sockets() -> None:
     assert [mode for path, mode in modes.items() if not path.startswith("/")] == [None]
 
 
+def test_unix_sockets_that_take_datagrams_and_udp_lite() -> None:
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        code = (
+            "import socket\n"
+            "kept = []\n"
+            "def bound(family, kind, protocol, *address):\n"
+            "    kept.append(socket.socket(family, kind, protocol)); kept[-1].bind(*address)\n"
+            "unix, datagrams = socket.AF_UNIX, socket.SOCK_DGRAM\n"
+            f"bound(unix, datagrams, 0, {folder + '/log'!r})\n"
+            "kept.append(socket.socket(unix, datagrams))\n"
+            f"kept[-1].connect({folder + '/log'!r})\n"
+            f"bound(unix, socket.SOCK_STREAM, 0, {folder + '/silent'!r})\n"
+            f"bound(socket.AF_INET, datagrams, 136, ('127.0.0.1', {port}))\n"
+        )
+        with python_process(code) as pid:
+            found = facts(pid).listeners
+    assert {(item.kind, item.path, item.port) for item in found} == {
+        ("unix", folder + "/log", None), ("udp", "", port),
+    }  # fmt: skip
+
+
+def test_sockets_that_no_table_lists_are_told_as_not_seen() -> None:
+    code = "import socket\nkept = socket.socket(socket.AF_{}, socket.SOCK_STREAM)\n"
+    for family, told in (("VSOCK", True), ("INET", False), ("UNIX", False)):
+        with python_process(code.format(family)) as pid:
+            unseen = [item.what for item in facts(pid).unseen]
+        assert (f"whether sockets of AF_VSOCK of process {pid} take anything" in unseen) is told
+        assert any("take anything" in item for item in unseen) is told
+
+
 def test_loopback_of_a_namespace_of_its_own_is_reached_from_inside_alone() -> None:
     code = (
         "import ctypes, socket\nassert ctypes.CDLL(None).unshare(0x40000000) == 0\n"
@@ -258,6 +289,29 @@ def test_kernel_threads_and_the_dead_are_refused() -> None:
     os.waitpid(pid, 0)
     assert done.code == 2
     assert "has ended" in done.err
+
+
+def test_a_process_whose_first_thread_has_ended_is_measured_by_another() -> None:
+    """/proc shows nothing under its own id any more: neither sockets nor memory."""
+    port = free_port()
+    end = "{'x86_64': 60, 'aarch64': 93}[platform.machine()]"
+    script = (
+        "import ctypes, platform, socket, threading, time\n"
+        f"s = socket.socket(); s.bind(('127.0.0.1', {port})); s.listen()\n"
+        "threading.Thread(target=s.accept).start()\n"
+        f"time.sleep = lambda _: ctypes.CDLL(None).syscall({end}, 0)\n"
+    )
+    with python_process(script) as pid:
+        for _ in range(500):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                break
+            time.sleep(0.01)
+        found = facts(pid)
+        assert [item.port for item in found.listeners] == [port]
+        assert found.processes[0].executable == os.path.realpath(sys.executable)
+        assert found.processes[0].memory.value
+        host = collect("host", KNOWLEDGE)
+        assert port in {item.port for item in host.listeners}
 
 
 def test_a_secret_of_the_environment_is_named_and_never_shown() -> None:

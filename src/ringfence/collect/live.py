@@ -67,7 +67,7 @@ def collect_host(knowledge: Knowledge) -> Facts:
 
     Without root most processes do not show what they hold: any of them may have a socket.
     """
-    pids = [pid for pid in procfs.pids() if _may_listen(pid)]
+    pids = [pid for pid in map(procfs.living, procfs.pids()) if _may_listen(pid)]
     tree = read_directory(Path("/"), with_elf=False)
     return _facts(Target("host", os.uname().nodename), pids, knowledge, tree, container=False)
 

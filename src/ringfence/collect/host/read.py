@@ -36,7 +36,7 @@ def other_services(workload: set[int]) -> tuple[str, ...]:
     """Names of programs outside the workload that hold a listening TCP socket of this host."""
     wanted = _listening_inodes()
     names: dict[str, None] = {}
-    for pid in procfs.pids():
+    for pid in map(procfs.living, procfs.pids()):
         if pid in workload:
             continue
         try:

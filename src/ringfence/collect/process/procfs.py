@@ -68,6 +68,42 @@ def pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
+def stat(place: int | str) -> list[str]:
+    """Fields of /proc/PLACE/stat from the third (state) on; empty when it cannot be read."""
+    try:
+        text = read(place, "stat").decode("utf-8", "replace")
+    except (OSError, Vanished):
+        return []
+    # The name may hold spaces and brackets: fields are counted from the last bracket.
+    return text.rpartition(")")[2].split()
+
+
+def is_dead(fields: list[str]) -> bool:
+    """Whether this `stat` is of a thread that has ended and only waits to be collected."""
+    return fields[0] in "ZX"
+
+
+def living(pid: int) -> int:
+    """The process's id, or that of another of its threads where the first one has ended.
+
+    /proc shows nothing of a thread that has ended, and under the id of any other thread what it
+    shows of the process (proc_pid_task(5)). Otherwise a service would be hidden from every reader
+    by ending its first thread.
+    """
+    fields = stat(pid)
+    if not fields or not is_dead(fields):
+        return pid
+    try:
+        threads = sorted(map(int, os.listdir(f"/proc/{pid}/task")))
+    except OSError:
+        return pid
+    for thread in threads:
+        fields = stat(f"{pid}/task/{thread}")
+        if fields and not is_dead(fields):
+            return thread
+    return pid
+
+
 def descriptors(pid: int) -> list[str]:
     """What each open descriptor of the process leads to. Raises OSError when refused."""
     found = []

@@ -26,9 +26,10 @@ from ringfence.model.process import Listener
 TCP_LISTEN = "0A"
 UDP_UNCONNECTED = "07"
 UNIX_LISTENING = 0x10000
+UNIX_DATAGRAM = 0x2
 UNIX_ROW = re.compile(
     rb"(?:[0-9a-f]{16}|[0-9a-f]{8}|\(_+ptrval_+\)): [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) "
-    rb"[0-9A-F]{4} [0-9A-F]{2} ( {4}[0-9]| {3}[0-9]{2}| {2}[0-9]{3}| [0-9]{4}|[0-9]{5,20})"
+    rb"([0-9A-F]{4}) [0-9A-F]{2} ( {4}[0-9]| {3}[0-9]{2}| {2}[0-9]{3}| [0-9]{4}|[0-9]{5,20})"
     rb"(?: (.+))?"
 )
 """A row of /proc/net/unix, as unix_seq_show of the kernel's net/unix/af_unix.c prints it:
@@ -38,17 +39,26 @@ EPOLL_ROW = re.compile(
     rb"(?: +pos:-?[0-9]+ ino:([0-9a-f]+) sdev:[0-9a-f]+)?"
 )
 """A row of an epoll set's fdinfo, as ep_show_fdinfo of the kernel's fs/eventpoll.c prints it."""
+LISTED = frozenset({
+    "TCP", "TCPv6", "MPTCP", "MPTCPv6", "UDP", "UDPv6", "UDP-Lite", "UDPLITEv6", "RAW", "RAWv6",
+    "PACKET", "UNIX", "UNIX-STREAM",
+    "NETLINK", "PING", "PINGv6",  # take what the kernel sends, and answers to what was asked
+})  # fmt: skip
+"""Protocols, as sockfs names them (`system.sockprotoname`), whose sockets are in the tables read
+here or are open to nobody."""
 MOST_POLLED = 4096
 ACCEPT, POLL, SELECT = ("accept", "accept4"), ("poll", "ppoll"), ("select", "pselect6")
 """Calls in which a thread waits on descriptors that can be told from outside."""
 
 
 class Holding(msgspec.Struct, frozen=True):
-    """One process's sockets: inode -> its descriptors; and the inodes that it waits on."""
+    """One process's sockets: inode -> its descriptors; the inodes that it waits on; and protocols
+    of sockets that no table lists."""
 
     pid: int
     sockets: dict[int, tuple[int, ...]]
     waiting: frozenset[int]
+    unlisted: tuple[str, ...] = ()
 
 
 class Bound(msgspec.Struct, frozen=True):
@@ -86,6 +96,12 @@ def listeners(
             hidden.append(pid)
     if whole_host and hidden:
         spaces.setdefault(inode_of("self", "net"), os.getpid())
+    unseen += [
+        Unseen(f"whether sockets of {protocol} of process {holding.pid} take anything",
+               "no table of /proc/net lists them")
+        for holding in holdings
+        for protocol in holding.unlisted
+    ]  # fmt: skip
     suspects = tuple(hidden) if whole_host else ()
     found: list[Listener] = []
     for space, pid in spaces.items():
@@ -197,7 +213,18 @@ def _holding(pid: int) -> Holding:
             epolls.append(int(name))
     by_descriptor = {fd: inode for inode, fds in sockets.items() for fd in fds}
     waiting = _epoll_inodes(pid, epolls, by_descriptor) | _blocked_on(pid, by_descriptor)
-    return Holding(pid, sockets, frozenset(waiting))
+    unlisted = {_protocol(pid, fds[0]) for fds in sockets.values()} - LISTED - {""}
+    return Holding(pid, sockets, frozenset(waiting), tuple(sorted(unlisted)))
+
+
+def _protocol(pid: int, descriptor: int) -> str:
+    """The protocol of a socket, as sockfs_xattr_get of the kernel's net/socket.c tells it; '' where
+    it does not."""
+    try:
+        name = os.getxattr(f"/proc/{pid}/fd/{descriptor}", "system.sockprotoname")
+    except OSError:
+        return ""
+    return name.rstrip(b"\0").decode("ascii", "replace")
 
 
 def _epoll_inodes(pid: int, epolls: list[int], by_descriptor: dict[int, int]) -> set[int]:
@@ -305,6 +332,8 @@ def _bound(pid: int, unseen: list[Unseen]) -> list[Bound]:
         ("tcp6", "tcp", TCP_LISTEN),
         ("udp", "udp", UDP_UNCONNECTED),
         ("udp6", "udp", UDP_UNCONNECTED),
+        ("udplite", "udp", UDP_UNCONNECTED),
+        ("udplite6", "udp", UDP_UNCONNECTED),
         ("raw", "raw", UDP_UNCONNECTED),
         ("raw6", "raw", UDP_UNCONNECTED),
     ):
@@ -327,7 +356,9 @@ def _unix(pid: int, unseen: list[Unseen]) -> list[Bound]:
 
 
 def _unix_rows(lines: list[bytes]) -> list[tuple[int, bytes]]:
-    """Inode and name of each listening socket in the lines of /proc/net/unix.
+    """Inode and name of each socket in the lines of /proc/net/unix that takes what comes: it
+    listens, or it takes datagrams and has a name. One that is connected takes them from its peer
+    alone, which the table does not tell: the state is that of either end.
 
     The kernel prints a name as its user chose it, with spaces and ends of lines. What is no row
     of the kernel's form is therefore the rest of the name before it; a name that holds the like
@@ -337,11 +368,16 @@ def _unix_rows(lines: list[bytes]) -> list[tuple[int, bytes]]:
     for line in lines:
         row = UNIX_ROW.fullmatch(line)
         if row is not None:
-            rows.append((row, row[3] or b""))
+            rows.append((row, row[4] or b""))
         elif rows:
             row, name = rows[-1]
             rows[-1] = row, name + b"\n" + line
-    return [(int(row[2]), name) for row, name in rows if int(row[1], 16) & UNIX_LISTENING]
+    return [(int(row[3]), name) for row, name in rows if _takes(row, name)]
+
+
+def _takes(row: re.Match[bytes], name: bytes) -> bool:
+    flags, kind = int(row[1], 16), int(row[2], 16)
+    return bool(flags & UNIX_LISTENING) or (kind == UNIX_DATAGRAM and bool(name))
 
 
 def _table(pid: int, name: str, unseen: list[Unseen]) -> list[list[str]]:

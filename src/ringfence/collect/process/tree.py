@@ -29,56 +29,42 @@ ALLOWED = CallVerdict(("allow",))
 
 
 def descendants(pid: int) -> list[int]:
-    """`pid` and every process below it, parents first. Raises InputError if it is not there."""
+    """`pid` and every process below it, parents first, each by the id of a thread that lives
+    (`procfs.living`). Raises InputError if it is not there."""
     parents: dict[int, list[int]] = {}
     for candidate in procfs.pids():
-        parent = _parent(candidate)
-        if parent is not None:
-            parents.setdefault(parent, []).append(candidate)
-    if _parent(pid) is None:
-        raise InputError(
-            "there is no such process", where=f"PID {pid}", remedy="see `ps -e` for what runs"
-        )
-    _refuse_kernel_threads(pid)
+        fields = procfs.stat(candidate)
+        if fields:
+            parents.setdefault(int(fields[1]), []).append(candidate)
+    _refuse_no_program(pid)
     found, queue = [], [pid]
     while queue:
         found.append(queue.pop(0))
         queue += sorted(parents.get(found[-1], ()))
-    return found
+    return [procfs.living(each) for each in found]
 
 
 PF_KTHREAD = 0x00200000
 """include/linux/sched.h; shown in field 9 of /proc/PID/stat."""
 
 
-def _stat(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat from the third (state) on; empty when it cannot be read."""
-    try:
-        text = procfs.read(pid, "stat").decode("utf-8", "replace")
-    except (OSError, procfs.Vanished):
-        return []
-    # The name may hold spaces and brackets: fields are counted from the last bracket.
-    return text.rpartition(")")[2].split()
-
-
-def _parent(pid: int) -> int | None:
-    fields = _stat(pid)
-    return int(fields[1]) if fields else None
-
-
-def _refuse_kernel_threads(pid: int) -> None:
-    """Raise InputError for what is no program: a thread of the kernel, or one that has ended."""
-    fields = _stat(pid)
-    if fields and int(fields[6]) & PF_KTHREAD:
+def _refuse_no_program(pid: int) -> None:
+    """Raise InputError for what is not there, a thread of the kernel, or what has ended."""
+    fields = procfs.stat(procfs.living(pid))
+    if not fields:
+        raise InputError(
+            "there is no such process", where=f"PID {pid}", remedy="see `ps -e` for what runs"
+        )
+    if int(fields[6]) & PF_KTHREAD:
         raise InputError("is a thread of the kernel itself, no service", where=f"PID {pid}")
-    if fields and fields[0] in "ZX":
+    if procfs.is_dead(fields):
         raise InputError("has ended and only waits to be collected", where=f"PID {pid}")
 
 
 def is_program(pid: int) -> bool:
     """Whether it runs a program: no thread of the kernel, and nothing that has ended."""
-    fields = _stat(pid)
-    return bool(fields) and not int(fields[6]) & PF_KTHREAD and fields[0] not in "ZX"
+    fields = procfs.stat(pid)
+    return bool(fields) and not int(fields[6]) & PF_KTHREAD and not procfs.is_dead(fields)
 
 
 def processes(pids: list[int], knowledge: Knowledge) -> tuple[tuple[Process, ...], list[Unseen]]:
@@ -195,8 +181,10 @@ def _label(pid: int) -> Seen[str]:
 
 def _terminal(pid: int) -> Seen[bool]:
     source = f"/proc/{pid}/stat"
-    text = procfs.read(pid, "stat").decode("utf-8", "replace")
-    number = int(text.rpartition(")")[2].split()[4])
+    fields = procfs.stat(pid)
+    if not fields:
+        raise procfs.Vanished(str(pid))
+    number = int(fields[4])
     detail = f"tty_nr {number}"
     return Seen(number != 0, Evidence(Grade.OBSERVED, source, detail))
 
@@ -209,7 +197,7 @@ def _neighbours(pid: int, uid: int) -> Seen[tuple[str, ...]]:
         return Seen(None, Evidence(Grade.ASSUMED, f"/proc/{pid}/ns/pid", "may not be read"))
     own = procfs.fields(procfs.read(pid, "status").decode("utf-8", "replace"))["Name"]
     names: dict[str, None] = {}
-    for other in procfs.pids():
+    for other in map(procfs.living, procfs.pids()):
         try:
             if other == pid or os.stat(f"/proc/{other}").st_uid != uid:
                 continue
