@@ -65,7 +65,7 @@ def command(
     from ringfence.measure.judge import deployment_of
 
     if as_file:
-        _check_as_file(targets, form)
+        _check_as_file(targets, form, fail_on)
     knowledge = load()
     asked = Asked(chosen_scale(scale, knowledge), checked_start(start, knowledge), plan=not no_plan)
     passed(fail_on, ())
@@ -99,12 +99,14 @@ def command(
         sys.exit(1)
 
 
-def _check_as_file(targets: tuple[str, ...], form: str) -> None:
+def _check_as_file(targets: tuple[str, ...], form: str, fail_on: tuple[str, ...]) -> None:
     """Raise UsageError for words that --as-file would otherwise pass over in silence."""
     if len(targets) > 1:
         raise UsageError("--as-file prints one deployment", remedy="name one target")
     if form != "terminal":
         raise UsageError("--as-file prints TOML", remedy=f"leave out --format {form}")
+    if fail_on:
+        raise UsageError("--as-file measures nothing", remedy="leave out --fail-on")
 
 
 def _write_facts(read: list[Facts], output: Path) -> None:

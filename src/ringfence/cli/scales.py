@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ringfence.errors import UsageError
+from ringfence.errors import InputError, UsageError
 from ringfence.knowledge.loader import load_scale
 from ringfence.knowledge.records import Knowledge, Scale
 
@@ -14,7 +14,15 @@ def chosen_scale(word: str, knowledge: Knowledge) -> Scale:
     if word in knowledge.scales:
         return knowledge.scales[word]
     if Path(word).is_file():
-        return load_scale(Path(word))
+        own = load_scale(Path(word))
+        if own.id in knowledge.scales:
+            # A report names its scale by id alone.
+            raise InputError(
+                f"has the id {own.id!r} of a scale that is known",
+                where=word,
+                remedy="give it an id of its own",
+            )
+        return own
     known = ", ".join(knowledge.scales)
     raise UsageError(f"no scale {word!r}", remedy=f"use {known} or a TOML file")
 

@@ -14,7 +14,7 @@ import msgspec
 
 from ringfence.errors import InputError
 from ringfence.knowledge.records import Knowledge, Mechanism
-from ringfence.knowledge.vocabulary import check_condition
+from ringfence.knowledge.vocabulary import check_condition, vector_ids
 from ringfence.model.deployment import Asset as ZoneAsset
 from ringfence.model.deployment import (
     AssetKind,
@@ -41,6 +41,8 @@ SCHEMA = "ringfence.deployment/1"
 MOST_BYTES = 8 << 20
 MOST_ZONES = 64
 """Zones lie in each other: each is compared with all inside it. A real stack has five."""
+MOST_ENTRY_POINTS = 1 << 14
+"""A plan takes some milliseconds for each of them."""
 ADMIN_HANDLER = ("process:root-user", "process:root-id", "process:effective-capabilities")
 """Open where an admin handles the bytes and the file says nothing else."""
 
@@ -242,6 +244,8 @@ def _problem(document: Document, knowledge: Knowledge) -> str:
     if document.ring not in (0, 3):
         return f"ring is {document.ring}, must be 0 or 3"
     ids = [point.id for point in document.entry_points]
+    if len(ids) > MOST_ENTRY_POINTS:
+        return f"has {len(ids):,} entry points, the most is {MOST_ENTRY_POINTS:,}"
     if len(set(ids)) != len(ids):
         return "entry points need different ids"
     return _unknown_name(document, knowledge)
@@ -269,6 +273,10 @@ def _unknown_name(document: Document, knowledge: Knowledge) -> str:
         problem = check_condition(name, knowledge)
         if problem:
             return problem
+    possible = vector_ids((point.id for point in document.entry_points), knowledge)
+    for known in document.known:
+        if known.vector not in possible:
+            return f"known: there is no vector {known.vector!r}"
     return ""
 
 

@@ -111,6 +111,7 @@ def load_scale(path: Path) -> Scale:
             "worths must be positive and grow from data to user to admin_alone to admin, "
             f"the discount be at least 1, and none be more than {MOST_WORTH:,}",
             where=f"{path.name}: {scale.id}",
+            remedy="compare it with ringfence explain classic",
         )
     return scale
 

@@ -7,6 +7,7 @@ so every id that an entry names is checked against this list at load.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from ringfence.knowledge.records import Knowledge
 
@@ -87,3 +88,9 @@ def _kinds(knowledge: Knowledge) -> dict[str, frozenset[str]]:
         "device": frozenset(knowledge.devices),
         "mount": MOUNT_SUBJECTS | mounts | readable,
     }
+
+
+def vector_ids(entry_points: Iterable[str], knowledge: Knowledge) -> frozenset[str]:
+    """Ids of every vector that a deployment with these entry points can have."""
+    entries = {f"{point}.{outcome}" for point in entry_points for outcome in ("leak", "execution")}
+    return frozenset(entries | {opening.id for opening in knowledge.openings})

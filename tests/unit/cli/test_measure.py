@@ -82,6 +82,10 @@ def test_the_other_scale_and_one_of_ones_own(tmp_path: Path) -> None:
     done = ringfence("measure", SERVER, "--scale", "golden")
     assert done.code == 2
     assert "golden" in done.err
+    mine.write_text(mine.read_text().replace('"mine"', '"classic"'))
+    done = ringfence("measure", SERVER, "--scale", mine)
+    assert (done.code, done.out) == (2, "")
+    assert "'classic'" in done.err
 
 
 def test_a_published_vulnerability_that_the_user_knows_of() -> None:
@@ -103,6 +107,14 @@ def test_a_known_vulnerability_that_makes_no_sense(text: str) -> None:
     done = ringfence("measure", SERVER, "--known", text)
     assert done.code == 2
     assert "--known" in done.err
+
+
+def test_a_known_vulnerability_of_an_entry_point_with_an_equals_sign(tmp_path: Path) -> None:
+    design = tmp_path / "x.toml"
+    design.write_text(SERVER.read_text().replace('id = "http"', 'id = "a=b"'))
+    words = ("measure", design, "--format", "json", "--no-plan")
+    found = json.loads(ringfence(*words, "--known", "a=b.execution=CVE-2021-23017").out)
+    assert found["zero_days_to_admin"]["system"] == 1
 
 
 def test_the_start_can_be_chosen() -> None:
@@ -216,11 +228,11 @@ def test_control_characters_of_a_hostile_name_never_reach_the_terminal(tmp_path:
     assert "[b]" in done.out
 
 
-@pytest.mark.parametrize("words", [[SERVER], ["--format", "json"]])
-def test_as_file_takes_one_target_and_no_format(words: list[object]) -> None:
+@pytest.mark.parametrize("words", [[SERVER], ["--format", "json"], ["--fail-on", "surface>1"]])
+def test_as_file_takes_one_target_and_neither_format_nor_limit(words: list[object]) -> None:
     done = ringfence("measure", SERVER, "--as-file", *words)
     assert (done.code, done.out) == (2, "")
-    assert "--as-file prints" in done.err
+    assert "--as-file" in done.err
 
 
 @pytest.mark.parametrize("word", ["²", "٣", "9" * 5000, "12345678"])

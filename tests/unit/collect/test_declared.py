@@ -107,6 +107,14 @@ def test_an_entry_point_without_a_leak(tmp_path: Path) -> None:
         (LEAST + boundary('{ id = "magic", state = "on" }'), "no mechanism 'magic'"),
         (LEAST + boundary('{ id = "aslr", state = "maybe" }'), "Invalid enum value 'maybe'"),
         (LEAST + '[conditions]\nopen = ["syscal:bpf"]\n', "there is no kind 'syscal'"),
+        (
+            LEAST + '[[known]]\nvector = "http.execution"\ncve = "CVE-2021-23017"\n',
+            "known: there is no vector 'http.execution'",
+        ),
+        (
+            LEAST + "".join(f'[[entry_points]]\nid = "{n}"\n' for n in range(16_385)),
+            "has 16,385 entry points",
+        ),
         (LEAST + '[[entry_points]]\nid = "x"\nkind = "smoke"\n', "kind 'smoke' is none of"),
         (LEAST + '[[entry_points]]\nid = "x"\nleak = "luck"\n', "means 'luck' is none of"),
         (LEAST + '[[entry_points]]\nid = "x"\n[[entry_points]]\nid = "x"\n', "different ids"),
