@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from ringfence.knowledge.records import Knowledge, Scale
+from ringfence.knowledge.records import Knowledge, Mechanism, Scale
 from ringfence.measure import plan as planning
 from ringfence.measure.differences import differences
 from ringfence.measure.mechanisms import describe, state_of, switched
@@ -38,6 +38,7 @@ from ringfence.model.measurement import (
     VectorNeeds,
 )
 from ringfence.model.need import State, leaves
+from ringfence.model.position import Level
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -120,6 +121,7 @@ def _vectors(
 ) -> Iterable[Vector]:
     """Vectors that some attacker can reach, the heaviest first."""
     made = []
+    blockers = _Blockers(deployment, knowledge)
     for vector in openings.open:
         reachable = tuple(
             f"{name}/{level.id}"
@@ -140,7 +142,7 @@ def _vectors(
                 weight=views[start].weigh(vector, scale),
                 steps=views[start].steps(vector),
                 reachable_by=reachable,
-                blocked_by=_blockers(vector, deployment, knowledge),
+                blocked_by=blockers.of(vector),
                 evidence=vector.evidence,
                 references=_references(vector),
             )
@@ -153,22 +155,49 @@ def _references(vector: OpenVector) -> References:
     return References(origin.attack, origin.cwe, origin.cve, origin.sources)
 
 
-def _blockers(vector: OpenVector, deployment: Deployment, knowledge: Knowledge) -> tuple[str, ...]:
-    """Mechanisms each of which, turned on alone, would remove the vector."""
-    kinds = {line.kind for line in deployment.boundaries}
-    needed = set(leaves(vector.need))
-    turned_on = Evidence(Grade.ASSUMED, "plan")
-    return tuple(
-        mechanism.id
-        for mechanism in knowledge.mechanisms.values()
-        if mechanism.boundary in kinds
-        and knowledge.closed_by[mechanism.id] & needed
-        and not decide(
-            vector.need,
-            switched(deployment, knowledge, (mechanism,), State.CLOSED, turned_on),
-            vector.level,
-        ).open
-    )
+class _Blockers:
+    """Mechanisms of a deployment each of which, turned on alone, would remove a vector."""
+
+    def __init__(self, deployment: Deployment, knowledge: Knowledge) -> None:
+        self._deployment = deployment
+        self._knowledge = knowledge
+        self._left: dict[str, set[str]] = {}
+
+    def of(self, vector: OpenVector) -> tuple[str, ...]:
+        """Ids of the mechanisms that would remove `vector`."""
+        kinds = {line.kind for line in self._deployment.boundaries}
+        needed = set(leaves(vector.need))
+        return tuple(
+            mechanism.id
+            for mechanism in self._knowledge.mechanisms.values()
+            if mechanism.boundary in kinds
+            and self._knowledge.closed_by[mechanism.id] & needed
+            and self._removes(mechanism, vector)
+        )
+
+    def _removes(self, mechanism: Mechanism, vector: OpenVector) -> bool:
+        if decide(vector.need, self._with(mechanism), vector.level).open:
+            return False
+        # What binds the service's own user alone may leave the vector to the zone's admin.
+        bound = mechanism.holds_admin or vector.level is Level.ADMIN
+        return bound or vector.id not in self._left_by(mechanism)
+
+    def _left_by(self, mechanism: Mechanism) -> set[str]:
+        """Ids of the vectors that some attacker can still reach with the mechanism on."""
+        if mechanism.id not in self._left:
+            changed = self._with(mechanism)
+            found = find(changed, self._knowledge).open
+            views = [View(changed, found, start) for start in self._knowledge.starts.values()]
+            self._left[mechanism.id] = {
+                vector.id
+                for vector in found
+                if any(view.steps(vector) is not None for view in views)
+            }
+        return self._left[mechanism.id]
+
+    def _with(self, mechanism: Mechanism) -> Deployment:
+        turned_on = Evidence(Grade.ASSUMED, "plan")
+        return switched(self._deployment, self._knowledge, (mechanism,), State.CLOSED, turned_on)
 
 
 def _closed(

@@ -9,11 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ringfence.knowledge.records import Mechanism, Scale
+from ringfence.measure.assemble import Asked, measure
 from ringfence.measure.mechanisms import switched
 from ringfence.measure.openings import OpenVector, find
 from ringfence.measure.surface import View, surface, total, zero_days
 from ringfence.model.deployment import Deployment
-from ringfence.model.measurement import ZeroDays
+from ringfence.model.facts import Target
+from ringfence.model.measurement import Vector, ZeroDays
 from ringfence.model.need import State
 from tests.unit.measure.strategies import KNOWLEDGE, SAID, deployments, entry_points
 
@@ -143,3 +145,20 @@ def test_more_zero_days_never_hold_less(deployment: Deployment, start: str) -> N
     seen = view(deployment, start)
     for spent in range(3):
         assert seen.held(spent) <= seen.held(spent + 1)
+
+
+@settings(RANDOM, max_examples=20)
+@given(deployments(), STARTS)
+def test_what_blocks_a_vector_removes_it_when_turned_on(deployment: Deployment, start: str) -> None:
+    def listed(place: Deployment) -> tuple[Vector, ...]:
+        return measure(Target("declared", "x"), place, KNOWLEDGE, asked).vectors
+
+    asked = Asked(KNOWLEDGE.scales["classic"], start, plan=False)
+    blocked: dict[str, set[str]] = {}
+    for vector in listed(deployment):
+        for name in vector.blocked_by:
+            blocked.setdefault(name, set()).add(vector.id)
+    for name, gone in blocked.items():
+        mechanism = KNOWLEDGE.mechanisms[name]
+        changed = switched(deployment, KNOWLEDGE, (mechanism,), State.CLOSED, SAID)
+        assert not gone & {vector.id for vector in listed(changed)}, name
