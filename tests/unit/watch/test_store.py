@@ -146,3 +146,27 @@ def test_frames_hold_everything_in_order_and_are_small(sizes: list[int], folders
         )
         flat += places
     assert flat == [key(folder, entry.name) for folder, rows in given_groups for entry in rows]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder"])
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / "there"
+    if kind == "fifo":
+        os.mkfifo(place)
+    else:
+        place.mkdir()
+    before = os.lstat(place)
+    with pytest.raises(InputError, match="is no file"):
+        Writer(place, HEADER)
+    assert os.lstat(place) == before
+    assert os.listdir(tmp_path) == ["there"]
+
+
+def test_of_a_symlink_the_link_is_replaced_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    kept, link = tmp_path / "kept", tmp_path / "link"
+    kept.write_text("mine")
+    link.symlink_to(kept)
+    with Writer(link, HEADER) as writer:
+        writer.seal(Totals(0, 0), generate(tmp_path / "key"))
+    assert kept.read_text() == "mine"
+    assert not link.is_symlink()

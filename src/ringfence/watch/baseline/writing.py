@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from pathlib import Path
 from types import TracebackType
 
@@ -24,6 +25,7 @@ class Writer:
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
         self._digest = hashlib.sha256()
+        _check_place(path)
         self.temporary = path.parent / f".{path.name[:64]}.{os.urandom(8).hex()}"
         try:
             handle = os.open(self.temporary, _NEW, 0o600)
@@ -72,6 +74,17 @@ class Writer:
         with contextlib.suppress(OSError):
             self._file.close()  # a full disk; the error that matters was raised by write or seal
         self.temporary.unlink(missing_ok=True)
+
+
+def _check_place(path: Path) -> None:
+    """Raise InputError for what a rename would put a file in place of though it is none: a device,
+    a FIFO, a folder. A symlink itself is replaced, never what it leads to."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise InputError("is there and is no file", where=str(path), remedy="name another place")
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
