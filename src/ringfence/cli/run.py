@@ -14,6 +14,7 @@ from ringfence.cli.ledgered import Record, ledgered, recording
 from ringfence.errors import UsageError
 
 if TYPE_CHECKING:
+    from ringfence.run.fence import Volume
     from ringfence.run.publish import Published
     from ringfence.run.result import Ready
 
@@ -23,6 +24,7 @@ LOOPBACK = "127.0.0.1"
 _PUBLISH = re.compile(
     r"(?:(?P<address>\d+(?:\.\d+){3}|\[[\da-f:]+\]):)?(?:(?P<outside>\d+):)?(?P<inside>\d+)"
 )
+_VOLUME = re.compile(r"(?P<outside>[^:]+):(?P<inside>/[^:]*)(?::(?P<mode>ro|rw))?", re.DOTALL)
 _SIZE = re.compile(r"(\d+)([kmg]?)", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -34,7 +36,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
     help="Publish a port. Default: each declared one on loopback, under its number. Repeatable.",
 )  # fmt: skip
 @click.option(
-    "-v", "--volume", multiple=True, metavar="HOST:CONTAINER",
+    "-v", "--volume", multiple=True, metavar="HOST:CONTAINER[:ro]",
     help="A folder of this host for a writable one of the service's. Repeatable.",
 )  # fmt: skip
 @click.option("--memory", default="1g", show_default=True, help="Limit, like 512m.")
@@ -117,13 +119,18 @@ def _published(text: str) -> Published:
     return Published((match["address"] or LOOPBACK).strip("[]"), outside, inside)
 
 
-def _volume(text: str) -> tuple[str, str]:
-    outside, colon, inside = text.partition(":")
-    if not colon or not inside.startswith("/") or not Path(outside).is_dir():
+def _volume(text: str) -> Volume:
+    from ringfence.collect.files.paths import inside
+    from ringfence.run.fence import Volume
+
+    match = _VOLUME.fullmatch(text)
+    place = inside(match["inside"]) if match else None
+    if not match or not place or not Path(match["outside"]).is_dir():
         raise UsageError(
-            f"{text!r} is no volume", remedy="as in -v /srv/data:/data, an existing folder"
+            f"{text!r} is no volume",
+            remedy="as in -v /srv/data:/data or -v /srv/data:/data:ro, an existing folder",
         )
-    return str(Path(outside).absolute()), inside
+    return Volume(str(Path(match["outside"]).absolute()), place, match["mode"] == "ro")
 
 
 def _size(text: str) -> int:
