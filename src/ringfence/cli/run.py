@@ -28,8 +28,8 @@ _PUBLISH = re.compile(
 _VOLUME = re.compile(r"(?P<outside>[^:]+):(?P<inside>/[^:]*)(?::(?P<mode>ro|rw))?", re.DOTALL)
 _SIZE = re.compile(r"([0-9]{1,19})([kmgKMG]?)")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-LEAST_MEMORY, MOST_MEMORY = 6 << 20, 1 << 62
-"""Bytes: an engine's own start needs the former, as docker has it; it takes 0 for no limit."""
+LEAST_MEMORY, MOST_MEMORY = 6 << 20, 1 << 61
+"""Bytes: an engine's own start needs the former, as docker has it; podman doubles the latter."""
 MOST_PIDS = 1 << 22
 """PID_MAX_LIMIT of Linux (include/linux/threads.h)."""
 
@@ -147,6 +147,6 @@ def _size(text: str) -> int:
     size = int(match[1]) * _UNITS[match[2].lower()] if match else 0
     if not LEAST_MEMORY <= size <= MOST_MEMORY:
         raise UsageError(
-            f"{text[:80]!r} is no size from 6m to 4294967296g", remedy="as in --memory 512m"
+            f"{text[:80]!r} is no size from 6m to 2147483648g", remedy="as in --memory 512m"
         )
     return size
