@@ -108,7 +108,9 @@ def _traced(
 
 
 def _say(line: str) -> None:
-    click.echo(f"ringfence: {line}", err=True)
+    """One printable line, whatever the service or an engine had to do with it."""
+    shown = "".join(char if char.isprintable() else "?" for char in line)
+    click.echo(f"ringfence: {shown}", err=True)
 
 
 def _default(ports: tuple[int, ...]) -> tuple[Published, ...]:
