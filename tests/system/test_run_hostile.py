@@ -6,17 +6,22 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import stat
+import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ringfence.collect.seccomp.tables import native_calls
 from ringfence.errors import InputError
 from ringfence.run.fence import ID_BASE
 from ringfence.run.result import Options, Ready, ready
 from tests.system.conftest import program
+from tests.system.hardening import RINGFENCE
 
 pytestmark = pytest.mark.system
 
@@ -35,11 +40,11 @@ def archive(files: dict[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-def layer(owner: int = 0, mode: int = 0o755, body: bytes = b"x") -> bytes:
-    """One with a program /x."""
+def layer(owner: int = 0, mode: int = 0o755, body: bytes = b"x", name: str = "x") -> bytes:
+    """One with a program, /x."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        member = tarfile.TarInfo("x")
+        member = tarfile.TarInfo(name)
         member.size, member.mode, member.uid, member.gid = len(body), mode, owner, owner
         tar.addfile(member, io.BytesIO(body))
     return out.getvalue()
@@ -74,6 +79,98 @@ def result(tmp_path: Path) -> Path:
 
 def taken(result: Path) -> Ready:
     return ready(result, Options(), result.parent / "store")
+
+
+@pytest.fixture
+def shell(result: Path) -> Iterator[Path]:
+    """A result whose service is a shell's command: it writes below two folders that its image
+    does not have, and works in a third."""
+    said = "pwd; echo it > /data/f && echo /data/* /deep/*"
+    content = layer(body=Path(program("busybox")).read_bytes(), name="busybox")
+    command = ["/busybox", "sh", "-c", said]
+    places = {"Volumes": {"/data": {}, "/deep/er/": {}}, "WorkingDir": "/work/place"}
+    (result / "image.oci.tar").write_bytes(image(content, Cmd=command, **places))
+    names = sorted(native_calls().keys() - {"reboot"})
+    allowed = [{"names": names, "action": "SCMP_ACT_ALLOW"}]
+    (result / "policy/seccomp.json").write_text(json.dumps({**FILTER, "syscalls": allowed}))
+    yield result
+    shutil.rmtree(ready(result, Options()).fence.root.parent)
+
+
+def ran(result: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A finished `ringfence run`."""
+    return subprocess.run(
+        [str(RINGFENCE), "run", str(result), *words], capture_output=True, text=True, check=False,
+        timeout=60,
+    )  # fmt: skip
+
+
+def state(root: Path) -> dict[str, tuple[int, int, int, int]]:
+    """All below a folder: mode, owner, group and the time of the last change."""
+    rows = {str(path.relative_to(root)): path.lstat() for path in (root, *root.rglob("*"))}
+    return {name: (row.st_mode, row.st_uid, row.st_gid, row.st_ctime_ns)
+            for name, row in rows.items()}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["runc", "podman"])
+def test_an_engine_writes_nothing_into_the_image(shell: Path, tmp_path: Path, engine: str) -> None:
+    program(engine)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    os.chown(outside, ID_BASE + 1000, ID_BASE + 1000)
+    root = ready(shell, Options()).fence.root
+    before = state(root)
+    assert {"data", "deep/er", "work/place", "dev", "proc", "sys"} <= before.keys()
+
+    words = ("--engine", engine)
+    for volume in ((), ("-v", f"{outside}:/data"), ("-v", f"{outside}:/deep/../data/:rw")):
+        done = ran(shell, *words, *volume)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["/work/place", "/data/f", "/deep/er"]
+        assert (outside / "f").is_file() is bool(volume)
+        (outside / "f").unlink(missing_ok=True)
+    done = ran(shell, *words, "-v", f"{outside}:/data:ro")
+    assert "Read-only file system" in done.stdout + done.stderr
+    assert list(outside.iterdir()) == []
+    for place in ("/nope/sub", "/deep", "/work/place", "/data/below", "/data:/data"):
+        done = ran(shell, *words, "-v", f"{outside}:{place}")
+        assert done.returncode == 2 and place in done.stderr
+    assert state(root) == before
+
+
+def test_what_is_unpacked_lacks_no_mount_point_when_a_container_starts(shell: Path) -> None:
+    root = ready(shell, Options()).fence.root
+    (root / "data").rmdir()
+    with pytest.raises(InputError, match=r"its mount point /data is no folder.*; remove .*roots/"):
+        ready(shell, Options())
+    (root / "data").mkdir()
+    (root / "dev").rmdir()
+    (root / "dev").symlink_to("data")
+    with pytest.raises(InputError, match="its mount point /dev is no folder"):
+        ready(shell, Options())
+    (root / "dev").unlink()
+    (root / "dev").mkdir()
+    assert ready(shell, Options()).fence.root == root
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"Volumes": {"/x": {}}}, "its mount point /x is no folder"),
+        ({"Volumes": {"/x/y": {}}}, "its mount point /x/y is no folder"),
+        ({"WorkingDir": "/x"}, "its mount point /x is no folder"),
+        ({"WorkingDir": "/../a"}, "its folder '/../a' is none inside"),
+        ({"Volumes": {"/a/../../b": {}}}, "its folder '/a/../../b' is none inside"),
+        ({"Volumes": {"/.": {}}}, "its whole root is to be writable"),
+    ],
+)
+def test_places_that_cannot_be_mounted_on(result: Path, changed: dict[str, Any], said: str) -> None:
+    (result / "image.oci.tar").write_bytes(image(layer(), **changed))
+    with pytest.raises(InputError) as refused:
+        taken(result)
+    assert said in refused.value.line()
+    store = result.parent / "store"
+    assert not store.exists() or list(store.iterdir()) == []
 
 
 def test_what_is_unpacked_is_out_of_everybody_else_s_reach(result: Path) -> None:

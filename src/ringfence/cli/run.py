@@ -14,6 +14,7 @@ from ringfence.cli.ledgered import Record, ledgered, recording
 from ringfence.errors import UsageError
 
 if TYPE_CHECKING:
+    from ringfence.run.fence import Volume
     from ringfence.run.publish import Published
     from ringfence.run.result import Ready
 
@@ -21,10 +22,16 @@ KILLED = 128
 """From this exit status on it was a signal."""
 LOOPBACK = "127.0.0.1"
 _PUBLISH = re.compile(
-    r"(?:(?P<address>\d+(?:\.\d+){3}|\[[\da-f:]+\]):)?(?:(?P<outside>\d+):)?(?P<inside>\d+)"
+    r"(?:(?P<address>[0-9]+(?:\.[0-9]+){3}|\[[0-9a-f:]+\]):)?"
+    r"(?:(?P<outside>[0-9]{1,5}):)?(?P<inside>[0-9]{1,5})"
 )
-_SIZE = re.compile(r"(\d+)([kmg]?)", re.IGNORECASE)
+_VOLUME = re.compile(r"(?P<outside>[^:]+):(?P<inside>/[^:]*)(?::(?P<mode>ro|rw))?", re.DOTALL)
+_SIZE = re.compile(r"([0-9]{1,19})([kmgKMG]?)")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+LEAST_MEMORY, MOST_MEMORY = 6 << 20, 1 << 61
+"""Bytes: an engine's own start needs the former, as docker has it; podman doubles the latter."""
+MOST_PIDS = 1 << 22
+"""PID_MAX_LIMIT of Linux (include/linux/threads.h)."""
 
 
 @click.command("run")
@@ -34,11 +41,14 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
     help="Publish a port. Default: each declared one on loopback, under its number. Repeatable.",
 )  # fmt: skip
 @click.option(
-    "-v", "--volume", multiple=True, metavar="HOST:CONTAINER",
+    "-v", "--volume", multiple=True, metavar="HOST:CONTAINER[:ro]",
     help="A folder of this host for a writable one of the service's. Repeatable.",
 )  # fmt: skip
 @click.option("--memory", default="1g", show_default=True, help="Limit, like 512m.")
-@click.option("--pids", default=512, show_default=True, help="Most processes and threads.")
+@click.option(
+    "--pids", default=512, show_default=True, type=click.IntRange(1, MOST_PIDS),
+    help="Most processes and threads.",
+)  # fmt: skip
 @click.option("--engine", default="", help="runc, crun or podman. Default: the first that works.")
 @ledgered
 @click.option("--trace", is_flag=True, help="Follow it with strace; name what it lacks at its end.")
@@ -67,8 +77,9 @@ def command(
 
     check_root()
     options = Options(_size(memory), pids, tuple(_volume(text) for text in volume))
+    ports = tuple(_published(text) for text in publish)
     workload = ready(folder, options)
-    ports = tuple(_published(text) for text in publish) if publish else _default(workload.ports)
+    ports = ports or _default(workload.ports)
     with recording(ledger, key, sinks) as record:
         if trace:
             sys.exit(_traced(folder, workload, ports, candidates(engine), record))
@@ -97,7 +108,9 @@ def _traced(
 
 
 def _say(line: str) -> None:
-    click.echo(f"ringfence: {line}", err=True)
+    """One printable line, whatever the service or an engine had to do with it."""
+    shown = "".join(char if char.isprintable() else "?" for char in line)
+    click.echo(f"ringfence: {shown}", err=True)
 
 
 def _default(ports: tuple[int, ...]) -> tuple[Published, ...]:
@@ -117,17 +130,25 @@ def _published(text: str) -> Published:
     return Published((match["address"] or LOOPBACK).strip("[]"), outside, inside)
 
 
-def _volume(text: str) -> tuple[str, str]:
-    outside, colon, inside = text.partition(":")
-    if not colon or not inside.startswith("/") or not Path(outside).is_dir():
+def _volume(text: str) -> Volume:
+    from ringfence.collect.files.paths import inside
+    from ringfence.run.fence import Volume
+
+    match = _VOLUME.fullmatch(text)
+    place = inside(match["inside"]) if match else None
+    if not match or not place or not Path(match["outside"]).is_dir():
         raise UsageError(
-            f"{text!r} is no volume", remedy="as in -v /srv/data:/data, an existing folder"
+            f"{text!r} is no volume",
+            remedy="as in -v /srv/data:/data or -v /srv/data:/data:ro, an existing folder",
         )
-    return str(Path(outside).absolute()), inside
+    return Volume(str(Path(match["outside"]).absolute()), place, match["mode"] == "ro")
 
 
 def _size(text: str) -> int:
     match = _SIZE.fullmatch(text)
-    if not match:
-        raise UsageError(f"{text!r} is no size", remedy="as in --memory 512m")
-    return int(match[1]) * _UNITS[match[2].lower()]
+    size = int(match[1]) * _UNITS[match[2].lower()] if match else 0
+    if not LEAST_MEMORY <= size <= MOST_MEMORY:
+        raise UsageError(
+            f"{text[:80]!r} is no size from 6m to 2147483648g", remedy="as in --memory 512m"
+        )
+    return size

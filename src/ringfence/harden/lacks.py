@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def _files(trace: Trace, tree: Tree, left_out: frozenset[str] | None) -> Iterato
     for use in trace.uses:
         path = tree.resolve(use.path)[0]
         if use.error == "ENOENT" and not use.writes and _was_there(path, left_out):
-            yield f"it looked for /{path}, which was left out: ringfence harden ... --keep /{path}"
+            word = _word(f"/{path}")
+            yield f"it looked for {word}, which was left out: ringfence harden ... --keep {word}"
         elif use.error in CLOSED:
             yield _closed(use, path)
 
@@ -43,11 +45,27 @@ def _was_there(path: str, left_out: frozenset[str] | None) -> bool:
 
 
 def _closed(use: Use, path: str) -> str:
+    word = _word(f"/{path}")
     if use.writes:
-        place = path.rpartition("/")[0]
-        return (f"it could not write /{path} ({use.error}): ringfence harden ... "
-                f"--writable /{place}")  # fmt: skip
-    return f"its user may not use /{path} ({use.call}: {use.error})"
+        place = _word(f"/{path.rpartition('/')[0]}")
+        return f"it could not write {word} ({use.error}): ringfence harden ... --writable {place}"
+    return f"its user may not use {word} ({use.call}: {use.error})"
+
+
+def _word(path: str) -> str:
+    """A path as a shell's word in one printable line: the service chose it, and may have put line
+    breaks, quotes and escape sequences there ($'' as bash has it, bash(1), QUOTING)."""
+    if path.isprintable():
+        return shlex.quote(path)
+    return f"$'{''.join(map(_escaped, path))}'"
+
+
+def _escaped(char: str) -> str:
+    if char in "\\'":
+        return f"\\{char}"
+    if char.isprintable():
+        return char
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 def _calls(trace: Trace, report: Report) -> Iterator[str]:

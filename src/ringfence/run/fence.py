@@ -32,6 +32,8 @@ NFT = "/usr/sbin/nft"
 ID_BASE, ID_COUNT = 0x70000000, 65536
 """User namespaces begin at a range that neither accounts nor subuid(5) of distributions use."""
 
+VOLUME = ("nosuid", "nodev", "noexec", "rnosuid", "rnodev", "rnoexec")
+"""How a volume is mounted, and (Linux 5.12) what this host has mounted below it."""
 
 SHARED_MEMORY = "dev/shm"
 """Where shm_open(3) has its files."""
@@ -42,6 +44,14 @@ class Writable(msgspec.Struct, frozen=True, order=True):
 
     path: str
     state: bool = False
+
+
+class Volume(msgspec.Struct, frozen=True):
+    """A folder of this host, `outside`, in place of the writable one that is at `inside`."""
+
+    outside: str
+    inside: str
+    read_only: bool = False
 
 
 class Fence(msgspec.Struct, frozen=True):
@@ -60,8 +70,7 @@ class Fence(msgspec.Struct, frozen=True):
     user_namespace: bool = True
     seccomp: dict[str, Any] | None = None
     writable: tuple[Writable, ...] = ()
-    volumes: tuple[tuple[str, str], ...] = ()
-    """(folder on this host, folder inside) that are mounted writable."""
+    volumes: tuple[Volume, ...] = ()
     firewall: str = ""
     """nftables rules, loaded inside before the program starts; none where empty."""
     memory: int = 0
@@ -141,17 +150,18 @@ def _system_mounts(shared: bool) -> list[dict[str, Any]]:
 
 def _own_mounts(fence: Fence) -> list[dict[str, Any]]:
     """Folders in memory begin with what the image has there (tmpcopyup)."""
-    held = {inside for _, inside in fence.volumes}
+    held = {volume.inside for volume in fence.volumes}
     options = ["nosuid", "nodev", "noexec", "mode=0700", "tmpcopyup", "size=1g"]
     found: list[dict[str, Any]] = []
     for item in sorted(fence.writable):
-        if f"/{item.path}" in held:
+        if item.path in held:
             continue
         mode = [*options, f"uid={fence.uid}", f"gid={fence.gid}"]
         found.append(
             {"destination": f"/{item.path}", "type": "tmpfs", "source": "tmpfs", "options": mode}
         )
-    for outside, inside in fence.volumes:
-        choices = ["rbind", "rw", "nosuid", "nodev", "noexec"]
-        found.append({"destination": inside, "type": "bind", "source": outside, "options": choices})
+    for volume in fence.volumes:
+        choices = ["rbind", *VOLUME, *(("ro", "rro") if volume.read_only else ("rw",))]
+        place = {"destination": f"/{volume.inside}", "source": volume.outside}
+        found.append({**place, "type": "bind", "options": choices})
     return found

@@ -95,14 +95,16 @@ class PodmanContainer(Container):
 
     def _mounts(self) -> list[str]:
         fence = self.fence
-        held = {inside for _, inside in fence.volumes}
+        held = {volume.inside for volume in fence.volumes}
         found = []
         for item in sorted(fence.writable):
-            if f"/{item.path}" not in held:
+            if item.path not in held:
                 place = f"type=tmpfs,destination=/{item.path}"
                 found += ["--mount", f"{place},chown=true,tmpfs-mode=700,tmpfs-size=1g,noexec"]
-        for outside, inside in fence.volumes:
-            found += ["--volume", f"{outside}:{inside}:rw,nosuid,nodev,noexec"]
+        for volume in fence.volumes:
+            mode = "ro" if volume.read_only else "rw"
+            place = f"{volume.outside}:/{volume.inside}"
+            found += ["--volume", f"{place}:{mode},nosuid,nodev,noexec"]
         return found
 
     def _filters(self) -> list[str]:

@@ -15,14 +15,17 @@ import msgspec
 
 from ringfence.collect.container.document import table, words
 from ringfence.collect.files.image import ImageParts, open_image
+from ringfence.collect.files.paths import inside
 from ringfence.errors import InputError, MissingError
-from ringfence.run.fence import ID_BASE, ID_COUNT, NFT, Fence, Writable
+from ringfence.run.fence import ID_BASE, ID_COUNT, NFT, Fence, Volume, Writable
+from ringfence.run.mountpoints import SYSTEM, check, check_volumes, lay
 from ringfence.run.policies import read_filter, read_policy
 from ringfence.run.stopping import stop_signal
 from ringfence.run.unpack import unpack
 
-STORE = Path("/var/lib/ringfence/images")
-"""Where unpacked images are kept; their owners are those of the user namespace."""
+STORE = Path("/var/lib/ringfence/roots")
+"""Where unpacked images are kept; their owners are those of the user namespace. What is in
+/var/lib/ringfence/images is of earlier versions, whose engines made folders in it: not used."""
 
 
 UNFINISHED, LONG_AGO = ".new.", 86400.0
@@ -39,11 +42,11 @@ MEMORY_PROGRAMS = "io.ringfence.memory-programs"
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What a person may change: limits in bytes and processes, volumes (outside, inside)."""
+    """What a person may change: limits in bytes and processes, volumes."""
 
     memory: int = 1 << 30
     processes: int = 512
-    volumes: tuple[tuple[str, str], ...] = ()
+    volumes: tuple[Volume, ...] = ()
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -60,7 +63,7 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 def ready(folder: Path, options: Options, store: Path = STORE) -> Ready:
-    """The fence of the result in `folder`. Raises InputError or MissingError."""
+    """The fence of the result in `folder`. Raises InputError, UsageError or MissingError."""
     image = folder / "image.oci.tar"
     if not image.is_file():
         raise InputError(
@@ -78,9 +81,11 @@ def ready(folder: Path, options: Options, store: Path = STORE) -> Ready:
     environment, place = tuple(words(said, "Env")), str(said.get("WorkingDir") or "/")
     if any("\0" in text for text in (*command, *environment, place)):
         raise InputError("a NUL in its command, environment or folder", where=str(image))
-    writable = tuple(Writable(path.strip("/")) for path in sorted(table(said, "Volumes")))
+    writable = _writable(said, image)
+    check_volumes(options.volumes, writable)
+    points = (*SYSTEM, *(item.path for item in writable), _folder(place, image))
     fence = Fence(
-        root=unpacked(parts, store),
+        root=unpacked(parts, store, points),
         command=command,
         environment=environment,
         folder=place,
@@ -114,6 +119,20 @@ def _numbers(user: str, image: Path) -> tuple[int, int]:
     return uid, gid
 
 
+def _writable(said: dict[str, Any], image: Path) -> tuple[Writable, ...]:
+    found = {_folder(path, image) for path in table(said, "Volumes")}
+    if "" in found:
+        raise InputError("its whole root is to be writable", where=str(image))
+    return tuple(Writable(path) for path in sorted(found))
+
+
+def _folder(path: str, image: Path) -> str:
+    found = inside(path)
+    if found is None:
+        raise InputError(f"its folder {path[:80]!r} is none inside", where=str(image))
+    return found
+
+
 def _port(text: str, image: Path) -> int:
     found = re.fullmatch(r"([0-9]{1,5})(/tcp)?", text)
     if found is None or not 0 < int(found[1]) < 1 << 16:
@@ -121,11 +140,13 @@ def _port(text: str, image: Path) -> int:
     return int(found[1])
 
 
-def unpacked(parts: ImageParts, store: Path) -> Path:
-    """The image's root folder, unpacked where that has not been done yet."""
+def unpacked(parts: ImageParts, store: Path, points: tuple[str, ...] = ()) -> Path:
+    """The image's root folder, unpacked where that has not been done yet; with all folders that
+    are in `points`. Raises InputError."""
     place = store / parts.digest.removeprefix("sha256:")
     if (place / "root").is_dir():
         _close(place)
+        check(place / "root", points)
         return place / "root"
     store.mkdir(parents=True, exist_ok=True, mode=0o711)  # each image in it is its own user's
     _forget_leftovers(store)
@@ -134,6 +155,7 @@ def unpacked(parts: ImageParts, store: Path) -> Path:
         (folder / "root").mkdir(mode=0o755)
         os.chown(folder / "root", ID_BASE, ID_BASE)
         unpack(parts.layers(), folder / "root", ID_BASE)
+        lay(folder / "root", points)
         _close(folder)
         try:
             folder.rename(place)

@@ -158,7 +158,8 @@ def _signals(container: Container, stop: int) -> None:
     def end(number: int, frame: FrameType | None) -> None:
         heard = hears(container.pid, stop)
         container.signal(stop)
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE if heard else DEAF)
+        if not signal.getitimer(signal.ITIMER_REAL)[0]:  # a further one postpones nothing
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE if heard else DEAF)
 
     def kill(number: int, frame: FrameType | None) -> None:
         container.signal(signal.SIGKILL)

@@ -1,0 +1,72 @@
+"""What a traced run lacked, told in lines that whoever was traced does not make up."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ringfence.harden import lacks as module
+from ringfence.harden.lacks import lacks
+from ringfence.run.tracing import LOG
+
+
+def told(place: Path, path: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """What is said of a service that wrote to a path, used a program and looked for a file."""
+    report = SimpleNamespace(calls={}, taken=())
+    monkeypatch.setattr(module, "read_report", lambda result: report)
+    (place / "root").mkdir()
+    (place / "left-out.txt").write_bytes(path + b"/kept\n")
+    text = "".join(f"\\{byte:03o}" for byte in b"/" + path)
+    lines = (
+        '7 1.0 execve("/x", ["x"], 0x7f /* 1 var */) = 0',
+        f'7 1.1 openat(AT_FDCWD</>, "{text}/n", O_WRONLY|O_CREAT, 0600) = -1 EROFS (Read-only)',
+        f'7 1.2 execve("{text}/x", [], 0x7f /* 0 vars */) = -1 EACCES (Permission denied)',
+        f'7 1.3 openat(AT_FDCWD</>, "{text}/kept", O_RDONLY) = -1 ENOENT (No such file)',
+        f'7 1.4 openat(AT_FDCWD</>, "{text}/other", O_RDONLY) = -1 ENOENT (No such file)',
+    )
+    log = "".join(f"{line}\n" for line in lines)
+    (place / LOG).write_text(log)
+    return lacks(place, place, place / "root", "/")
+
+
+def words(line: str) -> bytes:
+    """What bash makes of the end of a line."""
+    done = subprocess.run(
+        ["bash", "-c", f"printf %s {line.rpartition(' ')[2]}"], capture_output=True, check=True
+    )
+    return done.stdout
+
+
+def test_plain_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert told(tmp_path, b"srv", monkeypatch) == (
+        "it could not write /srv/n (EROFS): ringfence harden ... --writable /srv",
+        "its user may not use /srv/x (execve: EACCES)",
+        "it looked for /srv/kept, which was left out: ringfence harden ... --keep /srv/kept",
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [b"a$(id)", b"a;id", "\u00e4'\"`".encode(), b"a\\nb'$x\x1b[1m", b"\xff1\x7f2", b"-\x01f\\",
+     "\u202eb".encode(), b"a\rringfence:"],
+)  # fmt: skip
+def test_paths_that_a_shell_or_a_terminal_would_take_for_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: bytes
+) -> None:
+    lines = told(tmp_path, path, monkeypatch)
+    assert all(line.isprintable() for line in lines)
+    assert words(lines[0]) == b"/" + path
+    if path.decode("utf-8", "replace").isprintable():
+        assert words(lines[2]) == b"/" + path + b"/kept"
+
+
+def test_a_line_break_in_a_path_makes_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = b"x\nringfence: run --allow all"
+    lines = told(tmp_path, path, monkeypatch)
+    assert len(lines) == 2 and all(line.isprintable() for line in lines)
+    assert lines[0].endswith(r"--writable $'/x\x0aringfence: run --allow all'")
