@@ -18,8 +18,9 @@ from ringfence.guest.boot import BRIEF, WHOLE, Build, Plan, boot
 from ringfence.guest.confine import Confinement, confinement
 from ringfence.guest.drive import Drive
 from ringfence.guest.facts import facts, unseen
+from ringfence.guest.frozen import frozen
 from ringfence.guest.image import Image, copied, image, opened
-from ringfence.guest.kinds import HEAD, QCOW2, Kind, refuse_references
+from ringfence.guest.kinds import QCOW2, Kind
 from ringfence.guest.machine import FIRMWARE, Disk, Machine
 from ringfence.guest.named import kernel_name
 from ringfence.guest.observation import Observation, Phase
@@ -59,7 +60,7 @@ def examine(path: Path, options: Options) -> Examination:
         if shutil.which(arch.program) is None:
             remedy = f"apt-get install {arch.package}"
             raise MissingError(f"{arch.program} is not installed", remedy=remedy)
-        parts = _parts(found, options, stack)
+        parts = _parts(found, str(path), options, stack)
         accel, cpu = accelerator(options.accelerator, options.cpu, arch, box)
         folder = stack.enter_context(private_folder(box))
         fat = _fat(found, folder, box) if found.kind is Kind.EFI else None
@@ -117,7 +118,7 @@ def _builder(parts: Machine, trace: bool) -> Build:
     return build
 
 
-def _parts(found: Image, options: Options, stack: contextlib.ExitStack) -> Machine:
+def _parts(found: Image, where: str, options: Options, stack: contextlib.ExitStack) -> Machine:
     """All of the machine that is the same in every boot, its files open until `stack` ends."""
     direct = not found.kind.disk and found.kind is not Kind.EFI
     if (options.initrd or options.append) and not direct:
@@ -130,7 +131,10 @@ def _parts(found: Image, options: Options, stack: contextlib.ExitStack) -> Machi
         initrd = stack.enter_context(copied(handle, str(options.initrd)))
     disks = []
     if found.kind.disk:
-        disks.append(Disk(found.handle, _FORMATS[found.kind], found.kind is Kind.CD))
+        header = None
+        if found.kind is Kind.QCOW2:
+            header = stack.enter_context(frozen(found.handle, where))
+        disks.append(Disk(found.handle, _FORMATS[found.kind], found.kind is Kind.CD, header))
     disks += [stack.enter_context(_disk(path)) for path in options.disks]
     return Machine(
         arch=ARCHITECTURES[found.kind.architecture], kind=found.kind, accel="", cpu="",
@@ -144,11 +148,11 @@ def _parts(found: Image, options: Options, stack: contextlib.ExitStack) -> Machi
 def _disk(path: Path) -> Iterator[Disk]:
     """A further disk: qcow2 by its magic, anything else raw."""
     with opened(path) as handle:
-        head = os.pread(handle, HEAD, 0)
-        qcow2 = head[:4] == QCOW2
-        if qcow2:
-            refuse_references(head, str(path))
-        yield Disk(handle, "qcow2" if qcow2 else "raw")
+        if os.pread(handle, len(QCOW2), 0) != QCOW2:
+            yield Disk(handle, "raw")
+            return
+        with frozen(handle, str(path)) as header:
+            yield Disk(handle, "qcow2", header=header)
 
 
 def _firmware() -> Path:
