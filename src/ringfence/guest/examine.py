@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 
 from ringfence.errors import InputError, MissingError
-from ringfence.guest.accel import accelerator
+from ringfence.guest.accel import accelerator, check_model
 from ringfence.guest.arch.known import ARCHITECTURES
 from ringfence.guest.boot import BRIEF, WHOLE, Build, Plan, boot
-from ringfence.guest.confine import Confinement, confinement
+from ringfence.guest.confine import PROGRAMS, Confinement, confinement
 from ringfence.guest.drive import Drive
 from ringfence.guest.facts import facts, unseen
 from ringfence.guest.frozen import frozen
@@ -24,7 +24,7 @@ from ringfence.guest.kinds import QCOW2, Kind
 from ringfence.guest.machine import FIRMWARE, Disk, Machine
 from ringfence.guest.named import kernel_name
 from ringfence.guest.observation import Observation, Phase
-from ringfence.guest.private import private_folder
+from ringfence.guest.private import no_room, private_folder
 from ringfence.guest.result import SCHEMA, Examination
 from ringfence.guest.steady import BUSY
 
@@ -54,16 +54,21 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 def examine(path: Path, options: Options) -> Examination:
     """Boot an image and say what was seen. Raises InputError, MissingError."""
     box = confinement()
+    box.check_limits(options.memory, int(options.seconds) + 1)
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(image(path))
         arch = ARCHITECTURES[found.kind.architecture]
-        if shutil.which(arch.program) is None:
-            remedy = f"apt-get install {arch.package}"
-            raise MissingError(f"{arch.program} is not installed", remedy=remedy)
+        for program in (arch.program, *PROGRAMS):
+            if shutil.which(program) is None:
+                package = arch.package if program == arch.program else "util-linux"
+                remedy = f"apt-get install {package}"
+                raise MissingError(f"{program} is not installed", remedy=remedy)
         parts = _parts(found, str(path), options, stack)
         accel, cpu = accelerator(options.accelerator, options.cpu, arch, box)
+        if options.cpu and accel == "tcg":
+            check_model(cpu, arch, box)
         folder = stack.enter_context(private_folder(box))
-        fat = _fat(found, folder, box) if found.kind is Kind.EFI else None
+        fat = efi_folder(found, folder, box) if found.kind is Kind.EFI else None
         parts = msgspec.structs.replace(parts, accel=accel, cpu=cpu, fat=fat)
         boots = asyncio.run(_boots(parts, box, folder, options))
     return Examination(
@@ -162,15 +167,19 @@ def _firmware() -> Path:
     raise MissingError("EFI firmware is not installed", remedy="apt-get install ovmf")
 
 
-def _fat(found: Image, folder: Path, box: Confinement) -> Path:
-    """A folder with the program where EFI firmware looks for it (UEFI 2.10, 3.5.1.1)."""
+def efi_folder(found: Image, folder: Path, box: Confinement) -> Path:
+    """A folder with the program where EFI firmware looks for it (UEFI 2.10, 3.5.1.1). Raises
+    InputError where there is no room for it."""
     top = folder / "qemu" / "efi"
     place = top / "EFI" / "BOOT"
-    place.mkdir(parents=True)
     target = place / "BOOTX64.EFI"
-    with open(target, "wb") as file, open(f"/proc/self/fd/{found.handle}", "rb") as source:
-        shutil.copyfileobj(source, file)
-    for made in (top, place.parent, place, target):
-        if box.uid is not None:
-            os.chown(made, box.uid, box.uid)
+    try:
+        place.mkdir(parents=True)
+        with open(target, "wb") as file, open(f"/proc/self/fd/{found.handle}", "rb") as source:
+            shutil.copyfileobj(source, file)
+        for made in (top, place.parent, place, target):
+            if box.uid is not None:
+                os.chown(made, box.uid, box.uid)
+    except OSError as error:
+        raise no_room(error) from None
     return top

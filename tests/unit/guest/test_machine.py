@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from ringfence.errors import MissingError
 from ringfence.guest.arch.aarch64 import AARCH64
 from ringfence.guest.arch.x86 import X86
 from ringfence.guest.confine import Confinement
@@ -100,3 +104,30 @@ def test_confinement_with_root_and_without() -> None:
     without = " ".join(Confinement(None).words(64 << 20, 60))
     assert "--reuid" not in without and "--nproc" not in without
     assert "--no-new-privs" in without and "--pdeathsig KILL" in without
+
+
+@pytest.mark.parametrize(
+    ("kind", "pair", "enough"),
+    [
+        ("nofile", (20, 4096), (256, 256)),
+        ("fsize", (1 << 20, -1), (8 << 30, -1)),
+        ("as", (1 << 30, 1 << 30), (1 << 30, (4 << 30) + (64 << 20))),
+        ("cpu", (-1, 100), (10, 185)),
+        ("nproc", (10, 10), (10, 64)),
+    ],
+)
+def test_limits_that_leave_qemu_no_room_are_named(
+    kind: str, pair: tuple[int, int], enough: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(found: tuple[int, int]) -> None:
+        number = getattr(resource, f"RLIMIT_{kind.upper()}")
+        monkeypatch.setattr(resource, "getrlimit", lambda one: found if one == number else (-1, -1))
+
+    box = Confinement(0x71000005)
+    held(enough)
+    box.check_limits(64 << 20, 60)
+    held(pair)
+    with pytest.raises(MissingError, match=f"prlimit --{kind}: .* is too low a limit"):
+        box.check_limits(64 << 20, 60)
+    if kind == "nproc":
+        Confinement(None).check_limits(64 << 20, 60)
