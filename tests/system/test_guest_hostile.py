@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -156,6 +158,31 @@ def test_a_qcow2_that_would_read_a_file_of_the_host(tmp_path: Path) -> None:
         done = ringfence("guest", *place)
         assert done.code == 2
         assert "refers to another file" in done.err
+
+
+BACKING = {8: struct.pack(">QI", 120, 13), 112: bytes(8) + b"/no/such/file"}
+DATA = {72: struct.pack(">Q", 4), 112: struct.pack(">II16sQ", 0x44415441, 13, b"/no/such/file", 0)}
+
+
+@pytest.mark.parametrize("change", [BACKING, DATA])
+def test_a_qcow2_that_comes_to_name_a_file_between_boots(
+    change: dict[int, bytes], tmp_path: Path
+) -> None:
+    raw, disk = tmp_path / "raw", tmp_path / "disk.qcow2"
+    raw.write_bytes((b"\xfa\xf4\xeb\xfd".ljust(510, b"\0") + b"\x55\xaa").ljust(1 << 20, b"\0"))
+    convert = ["convert", "-f", "raw", "-O", "qcow2", str(raw), str(disk)]
+    subprocess.run([program("qemu-img"), *convert], check=True)
+    program_text = f"file = open({str(disk)!r}, 'r+b')\nfor at, data in {change!r}.items():\n"
+    program_text += "    file.seek(at); file.write(data)"
+    exercise = shlex.join([sys.executable, "-c", program_text])
+    for place in ((disk,), (kernel("sleep"), "--disk", disk)):
+        subprocess.run([program("qemu-img"), *convert], check=True)
+        found = examined(*place, "--boots", 3, "--memory", "64m", "--exercise", exercise)
+        assert found["boots"] == 3
+        info = [program("qemu-img"), "info", str(disk)]
+        opened = subprocess.run(info, check=False, capture_output=True, text=True)
+        assert "/no/such/file" in opened.stdout + opened.stderr  # QEMU by itself believes it
+        assert "refers to another file" in ringfence("guest", *place).err
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder", "nothing"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ringfence.cli.options import colour, deliver, width
+from ringfence.cli.options import colour, deliver, finite, width, writable
 from ringfence.errors import UsageError
 
 _SIZE = re.compile(r"(\d{1,9})([kmg]?)", re.IGNORECASE)
@@ -44,13 +44,16 @@ _WIDTH = 140
 )
 @click.option(
     "--time", "seconds", default=60.0, show_default=True, type=click.FloatRange(1, 3600),
-    help="Most seconds that one boot may take.",
+    callback=finite, help="Most seconds that one boot may take.",
 )  # fmt: skip
 @click.option(
     "--format", "form", type=click.Choice(["terminal", "json"]), default="terminal",
     show_default=True,
 )  # fmt: skip
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to a file instead.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), callback=writable,
+    help="Write to a file instead.",
+)  # fmt: skip
 def command(
     image: Path,
     initrd: Path | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ringfence.cli.ledgered import ledgered, recording
-from ringfence.cli.options import deliver, width
+from ringfence.cli.options import deliver, finite, width
 from ringfence.cli.progress import progress
 from ringfence.errors import InputError, UsageError
 from ringfence.untrusted import read_toml
@@ -97,13 +96,6 @@ def _check_word(name: str, value: object, where: str) -> None:
         raise InputError(f"{name} in [harden] holds a zero byte", where=where)
 
 
-def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """Not a number is in every range of click's."""
-    if math.isnan(value):
-        raise click.BadParameter("nan is not a number of seconds.")
-    return value
-
-
 @click.command("harden", cls=WithCommand)
 @click.argument("target", required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The result directory.")
@@ -132,7 +124,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
     "--port", multiple=True, type=click.IntRange(1, 65535), help="A port it listens on. Repeatable."
 )
 @click.option("--base-time", type=int, help="Date of all files, seconds since 1970. Default 0.")
-@click.option("--wait", type=click.FloatRange(0, 3600), default=30.0, callback=_seconds,
+@click.option("--wait", type=click.FloatRange(0, 3600), default=30.0, callback=finite,
               help="Seconds for the service to come up.")  # fmt: skip
 @click.option("--name", default="", help="Name of the image. Default: the program's.")
 @click.option("--engine", default="", help="runc or crun.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -33,7 +36,11 @@ def measuring(function: F) -> F:
                 show_default=True,
             ),
             click.option(
-                "-o", "--output", type=click.Path(path_type=Path), help="Write to a file instead."
+                "-o",
+                "--output",
+                type=click.Path(path_type=Path),
+                callback=writable,
+                help="Write to a file instead.",
             ),
             click.option("--kind", type=click.Choice(KINDS), help="What the target is."),
             click.option(
@@ -63,17 +70,37 @@ def measuring(function: F) -> F:
     return function
 
 
+def finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """A callback for options of seconds: nan is in every range of click's, inf in open ones."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a number of seconds.")
+    return value
+
+
+def writable(ctx: click.Context, param: click.Parameter, output: Path | None) -> Path | None:
+    """A callback for `-o`, so that long work is not begun for nothing. Raises InputError."""
+    if output is None:
+        return None
+    if _as_it_is(output):
+        if not os.access(output, os.W_OK):
+            raise _unwritten(PermissionError(errno.EACCES, ""), output)
+        return output
+    handle, name = _beside(output)
+    os.close(handle)
+    Path(name).unlink()
+    return output
+
+
 def deliver(text: str, output: Path | None) -> None:
-    """Print `text`, or write it to `output` whole or not at all. Raises InputError on failure."""
+    """Print `text`, or write it to `output` whole or not at all; into a device, a FIFO or an open
+    file as it is. Raises InputError on failure."""
     if output is None:
         put(text)
         return
-    try:
-        handle, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-    except OSError as error:
-        raise InputError(
-            f"cannot be written: {os.strerror(error.errno or 0).lower()}", where=str(output)
-        ) from None
+    if _as_it_is(output):
+        _into(text, output)
+        return
+    handle, name = _beside(output)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
             file.write(text)
@@ -81,9 +108,60 @@ def deliver(text: str, output: Path | None) -> None:
         Path(name).replace(output)
     except OSError as error:
         Path(name).unlink(missing_ok=True)
-        raise InputError(
-            f"cannot be written: {os.strerror(error.errno or 0).lower()}", where=str(output)
-        ) from None
+        raise _unwritten(error, output) from None
+
+
+def _as_it_is(output: Path) -> bool:
+    """Whether the name must stay what it is: a device, a FIFO, or an open file's (/dev/stdout).
+
+    Any other link is replaced as a file is: who may have planted it does not say where we write.
+    """
+    try:
+        found = output.stat()
+    except OSError:
+        return False
+    if stat.S_ISDIR(found.st_mode):
+        raise _unwritten(IsADirectoryError(errno.EISDIR, ""), output)
+    return not stat.S_ISREG(found.st_mode) or _names_open_file(output)
+
+
+def _names_open_file(output: Path) -> bool:
+    """Whether a name that exists leads through a process's table of open files."""
+    while True:
+        folder = output.parent.resolve()
+        if folder.parts[:2] == ("/", "proc") and folder.name == "fd":
+            return True
+        if not output.is_symlink():
+            return False
+        output = folder / output.readlink()
+
+
+def _into(text: str, output: Path) -> None:
+    data = memoryview(text.encode("utf-8", "replace"))
+    try:
+        # A file that others have open goes on at its end; a block device has no end to go on at.
+        append = os.O_APPEND if output.is_file() else 0
+        handle = os.open(output, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | append)
+        try:
+            while data:
+                data = data[os.write(handle, data) :]
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise _unwritten(error, output) from None
+
+
+def _beside(output: Path) -> tuple[int, str]:
+    """A new file in the same folder: descriptor and name."""
+    try:
+        return tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
+    except OSError as error:
+        raise _unwritten(error, output) from None
+
+
+def _unwritten(error: OSError, output: Path) -> InputError:
+    what = os.strerror(error.errno or errno.EIO).lower()
+    return InputError(f"cannot be written: {what}", where=str(output))
 
 
 def put(text: str, *, now: bool = True) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ringfence.cli.options import put
+from ringfence.cli.options import finite, put
 from ringfence.cli.watch_init import KINDS
 from ringfence.errors import UsageError
 
@@ -21,7 +21,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--key", type=FILE, help="The ledger's private key, in PEM.")
 @click.option("--sink", "sinks", multiple=True, metavar="SINK",
               help="journald, syslog... get the ledger's records. Repeatable.")  # fmt: skip
-@click.option("--full-every", type=click.FloatRange(min=1), metavar="SECONDS",
+@click.option("--full-every", type=click.FloatRange(min=1), metavar="SECONDS", callback=finite,
               help="A full check again and again, against what events can miss.")  # fmt: skip
 @click.option("--no-first-check", is_flag=True, help="No full check at the start.")
 @click.option("--enforce", type=click.Choice(["exec"]),
@@ -33,6 +33,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--when-gone", type=click.Choice(["deny", "allow"]), default="deny",
               show_default=True, help="What happens to code while nobody decides.")  # fmt: skip
 @click.option("--patience", type=click.FloatRange(min=0.2, max=60), default=2.0, show_default=True,
+              callback=finite,
               help="Seconds for a decision, and for the decider's signs of life.")  # fmt: skip
 @click.option("--print-unit", is_flag=True, help="Print a systemd unit for this, and end.")
 @click.option("--kind", type=click.Choice(KINDS), default=None, help="What the target is.")

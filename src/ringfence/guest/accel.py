@@ -13,13 +13,15 @@ import functools
 import os
 import subprocess
 
-from ringfence.errors import MissingError
+from ringfence.errors import InputError, MissingError
 from ringfence.guest.arch.architecture import Architecture
 from ringfence.guest.confine import CONFINED, Confinement
 
 PROGRAM = "qemu-system-x86_64"
 LIMIT = 2.0
 """Seconds that the trial may take."""
+_PATIENCE = 20.0
+"""Seconds for QEMU to make a machine: it takes a tenth of one."""
 _ROM, _RESET = 1 << 16, 0xFFF0
 # At the reset vector: jmp to the ROM's start. There: mov ecx, 20000000; 1: dec ecx; jnz 1b;
 # mov al, 0x10; out 0xf4, al; hlt.
@@ -55,6 +57,27 @@ def accelerator(wanted: str, cpu: str, arch: Architecture, box: Confinement) -> 
             remedy="its group must be able to open it (mode 660), or use --accel tcg",
         )
     return "tcg", cpu or arch.cpu
+
+
+def check_model(cpu: str, arch: Architecture, box: Confinement) -> None:
+    """Raises InputError for a processor model that QEMU's translator does not have: a machine that
+    does not run is made with it, and ended."""
+    words = [
+        arch.program, "-nodefaults", "-no-user-config", "-display", "none", *arch.machine,
+        "-object", "memory-backend-ram,id=ram,size=16M", "-m", "16M", "-accel", "tcg", "-cpu", cpu,
+        "-S", "-monitor", "stdio", *CONFINED,
+    ]  # fmt: skip
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(
+            [*box.words(16 << 20, int(_PATIENCE)), *words], input=b"quit\n", timeout=_PATIENCE,
+            capture_output=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            said = done.stderr.decode("utf-8", "replace").splitlines() or ["refused by QEMU"]
+            raise InputError(
+                said[-1].removeprefix(f"{arch.program}: "), where=f"--cpu {cpu}",
+                remedy=f"{arch.program} -cpu help lists the models",
+            )  # fmt: skip
 
 
 @functools.cache

@@ -7,9 +7,12 @@ the death signal after the change of user, which would clear it.
 from __future__ import annotations
 
 import os
+import resource
 import secrets
 
 import msgspec
+
+from ringfence.errors import MissingError
 
 CONFINED = (
     "-sandbox",
@@ -22,6 +25,16 @@ one for each examination."""
 _OVERHEAD = 4 << 30
 """Address space of QEMU beside the guest's memory: translated code, libraries, stacks."""
 _FILES, _PROCESSES, _WRITTEN = 256, 64, 8 << 30
+
+
+PROGRAMS = "setpriv", "prlimit"
+"""What makes the enclosure, of Debian's package util-linux."""
+_RESOURCES = {
+    "nofile": resource.RLIMIT_NOFILE, "fsize": resource.RLIMIT_FSIZE, "as": resource.RLIMIT_AS,
+    "cpu": resource.RLIMIT_CPU, "nproc": resource.RLIMIT_NPROC,
+}  # fmt: skip
+_OURS = ("nofile", "fsize")
+"""Of these we need as much as QEMU: its memory, too, is a file of ours."""
 
 
 class Confinement(msgspec.Struct, frozen=True):
@@ -38,13 +51,31 @@ class Confinement(msgspec.Struct, frozen=True):
             groups = ["--clear-groups"] if group is None else ["--groups", str(group)]
             user = ["--reuid", str(self.uid), "--regid", str(self.uid), *groups]
             user += ["--bounding-set=-all", "--inh-caps=-all"]
-        # CPU time is counted over QEMU's threads: the virtual processor and two of its own.
+        limits = [f"--{name}={most}" for name, most in self.limits(memory, seconds).items()]
         return [
             "setpriv", "--pdeathsig", "KILL", "--no-new-privs", *user, "--",
-            "prlimit", "--core=0", f"--nofile={_FILES}", f"--fsize={_WRITTEN}",
-            f"--as={memory + _OVERHEAD}", f"--cpu={3 * seconds + 5}",
-            *([f"--nproc={_PROCESSES}"] if self.uid is not None else []), "--",
+            "prlimit", "--core=0", *limits, "--",
         ]  # fmt: skip
+
+    def limits(self, memory: int, seconds: int) -> dict[str, int]:
+        """QEMU's limits by prlimit's names: files, bytes, bytes, seconds, processes."""
+        # CPU time is counted over QEMU's threads: the virtual processor and two of its own.
+        found = {
+            "nofile": _FILES, "fsize": _WRITTEN, "as": memory + _OVERHEAD, "cpu": 3 * seconds + 5,
+        }  # fmt: skip
+        return found if self.uid is None else found | {"nproc": _PROCESSES}
+
+    def check_limits(self, memory: int, seconds: int) -> None:
+        """Raises MissingError where limits of this process leave no room for QEMU's: without
+        privileges it cannot raise them."""
+        for name, most in self.limits(memory, seconds).items():
+            soft, hard = resource.getrlimit(_RESOURCES[name])
+            which, held = ("soft", soft) if name in _OURS else ("hard", hard)
+            if held != resource.RLIM_INFINITY and held < most:
+                raise MissingError(
+                    f"{held} is too low a limit, QEMU gets {most}", where=f"prlimit --{name}",
+                    remedy=f"raise the caller's {which} limit",
+                )  # fmt: skip
 
 
 def confinement() -> Confinement:

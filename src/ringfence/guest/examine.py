@@ -12,18 +12,19 @@ from pathlib import Path
 import msgspec
 
 from ringfence.errors import InputError, MissingError
-from ringfence.guest.accel import accelerator
+from ringfence.guest.accel import accelerator, check_model
 from ringfence.guest.arch.known import ARCHITECTURES
 from ringfence.guest.boot import BRIEF, WHOLE, Build, Plan, boot
-from ringfence.guest.confine import Confinement, confinement
+from ringfence.guest.confine import PROGRAMS, Confinement, confinement
 from ringfence.guest.drive import Drive
 from ringfence.guest.facts import facts, unseen
+from ringfence.guest.frozen import frozen
 from ringfence.guest.image import Image, copied, image, opened
-from ringfence.guest.kinds import HEAD, QCOW2, Kind, refuse_references
+from ringfence.guest.kinds import QCOW2, Kind
 from ringfence.guest.machine import FIRMWARE, Disk, Machine
 from ringfence.guest.named import kernel_name
 from ringfence.guest.observation import Observation, Phase
-from ringfence.guest.private import private_folder
+from ringfence.guest.private import no_room, private_folder
 from ringfence.guest.result import SCHEMA, Examination
 from ringfence.guest.steady import BUSY
 
@@ -53,16 +54,21 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 def examine(path: Path, options: Options) -> Examination:
     """Boot an image and say what was seen. Raises InputError, MissingError."""
     box = confinement()
+    box.check_limits(options.memory, int(options.seconds) + 1)
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(image(path))
         arch = ARCHITECTURES[found.kind.architecture]
-        if shutil.which(arch.program) is None:
-            remedy = f"apt-get install {arch.package}"
-            raise MissingError(f"{arch.program} is not installed", remedy=remedy)
-        parts = _parts(found, options, stack)
+        for program in (arch.program, *PROGRAMS):
+            if shutil.which(program) is None:
+                package = arch.package if program == arch.program else "util-linux"
+                remedy = f"apt-get install {package}"
+                raise MissingError(f"{program} is not installed", remedy=remedy)
+        parts = _parts(found, str(path), options, stack)
         accel, cpu = accelerator(options.accelerator, options.cpu, arch, box)
+        if options.cpu and accel == "tcg":
+            check_model(cpu, arch, box)
         folder = stack.enter_context(private_folder(box))
-        fat = _fat(found, folder, box) if found.kind is Kind.EFI else None
+        fat = efi_folder(found, folder, box) if found.kind is Kind.EFI else None
         parts = msgspec.structs.replace(parts, accel=accel, cpu=cpu, fat=fat)
         boots = asyncio.run(_boots(parts, box, folder, options))
     return Examination(
@@ -117,7 +123,7 @@ def _builder(parts: Machine, trace: bool) -> Build:
     return build
 
 
-def _parts(found: Image, options: Options, stack: contextlib.ExitStack) -> Machine:
+def _parts(found: Image, where: str, options: Options, stack: contextlib.ExitStack) -> Machine:
     """All of the machine that is the same in every boot, its files open until `stack` ends."""
     direct = not found.kind.disk and found.kind is not Kind.EFI
     if (options.initrd or options.append) and not direct:
@@ -130,7 +136,10 @@ def _parts(found: Image, options: Options, stack: contextlib.ExitStack) -> Machi
         initrd = stack.enter_context(copied(handle, str(options.initrd)))
     disks = []
     if found.kind.disk:
-        disks.append(Disk(found.handle, _FORMATS[found.kind], found.kind is Kind.CD))
+        header = None
+        if found.kind is Kind.QCOW2:
+            header = stack.enter_context(frozen(found.handle, where))
+        disks.append(Disk(found.handle, _FORMATS[found.kind], found.kind is Kind.CD, header))
     disks += [stack.enter_context(_disk(path)) for path in options.disks]
     return Machine(
         arch=ARCHITECTURES[found.kind.architecture], kind=found.kind, accel="", cpu="",
@@ -144,11 +153,11 @@ def _parts(found: Image, options: Options, stack: contextlib.ExitStack) -> Machi
 def _disk(path: Path) -> Iterator[Disk]:
     """A further disk: qcow2 by its magic, anything else raw."""
     with opened(path) as handle:
-        head = os.pread(handle, HEAD, 0)
-        qcow2 = head[:4] == QCOW2
-        if qcow2:
-            refuse_references(head, str(path))
-        yield Disk(handle, "qcow2" if qcow2 else "raw")
+        if os.pread(handle, len(QCOW2), 0) != QCOW2:
+            yield Disk(handle, "raw")
+            return
+        with frozen(handle, str(path)) as header:
+            yield Disk(handle, "qcow2", header=header)
 
 
 def _firmware() -> Path:
@@ -158,15 +167,19 @@ def _firmware() -> Path:
     raise MissingError("EFI firmware is not installed", remedy="apt-get install ovmf")
 
 
-def _fat(found: Image, folder: Path, box: Confinement) -> Path:
-    """A folder with the program where EFI firmware looks for it (UEFI 2.10, 3.5.1.1)."""
+def efi_folder(found: Image, folder: Path, box: Confinement) -> Path:
+    """A folder with the program where EFI firmware looks for it (UEFI 2.10, 3.5.1.1). Raises
+    InputError where there is no room for it."""
     top = folder / "qemu" / "efi"
     place = top / "EFI" / "BOOT"
-    place.mkdir(parents=True)
     target = place / "BOOTX64.EFI"
-    with open(target, "wb") as file, open(f"/proc/self/fd/{found.handle}", "rb") as source:
-        shutil.copyfileobj(source, file)
-    for made in (top, place.parent, place, target):
-        if box.uid is not None:
-            os.chown(made, box.uid, box.uid)
+    try:
+        place.mkdir(parents=True)
+        with open(target, "wb") as file, open(f"/proc/self/fd/{found.handle}", "rb") as source:
+            shutil.copyfileobj(source, file)
+        for made in (top, place.parent, place, target):
+            if box.uid is not None:
+                os.chown(made, box.uid, box.uid)
+    except OSError as error:
+        raise no_room(error) from None
     return top

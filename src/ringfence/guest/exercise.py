@@ -6,8 +6,15 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+
+from ringfence.run.kernel import adopt_orphans
+
+_PATIENCE, _AGAIN = 2.0, 0.001
+"""Seconds for what was killed to be gone, and between looks. What is another user's by a
+set-user-ID program is not ours to kill without root."""
 
 
 def environment(serial: Path, ports: Mapping[int, int]) -> dict[str, str]:
@@ -24,18 +31,58 @@ def environment(serial: Path, ports: Mapping[int, int]) -> dict[str, str]:
 async def running(
     command: str, more: Mapping[str, str]
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The shell command in a session of its own; whatever it left is killed at the end.
+    """The shell command in a session of its own; whatever it left is killed at the end, in other
+    sessions too. Nothing else may be started meanwhile.
 
     Its standard output is thrown away, its standard error is ours.
     """
-    process = await asyncio.create_subprocess_exec(
-        "setpriv", "--pdeathsig", "KILL", "--", "/bin/sh", "-c", command,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-        env={**os.environ, **more}, start_new_session=True,
-    )  # fmt: skip
+    others = _children(os.getpid())
+    # What it leaves becomes our child, however it has parted from its parents and its session.
+    adopt_orphans(True)
     try:
-        yield process
+        process = await asyncio.create_subprocess_exec(
+            "setpriv", "--pdeathsig", "KILL", "--", "/bin/sh", "-c", command,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+            env={**os.environ, **more}, start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            await _end(others)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        adopt_orphans(False)
+
+
+async def _end(others: set[int]) -> None:
+    """Kill all below us but `others` and theirs, generation by generation, until none is left."""
+    until = time.monotonic() + _PATIENCE
+    while (ours := _children(os.getpid()) - others) and time.monotonic() < until:
+        for pid in ours:
+            for one in (pid, *_below(pid)):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(one, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        await asyncio.sleep(_AGAIN)
+
+
+def _below(pid: int) -> set[int]:
+    found, queue = set[int](), [pid]
+    while queue:
+        more = _children(queue.pop()) - found
+        found |= more
+        queue += more
+    return found
+
+
+def _children(pid: int) -> set[int]:
+    """Processes whose parent is any thread of this one; none of a process that has ended."""
+    found: set[int] = set()
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            text = Path(f"/proc/{pid}/task/{thread}/children").read_text()
+            found.update(int(word) for word in text.split())
+    return found

@@ -72,7 +72,7 @@ def note_places(head: bytes) -> tuple[tuple[int, int], ...]:
         (table,) = struct.unpack_from("<Q" if wide else "<I", head, 32 if wide else 28)
         size, count = struct.unpack_from("<HH", head, 54 if wide else 42)
         form, least = ("<I4xQ16xQ", 56) if wide else ("<IIIII", 32)
-        if size < least:
+        if size < least or table > len(head):
             return ()
         found = []
         for index in range(min(count, _MOST_HEADERS)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -21,11 +22,18 @@ _FORWARD = re.compile(r"TCP\[HOST_FORWARD\] +\d+ +127\.0\.0\.1 +(\d+) +\S+ +(\d+
 
 class Disk(msgspec.Struct, frozen=True):
     """A disk image by descriptor; `format` is QEMU's name and never guessed by QEMU. Writes go to
-    an overlay that has no name and is gone with QEMU."""
+    an overlay that has no name and is gone with QEMU. `header`: of a qcow2 its checked start, as
+    a layer over it (frozen.py)."""
 
     handle: int
     format: str
     cd: bool = False
+    header: int | None = None
+
+    @property
+    def handles(self) -> tuple[int, ...]:
+        """The descriptors that QEMU inherits."""
+        return (self.handle,) if self.header is None else (self.handle, self.header)
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +65,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     def handles(self) -> tuple[int, ...]:
         """The descriptors that QEMU inherits."""
         optional = [one for one in (self.debugger, self.kernel, self.initrd) if one is not None]
-        disks = [disk.handle for disk in self.disks]
+        disks = [handle for disk in self.disks for handle in disk.handles]
         return (self.memory_handle, self.monitor, self.console, *optional, *disks)
 
 
@@ -106,14 +114,29 @@ def _start(machine: Machine) -> list[str]:
 def _disks(machine: Machine) -> list[str]:
     found = []
     for number, disk in enumerate(machine.disks):
-        found += ["-add-fd", f"fd={disk.handle},set={number}"]
-        place = f"file=/dev/fdset/{number},format={disk.format},cache=unsafe"
+        for handle in disk.handles:
+            found += ["-add-fd", f"fd={handle},set={handle}"]
+        place = f"{_source(disk)},cache=unsafe"
         if disk.cd:
             found += ["-drive", f"{place},if=ide,media=cdrom,read-only=on"]
             continue
         found += ["-drive", f"{place},if=none,id=disk{number},snapshot=on"]
         found += ["-device", f"virtio-blk-pci,drive=disk{number},{_IN_SIGHT}"]
     return found
+
+
+def _source(disk: Disk) -> str:
+    """Where a disk's content comes from. No name of a backing file is taken from an image."""
+    if disk.header is None:
+        return f"file=/dev/fdset/{disk.handle},format={disk.format}"
+    bytes_of_file = {"driver": "raw", "file": _opened(disk.handle)}
+    start = {"driver": "qcow2", "file": _opened(disk.header), "backing": bytes_of_file}
+    tree = {"driver": disk.format, "file": start, "backing": None}
+    return f"file=json:{json.dumps(tree)}".replace(",", ",,")
+
+
+def _opened(handle: int) -> dict[str, str]:
+    return {"driver": "file", "filename": f"/dev/fdset/{handle}"}
 
 
 def _network(machine: Machine) -> list[str]:

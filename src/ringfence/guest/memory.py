@@ -6,11 +6,14 @@ against that, too.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 
 import msgspec
+
+from ringfence.errors import MissingError
 
 _RAM = re.compile(
     r"^  ([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, (?:ram|rom)\): ram(?: @([0-9a-f]{16}))?",
@@ -39,14 +42,29 @@ def pieces(text: str) -> tuple[Piece, ...]:
     return ()
 
 
+def _refused(size: int, error: OSError) -> MissingError:
+    return MissingError(
+        f"no {size >> 20} MiB for the guest: {os.strerror(error.errno or errno.EIO).lower()}",
+        where="memory", remedy="raise the limits of open files and file size, or lower --memory",
+    )  # fmt: skip
+
+
 class Memory:
-    """`size` bytes of guest memory, all zero. Close it when QEMU has ended."""
+    """`size` bytes of guest memory, all zero. Close it when QEMU has ended. Raises MissingError
+    where this host gives us no file of that size."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.handle = os.memfd_create("guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.handle, size)
-        fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, _SEALS)
+        try:
+            self.handle = os.memfd_create("guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        except OSError as error:
+            raise _refused(size, error) from None
+        try:
+            os.ftruncate(self.handle, size)
+            fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, _SEALS)
+        except OSError as error:
+            os.close(self.handle)
+            raise _refused(size, error) from None
         self.pieces: tuple[Piece, ...] = (Piece(0, size, 0),)
 
     def read(self, address: int, length: int) -> bytes | None:

@@ -18,20 +18,22 @@ def roomy(place: str | Path) -> bool:
     return len(os.fsencode(place)) <= MOST_SOCKET - OURS
 
 
+def passable(place: Path) -> bool:
+    """Whether a stranger on this host can get to what is in a folder: he needs the execute bit of
+    every folder on the way."""
+    path = place.resolve()
+    return path.is_dir() and all(part.stat().st_mode & 0o001 for part in (path, *path.parents))
+
+
 def reachable_folder() -> Path:
     """A new folder that the root of our user namespaces can reach. Raises MissingError.
 
-    A namespace's root is a stranger on this host: it needs the execute bit of every folder on the
-    way. The folder itself is its own, and closed to all others: what is unpacked there may have
-    set-user-ID programs.
+    A namespace's root is a stranger on this host. The folder itself is its own, and closed to all
+    others: what is unpacked there may have set-user-ID programs.
     """
     for place in (tempfile.gettempdir(), "/var/tmp", "/run"):  # noqa: S108 - mkdtemp is safe there
         path = Path(place).resolve()
-        if (
-            path.is_dir()
-            and roomy(path)
-            and all(part.stat().st_mode & 0o001 for part in (path, *path.parents))
-        ):
+        if roomy(path) and passable(path):
             folder = Path(tempfile.mkdtemp(prefix="ringfence-", dir=path))
             if os.geteuid() == 0:
                 os.chown(folder, ID_BASE, ID_BASE)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from ringfence.errors import MissingError
+from ringfence.errors import InputError, MissingError
 from ringfence.guest import accel
 from ringfence.guest.arch.aarch64 import AARCH64
 from ringfence.guest.arch.x86 import X86
@@ -29,6 +30,44 @@ def test_without_qemu_its_package_is_named(
     done = ringfence("guest", image)
     assert done.code == 3
     assert done.err.endswith(f"apt-get install {package}\n")
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"), [((), "setpriv"), (("setpriv",), "prlimit"), (("prlimit",), "setpriv")]
+)
+def test_without_what_encloses_qemu_it_is_named(
+    there: tuple[str, ...], missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("qemu-system-x86_64", *there):
+        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    image = tmp_path / "image"
+    image.write_bytes((bytes(0x202) + b"HdrS").ljust(1024, b"\0"))
+    done = ringfence("guest", image)
+    assert done.code == 3
+    assert done.err == f"ringfence: {missing} is not installed; apt-get install util-linux\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "word"),
+    [(b"qemu-system-x86_64: unable to find CPU model 'x'\n", 1, "unable to find CPU model 'x'"),
+     (b"", 1, "refused by QEMU"), (b"warning: slow\n", 0, "")],
+)  # fmt: skip
+def test_a_processor_that_qemu_does_not_have_is_told_as_such(
+    said: bytes, status: int, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(words: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        assert words[words.index("-cpu") + 1] == "x" and "-kernel" not in words
+        return subprocess.CompletedProcess(words, status, b"", said)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    if not word:
+        accel.check_model("x", X86, BOX)
+        return
+    with pytest.raises(InputError) as refused:
+        accel.check_model("x", X86, BOX)
+    assert refused.value.line().startswith(f"--cpu x: {word}; qemu-system-x86_64 -cpu help")
 
 
 @pytest.mark.parametrize("size", ["1k", "99999g", "much", "-5m", ""])

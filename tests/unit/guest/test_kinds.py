@@ -129,3 +129,11 @@ def test_a_disk_that_only_efi_can_boot() -> None:
 @pytest.mark.parametrize("cut", range(0, 120, 7))
 def test_heads_cut_anywhere_name_no_notes(cut: int) -> None:
     assert note_places(elf(notes=44)[:cut]) in ((), ((0x1000, 44),))
+
+
+@pytest.mark.parametrize("table", [4097, 1 << 31, (1 << 63) - 1, 0xFFFFFFFFFFFFFF00, (1 << 64) - 1])
+def test_program_headers_that_lie_nowhere_name_no_notes(table: int) -> None:
+    head = elf(notes=44)
+    assert note_places(head[:32] + struct.pack("<Q", table) + head[40:]) == ()
+    with pytest.raises(InputError, match="names no way to start"):
+        kind(Read(head[:32] + struct.pack("<Q", table) + head[40:]), "x")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import resource
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from ringfence.errors import MissingError
 from ringfence.guest.arch.aarch64 import AARCH64
 from ringfence.guest.arch.x86 import X86
 from ringfence.guest.confine import Confinement
@@ -36,9 +41,21 @@ def test_ports_are_on_loopback_and_the_guest_reaches_nothing() -> None:
 
 
 def test_disks_have_a_format_and_keep_nothing() -> None:
-    text = command(disks=(Disk(9, "qcow2"), Disk(10, "raw", cd=True)))
-    assert "file=/dev/fdset/0,format=qcow2,cache=unsafe,if=none,id=disk0,snapshot=on" in text
-    assert "file=/dev/fdset/1,format=raw,cache=unsafe,if=ide,media=cdrom,read-only=on" in text
+    text = command(disks=(Disk(9, "raw"), Disk(10, "raw", cd=True)))
+    assert "-add-fd fd=9,set=9" in text and "-add-fd fd=10,set=10" in text
+    assert "file=/dev/fdset/9,format=raw,cache=unsafe,if=none,id=disk0,snapshot=on" in text
+    assert "file=/dev/fdset/10,format=raw,cache=unsafe,if=ide,media=cdrom,read-only=on" in text
+
+
+def test_a_qcow2_is_read_through_its_checked_header_and_has_no_backing_file() -> None:
+    text = command(disks=(Disk(9, "qcow2", header=10),))
+    assert "-add-fd fd=9,set=9 -add-fd fd=10,set=10" in text
+    tree = json.loads(text.split("file=json:")[1].split(",cache=unsafe")[0].replace(",,", ","))
+    assert tree["driver"] == "qcow2" and tree["backing"] is None
+    assert tree["file"]["file"]["filename"] == "/dev/fdset/10"
+    bytes_of_file = {"driver": "file", "filename": "/dev/fdset/9"}
+    assert tree["file"]["backing"] == {"driver": "raw", "file": bytes_of_file}
+    assert "if=none,id=disk0,snapshot=on" in text
 
 
 def test_a_comma_in_a_folders_name_ends_no_option() -> None:
@@ -54,9 +71,9 @@ def test_tracing_only_where_asked() -> None:
 def test_handles_that_qemu_inherits() -> None:
     machine = Machine(
         arch=X86, kind=Kind.RAW, accel="tcg", cpu="max", memory=1, memory_handle=3, monitor=4,
-        console=5, kernel=6, initrd=7, disks=(Disk(8, "raw"),),
+        console=5, kernel=6, initrd=7, disks=(Disk(8, "raw"), Disk(9, "qcow2", header=10)),
     )  # fmt: skip
-    assert machine.handles == (3, 4, 5, 6, 7, 8)
+    assert machine.handles == (3, 4, 5, 6, 7, 8, 9, 10)
 
 
 def test_the_debugger_is_there_where_the_architecture_needs_it() -> None:
@@ -87,3 +104,30 @@ def test_confinement_with_root_and_without() -> None:
     without = " ".join(Confinement(None).words(64 << 20, 60))
     assert "--reuid" not in without and "--nproc" not in without
     assert "--no-new-privs" in without and "--pdeathsig KILL" in without
+
+
+@pytest.mark.parametrize(
+    ("kind", "pair", "enough"),
+    [
+        ("nofile", (20, 4096), (256, 256)),
+        ("fsize", (1 << 20, -1), (8 << 30, -1)),
+        ("as", (1 << 30, 1 << 30), (1 << 30, (4 << 30) + (64 << 20))),
+        ("cpu", (-1, 100), (10, 185)),
+        ("nproc", (10, 10), (10, 64)),
+    ],
+)
+def test_limits_that_leave_qemu_no_room_are_named(
+    kind: str, pair: tuple[int, int], enough: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(found: tuple[int, int]) -> None:
+        number = getattr(resource, f"RLIMIT_{kind.upper()}")
+        monkeypatch.setattr(resource, "getrlimit", lambda one: found if one == number else (-1, -1))
+
+    box = Confinement(0x71000005)
+    held(enough)
+    box.check_limits(64 << 20, 60)
+    held(pair)
+    with pytest.raises(MissingError, match=f"prlimit --{kind}: .* is too low a limit"):
+        box.check_limits(64 << 20, 60)
+    if kind == "nproc":
+        Confinement(None).check_limits(64 << 20, 60)

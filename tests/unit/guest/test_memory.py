@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 
 import pytest
 
+from ringfence.errors import MissingError
 from ringfence.guest.memory import Memory, Piece, pieces
 
 VIEWS = """FlatView #0
@@ -59,3 +61,15 @@ def test_nobody_can_shorten_it() -> None:
             os.ftruncate(memory.handle, 0)
         with mmap.mmap(memory.handle, 1 << 20) as mapped:
             mapped[0] = 1
+
+
+@pytest.mark.parametrize("call", ["memfd_create", "ftruncate"])
+def test_memory_that_this_host_does_not_give(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(errno.EFBIG, "")
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, call, refused)
+    with pytest.raises(MissingError, match=r"no 2 MiB for the guest: file too large; .*--memory"):
+        Memory(2 << 20)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,69 @@
+"""The command that drives a guest: nothing of it is left, whatever session it went to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from ringfence.guest.exercise import running
+
+LEAVES = {
+    "job": "sleep 777 & echo $! >{note}",
+    "session": "setsid sleep 777 & echo $! >{note}",
+    "orphan": "setsid sh -c 'sleep 777 & echo $! >{note}; exit'",
+    "family": "setsid sh -c 'setsid sh -c \"setsid sleep 777 & echo \\$! >{note}; wait\" & wait' &",
+}
+
+
+@pytest.mark.parametrize("how", LEAVES)
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_it_leaves_is_killed(how: str, cut: bool, tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+
+    async def run() -> bool:
+        command = f"{LEAVES[how].format(note=note)}\nuntil [ -s {note} ]; do sleep 0.01; done"
+        async with running(command + ("; sleep 777" if cut else ""), {}) as process:
+            while not (note.exists() and note.read_text().strip()):
+                await asyncio.sleep(0.01)
+            if not cut:
+                assert await process.wait() == 0
+            return alive(int(note.read_text()))
+
+    other = subprocess.Popen([shutil.which("sleep") or "sleep", "777"])
+    try:
+        assert asyncio.run(asyncio.wait_for(run(), 20))
+        assert not alive(int(note.read_text()))
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_afterwards_orphans_are_not_ours(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running("exit 3", {}) as process:
+            assert await process.wait() == 3
+
+    asyncio.run(run())
+    note = tmp_path / "parent"
+    word = f"sh -c 'sleep 0.2; cut -d\" \" -f4 /proc/$$/stat >{note}.new; mv {note}.new {note}' &"
+    pid = subprocess.Popen(["/bin/sh", "-c", word])
+    pid.wait()
+    until = time.monotonic() + 10
+    while not note.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert int(note.read_text()) != os.getpid()
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that is dead and waited for by nobody does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
