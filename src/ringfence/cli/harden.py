@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ringfence.harden.wishes import Wishes
 
 WIDTH = 120
+LAST_SECOND = 253402300799
+"""Of the year 9999, the last that RFC 3339 can write."""
 CONFIG = "ringfence.toml"
 _WORDS = {
     **dict.fromkeys(("target", "output", "engine", "name", "as", "kernel", "modules"), "text"),
@@ -72,7 +75,9 @@ def configured(args: list[str]) -> dict[str, Any]:
     if given is None and not path.is_file():
         return {}
     table = read_toml(path, remedy="see --config in docs/cli.md").get("harden", {})
-    odd = sorted(set(table) - set(_WORDS)) if isinstance(table, dict) else ["harden"]
+    if not isinstance(table, dict):
+        raise InputError("harden is no table", where=str(path), remedy="begin it with [harden]")
+    odd = sorted(set(table) - set(_WORDS))
     if odd:
         raise InputError(
             f"unknown word {odd[0]!r} in [harden]", where=str(path),
@@ -131,7 +136,11 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
 @click.option(
     "--port", multiple=True, type=click.IntRange(1, 65535), help="A port it listens on. Repeatable."
 )
-@click.option("--base-time", type=int, help="Date of all files, seconds since 1970. Default 0.")
+@click.option(
+    "--base-time",
+    type=click.IntRange(0, LAST_SECOND),
+    help="Date of all files, seconds since 1970. Default 0.",
+)
 @click.option("--wait", type=click.FloatRange(0, 3600), default=30.0, callback=_seconds,
               help="Seconds for the service to come up.")  # fmt: skip
 @click.option("--name", default="", help="Name of the image. Default: the program's.")
@@ -206,10 +215,18 @@ def _wishes(words: dict[str, Any]) -> Wishes:
         if text != question.call and question.call not in FILTERED:
             raise UsageError(f"the arguments of {question.call} are not looked at",
                              remedy=f"--allow {question.call}")  # fmt: skip
-    stamp = os.environ.get("SOURCE_DATE_EPOCH", "0")
     if words["base_time"] is None:
-        words["base_time"] = int(stamp) if stamp.isdigit() else 0
+        words["base_time"] = _epoch(os.environ.get("SOURCE_DATE_EPOCH") or "0")
     return Wishes(ports=words.pop("port"), **words)
+
+
+def _epoch(stamp: str) -> int:
+    """The date that a build is to have (https://reproducible-builds.org/specs/source-date-epoch/).
+    Raises UsageError."""
+    if not re.fullmatch("[0-9]{1,12}", stamp) or int(stamp) > LAST_SECOND:
+        raise UsageError("is no date in seconds since 1970", where="SOURCE_DATE_EPOCH",
+                         remedy="unset it, or give --base-time")  # fmt: skip
+    return int(stamp)
 
 
 def _why(output: Path, path: str) -> str:
