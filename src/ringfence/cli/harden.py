@@ -264,6 +264,7 @@ def _harden(
         observe,
         workshop,
     )
+    from ringfence.harden.entrance import admitted, check_name
     from ringfence.harden.markdown import summary
     from ringfence.harden.observe.isolation import isolated
     from ringfence.harden.result import (
@@ -277,16 +278,19 @@ def _harden(
     )
     from ringfence.harden.source import open_source, with_environment
     from ringfence.knowledge.loader import load
+    from ringfence.report.words import printable
 
+    check_name(wishes.name)
     check_output(output)
     isolated()
     knowledge = load()
     with workshop(wishes.engine) as shop:
         with progress("reading"):
             source = with_environment(open_source(target, words, shop.place()), wishes.env)
+            source, wishes = admitted(source, wishes)
         absent = absent_of(source, wishes)
         for note in absent:
-            click.echo(f"ringfence: {note}", err=True)
+            click.echo(f"ringfence: {printable(note)}", err=True)
         with progress("observing the service as it is"):
             seen = observe(source, wishes, shop, knowledge)
         with progress("finding what it can do without"):

@@ -62,6 +62,12 @@ def test_a_date_of_the_environment_that_is_none_is_refused(
     assert "SOURCE_DATE_EPOCH" not in done.err
 
 
+def test_a_name_is_looked_at_before_any_work(tmp_path: Path) -> None:
+    done = ringfence("harden", tmp_path, "-o", tmp_path / "out", "--name", "../../up")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "--name up" in done.err
+
+
 def test_words_of_the_right_types_are_defaults(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
