@@ -27,7 +27,7 @@ from ringfence.collect.seccomp.live import read_live
 from ringfence.collect.seccomp.question import parse
 from ringfence.errors import InputError, RingfenceError
 from ringfence.harden.binary.programs import Reachable, reachable
-from ringfence.harden.entrance import check_folders, name_from
+from ringfence.harden.entrance import check_folders, how_to_write, name_from
 from ringfence.harden.image.layer import write_layer
 from ringfence.harden.keep.everything import keep_everything
 from ringfence.harden.keep.kept import Kept
@@ -290,8 +290,9 @@ def minimize(seen: Observed, wishes: Wishes, shop: Workshop) -> Minimal:
 
 def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]:
     """What the user should know of the result."""
-    notes = [f"{path} was written when it ran as given, and stays read-only here: --writable "
-             f"{path.rpartition('/')[0]} if it must" for path in made.changes.refused]  # fmt: skip
+    notes = [f"/{path} was written when it ran as given, and stays read-only here"
+             + (f": {option} if it must" if (option := how_to_write(path)) else "")
+             for path in made.changes.refused]  # fmt: skip
     notes += [f"/{item.path} holds state and is in memory: give it a volume"
               for item in made.changes.writable if item.state]  # fmt: skip
     if found.unclear:

@@ -79,6 +79,16 @@ def check_folders(paths: Iterable[str]) -> None:
         _check_folder(f"/{path}", "is a folder that it writes, and")
 
 
+def how_to_write(path: str) -> str:
+    """The option that lets the service write a file (relative to the root), '' for none."""
+    folder = path.rpartition("/")[0]
+    return f"--writable /{folder}" if _may_be_writable(folder) else ""
+
+
+def _may_be_writable(folder: str) -> bool:
+    return folder == SHARED_MEMORY or folder.partition("/")[0] not in ("", *_MOUNTED)
+
+
 def _check_folder(path: str, what: str) -> None:
     odd = next((char for char in path if char in _UNSAID or not char.isprintable()), "")
     if not odd and path.endswith(" "):
@@ -135,7 +145,7 @@ def _writable(given: str, service: Service, tree: Tree) -> str:
     path = _normal(given)[1:]
     if not path:
         raise UsageError("the whole tree cannot be writable", where=shown, remedy="name a folder")
-    if path.partition("/")[0] in _MOUNTED and path != SHARED_MEMORY:
+    if not _may_be_writable(path):
         raise UsageError("is the kernel's, not the tree's", where=shown)
     _check_folder(f"/{path}", "is to be writable, and")
     real = tree.resolve(path)[0]

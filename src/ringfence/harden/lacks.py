@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from ringfence.harden.entrance import how_to_write
 from ringfence.harden.observe.trace import Trace, Use, read_trace
 from ringfence.harden.policy.seccomp import FILTERED
 from ringfence.harden.record import Report
@@ -44,9 +45,9 @@ def _was_there(path: str, left_out: frozenset[str] | None) -> bool:
 
 def _closed(use: Use, path: str) -> str:
     if use.writes:
-        place = path.rpartition("/")[0]
-        return (f"it could not write /{path} ({use.error}): ringfence harden ... "
-                f"--writable /{place}")  # fmt: skip
+        option = how_to_write(path)
+        words = f"ringfence harden ... {option}" if option else "no option makes it writable"
+        return f"it could not write /{path} ({use.error}): {words}"
     return f"its user may not use /{path} ({use.call}: {use.error})"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ringfence.errors import InputError, RingfenceError, UsageError
 from ringfence.harden.build import absent_of
-from ringfence.harden.entrance import admitted, check_folders, check_name, name_from
+from ringfence.harden.entrance import admitted, check_folders, check_name, how_to_write, name_from
 from ringfence.harden.service import Identity, Service, check_fenced
 from ringfence.harden.source import Source
 from ringfence.harden.wishes import Wishes
@@ -132,6 +132,18 @@ def test_writable_folders_are_normalised(tmp_path: Path) -> None:
     paths = ("/etc", "data//", "/data/../data", "/a b,c%h", "/dev/shm", "/var/new")
     found = admitted(_source(tmp_path), Wishes(writable=paths))[1].writable
     assert found == ("etc", "data", "a b,c%h", "dev/shm", "var/new")
+
+
+def test_no_option_is_named_that_would_be_refused(tmp_path: Path) -> None:
+    source = _source(tmp_path)
+    for path in ("etc/conf", "data/a/b", "dev/shm/x"):
+        option, _, folder = how_to_write(path).partition(" ")
+        assert option == "--writable"
+        admitted(source, Wishes(writable=(folder,)))
+    for path in ("x", "proc/sys/x", "dev/x"):
+        assert how_to_write(path) == ""
+        with pytest.raises(UsageError):
+            admitted(source, Wishes(writable=(f"/{path.rpartition('/')[0]}",)))
 
 
 def test_folders_that_it_writes_are_looked_at_as_well() -> None:
