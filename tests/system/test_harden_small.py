@@ -215,6 +215,8 @@ def test_names_from_outside_are_no_lines_of_a_policy(tree: Path, tmp_path: Path)
                 command=("/bin/server",))  # fmt: skip
     assert done.code == 0, done.err
     assert "srv/\\xff.html" in {file.path for file in report(result).files}
+    why = Done("-o", str(result), "--why", "/srv/\udcff.html")
+    assert (why.code, why.out) == (0, "/srv/\udcff.html: asked for with --keep\n"), why.err
     assert report(result).retest[0].request.endswith("true \\xff")
     for policy in (result / "policy").iterdir():
         lines = policy.read_bytes().splitlines()

@@ -15,7 +15,7 @@ from ringfence.cli.ledgered import ledgered, recording
 from ringfence.cli.options import deliver, width
 from ringfence.cli.progress import progress
 from ringfence.errors import InputError, UsageError
-from ringfence.untrusted import read_toml
+from ringfence.untrusted import decode_json, read_toml
 
 if TYPE_CHECKING:
     from ringfence.harden.policy.needs import Needs
@@ -231,10 +231,12 @@ def _epoch(stamp: str) -> int:
 
 def _why(output: Path, path: str) -> str:
     from ringfence.harden.result import LEFT_OUT, read_left_out, read_report
+    from ringfence.report.json_format import encoded
 
     wanted = path.strip("/")
+    told = decode_json(encoded(wanted))  # as the report has a name that is not UTF-8
     for file in read_report(output).files:
-        if file.path == wanted:
+        if file.path == told:
             return f"{path}: {file.reason}\n"
     left_out = read_left_out(output)
     if left_out is not None and not _among(left_out, wanted):
