@@ -33,7 +33,7 @@ class Done:
         tail = ["--", *command] if command else []
         done = subprocess.run(
             [str(RINGFENCE), "harden", *words, *tail], capture_output=True, text=True, cwd=cwd,
-            check=False,
+            check=False, errors="surrogateescape",
         )  # fmt: skip
         self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
 

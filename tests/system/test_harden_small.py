@@ -161,6 +161,13 @@ def tree(tmp_path: Path) -> Path:
         (("--exercise", "exit 3"), ("/bin/server",), "fails outside the fence, too: exit 3"),
         (("--allow", "nonsense"), ("/bin/server",), "no system call 'nonsense'"),
         (("--user", "nobody-here"), ("/bin/server",), "no such user"),
+        (("--user", "70000"), ("/bin/server",), "below 65536"),
+        (("--user", "0"), ("/bin/server",), "unprivileged"),
+        (("--writable", "/srv", "--writable", "/bin"), ("/bin/server",), "holds /bin/server"),
+        (("--writable", ""), ("/bin/server",), "whole tree"),
+        (("--drop", "/"), ("/bin/server",), "whole tree"),
+        (("--drop", "bin/../bin/server"), ("/bin/server",), "own program"),
+        ((), ("/bin/server", "\udcff"), "not UTF-8"),
         (("--port", "81", "--wait", "1"), ("/bin/server",), "did not listen on 81"),
     ],
 )
@@ -173,6 +180,62 @@ def test_wrong_input_ends_in_one_line_and_no_result(
     assert len(done.err.strip().splitlines()) == 1, done.err
     assert not (tmp_path / "result").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"WorkingDir": "/srv\nExecStartPre=/bin/evil"}, "policies cannot say"),
+        ({"WorkingDir": "srv"}, "does not begin with /"),
+        ({"Env": ["=x"]}, "no name of a variable"),
+        ({"Env": ["A=x\rExecStartPre=/bin/evil"]}, "control character"),
+        ({"User": "70000"}, "below 65536"),
+    ],
+)
+def test_an_image_that_no_policy_can_describe_is_refused(
+    tmp_path: Path, config: dict[str, object], said: str
+) -> None:
+    body = layer([Member("bin/server", b"", mode=0o755)])
+    image = oci_archive(tmp_path / "image.tar", [body],
+                        config={"Entrypoint": ["/bin/server"], **config})  # fmt: skip
+    done = Done(str(image), "-o", str(tmp_path / "result"))
+    assert (done.code, len(done.err.strip().splitlines())) == (2, 1)
+    assert said in done.err
+    assert not (tmp_path / "result").exists()
+
+
+def test_names_from_outside_are_no_lines_of_a_policy(tree: Path, tmp_path: Path) -> None:
+    """Of the target, of files and of what was exercised; the firewall is loaded in the fence."""
+    target = tmp_path / "tree\n}\nadd table ip evil\n#"
+    tree.rename(target)
+    (target / "srv" / "\udcff.html").write_text("")
+    result = tmp_path / "result"
+    done = Done(str(target), "-o", str(result), "--keep", "/srv", "--exercise", "true \udcff",
+                "--writable", "/data/a b,%h", "--port", "8080",
+                command=("/bin/server",))  # fmt: skip
+    assert done.code == 0, done.err
+    assert "srv/\\xff.html" in {file.path for file in report(result).files}
+    why = Done("-o", str(result), "--why", "/srv/\udcff.html")
+    assert (why.code, why.out) == (0, "/srv/\udcff.html: asked for with --keep\n"), why.err
+    assert report(result).retest[0].request.endswith("true \\xff")
+    for policy in (result / "policy").iterdir():
+        lines = policy.read_bytes().splitlines()
+        assert not [line for line in lines if line.startswith(b"add table")], policy
+    rules = result / "policy/nftables.nft"
+    subprocess.run([program("nft"), "-c", "-f", rules], check=True)
+    with fenced(result, 8080) as service:
+        assert service.ask("/") == (200, b"page\n")
+
+
+def test_a_unit_starts_the_link_that_the_command_names(tmp_path: Path) -> None:
+    tree = busybox(tmp_path / "tree", "httpd")
+    result = tmp_path / "result"
+    done = Done(str(tree), "-o", str(result), "--port", "80",
+                command=("httpd", "-f", "-h", "/"))  # fmt: skip
+    assert done.code == 0, done.err
+    unit = (result / "policy/service.service").read_text()
+    assert 'ExecStart="/bin/httpd" "-f" "-h" "/"\n' in unit
+    assert report(result).name == "httpd"
 
 
 def test_a_service_that_ends_by_itself(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from ringfence.cli.ledgered import ledgered, recording
 from ringfence.cli.options import deliver, finite, width
 from ringfence.cli.progress import progress
 from ringfence.errors import InputError, UsageError
-from ringfence.untrusted import read_toml
+from ringfence.untrusted import decode_json, read_toml
 
 if TYPE_CHECKING:
     from ringfence.harden.policy.needs import Needs
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ringfence.harden.wishes import Wishes
 
 WIDTH = 120
+LAST_SECOND = 253402300799
+"""Of the year 9999, the last that RFC 3339 can write."""
 CONFIG = "ringfence.toml"
 _WORDS = {
     **dict.fromkeys(("target", "output", "engine", "name", "as", "kernel", "modules"), "text"),
@@ -71,7 +74,9 @@ def configured(args: list[str]) -> dict[str, Any]:
     if given is None and not path.is_file():
         return {}
     table = read_toml(path, remedy="see --config in docs/cli.md").get("harden", {})
-    odd = sorted(set(table) - set(_WORDS)) if isinstance(table, dict) else ["harden"]
+    if not isinstance(table, dict):
+        raise InputError("harden is no table", where=str(path), remedy="begin it with [harden]")
+    odd = sorted(set(table) - set(_WORDS))
     if odd:
         raise InputError(
             f"unknown word {odd[0]!r} in [harden]", where=str(path),
@@ -123,7 +128,11 @@ def _check_word(name: str, value: object, where: str) -> None:
 @click.option(
     "--port", multiple=True, type=click.IntRange(1, 65535), help="A port it listens on. Repeatable."
 )
-@click.option("--base-time", type=int, help="Date of all files, seconds since 1970. Default 0.")
+@click.option(
+    "--base-time",
+    type=click.IntRange(0, LAST_SECOND),
+    help="Date of all files, seconds since 1970. Default 0.",
+)
 @click.option("--wait", type=click.FloatRange(0, 3600), default=30.0, callback=finite,
               help="Seconds for the service to come up.")  # fmt: skip
 @click.option("--name", default="", help="Name of the image. Default: the program's.")
@@ -198,18 +207,28 @@ def _wishes(words: dict[str, Any]) -> Wishes:
         if text != question.call and question.call not in FILTERED:
             raise UsageError(f"the arguments of {question.call} are not looked at",
                              remedy=f"--allow {question.call}")  # fmt: skip
-    stamp = os.environ.get("SOURCE_DATE_EPOCH", "0")
     if words["base_time"] is None:
-        words["base_time"] = int(stamp) if stamp.isdigit() else 0
+        words["base_time"] = _epoch(os.environ.get("SOURCE_DATE_EPOCH") or "0")
     return Wishes(ports=words.pop("port"), **words)
+
+
+def _epoch(stamp: str) -> int:
+    """The date that a build is to have (https://reproducible-builds.org/specs/source-date-epoch/).
+    Raises UsageError."""
+    if not re.fullmatch("[0-9]{1,12}", stamp) or int(stamp) > LAST_SECOND:
+        raise UsageError("is no date in seconds since 1970", where="SOURCE_DATE_EPOCH",
+                         remedy="unset it, or give --base-time")  # fmt: skip
+    return int(stamp)
 
 
 def _why(output: Path, path: str) -> str:
     from ringfence.harden.result import LEFT_OUT, read_left_out, read_report
+    from ringfence.report.json_format import encoded
 
     wanted = path.strip("/")
+    told = decode_json(encoded(wanted))  # as the report has a name that is not UTF-8
     for file in read_report(output).files:
-        if file.path == wanted:
+        if file.path == told:
             return f"{path}: {file.reason}\n"
     left_out = read_left_out(output)
     if left_out is not None and not _among(left_out, wanted):
@@ -239,6 +258,7 @@ def _harden(
         observe,
         workshop,
     )
+    from ringfence.harden.entrance import admitted, check_name
     from ringfence.harden.markdown import summary
     from ringfence.harden.observe.isolation import isolated
     from ringfence.harden.result import (
@@ -252,16 +272,19 @@ def _harden(
     )
     from ringfence.harden.source import open_source, with_environment
     from ringfence.knowledge.loader import load
+    from ringfence.report.words import printable
 
+    check_name(wishes.name)
     check_output(output)
     isolated()
     knowledge = load()
     with workshop(wishes.engine) as shop:
         with progress("reading"):
             source = with_environment(open_source(target, words, shop.place()), wishes.env)
+            source, wishes = admitted(source, wishes)
         absent = absent_of(source, wishes)
         for note in absent:
-            click.echo(f"ringfence: {note}", err=True)
+            click.echo(f"ringfence: {printable(note)}", err=True)
         with progress("observing the service as it is"):
             seen = observe(source, wishes, shop, knowledge)
         with progress("finding what it can do without"):

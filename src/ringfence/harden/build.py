@@ -27,6 +27,7 @@ from ringfence.collect.seccomp.live import read_live
 from ringfence.collect.seccomp.question import parse
 from ringfence.errors import InputError, RingfenceError
 from ringfence.harden.binary.programs import Reachable, reachable
+from ringfence.harden.entrance import check_folders, how_to_write, name_from
 from ringfence.harden.image.layer import write_layer
 from ringfence.harden.keep.everything import keep_everything
 from ringfence.harden.keep.kept import Kept
@@ -39,16 +40,17 @@ from ringfence.harden.observe.runtime_folders import Folder, make, runtime_folde
 from ringfence.harden.observe.session import Plan, Run, RunFailed, run
 from ringfence.harden.observe.trace import Trace
 from ringfence.harden.packages import Owner, Packages
-from ringfence.harden.policy import nftables
+from ringfence.harden.policy import nftables, systemd
 from ringfence.harden.policy.calls import allowed, serving
-from ringfence.harden.policy.needs import Needs
+from ringfence.harden.policy.needs import Needs, destinations
 from ringfence.harden.policy.seccomp import FILTERED, profile
-from ringfence.harden.service import ROOT, Identity, Service, identity, program_of
+from ringfence.harden.service import ROOT, Identity, Service, check_fenced, identity, program_of
 from ringfence.harden.source import Source
 from ringfence.harden.tree import Tree
 from ringfence.harden.wishes import Wishes
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.facts import Facts
+from ringfence.report.words import printable
 from ringfence.run.engine import Container, EngineError, working_engine
 from ringfence.run.fence import ENGINE_CAPABILITIES, ID_BASE, NFT, Fence
 from ringfence.run.notify import Listener, notifying
@@ -136,8 +138,6 @@ def workshop(engine: str = "") -> Iterator[Workshop]:
 def observe(source: Source, wishes: Wishes, shop: Workshop, knowledge: Knowledge) -> Observed:
     """Run the service as given. Raises InputError when it or its exercise fails by itself."""
     tree = Tree(source.root)
-    program_of(source.service, tree)
-    identity(wishes.user, tree)  # refused now, and not after the first run
     asked = Exercise(tuple(request_of(url) for url in wishes.http), wishes.exercise)
     declared = (*wishes.ports, *(request.port for request in asked.requests))
     plan = Plan(asked, tuple(dict.fromkeys(declared)), source.service.signal, wishes.wait)
@@ -163,6 +163,7 @@ def observe(source: Source, wishes: Wishes, shop: Workshop, knowledge: Knowledge
     )
     _check_exercise(reference.answers, asked)
     who = _user(wishes, source, first, tree)
+    check_fenced(who, source.name)
     return Observed(source, tree, plan, trace, reference, facts[0], who, asked == Exercise())
 
 
@@ -267,9 +268,9 @@ def minimize(seen: Observed, wishes: Wishes, shop: Workshop) -> Minimal:
             dropped=wishes.drop,
             shell=wishes.keep_shell,
         )
-        made = _assemble(
-            kept, packages, seen, changes(seen.tree, trace, wishes.writable), wishes, shop
-        )
+        written = changes(seen.tree, trace, wishes.writable)
+        check_folders(item.path for item in written.writable)
+        made = _assemble(kept, packages, seen, written, wishes, shop)
         plain = msgspec.structs.replace(seen.plan, beyond=Exercise())
         try:
             again = run(fence_of(made, seen), plain, shop.place(), engine=shop.engine, traced=True)
@@ -289,8 +290,9 @@ def minimize(seen: Observed, wishes: Wishes, shop: Workshop) -> Minimal:
 
 def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]:
     """What the user should know of the result."""
-    notes = [f"{path} was written when it ran as given, and stays read-only here: --writable "
-             f"{path.rpartition('/')[0]} if it must" for path in made.changes.refused]  # fmt: skip
+    notes = [f"/{path} was written when it ran as given, and stays read-only here"
+             + (f": {option} if it must" if (option := how_to_write(path)) else "")
+             for path in made.changes.refused]  # fmt: skip
     notes += [f"/{item.path} holds state and is in memory: give it a volume"
               for item in made.changes.writable if item.state]  # fmt: skip
     if found.unclear:
@@ -301,6 +303,8 @@ def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]
     if seen.asked_nothing:
         notes.append("no exercise was given: only its start, one GET of each port and its stop "
                      "were seen (--http, --exercise)")  # fmt: skip
+    notes += [f"the variable {name} is not in service.service: systemd takes none of that name"
+              for name in systemd.unsaid(seen.source.service)]  # fmt: skip
     spaces = sorted(flag for flag in seen.trace.clones if flag.startswith("CLONE_NEW"))
     if spaces:
         notes.append(f"it makes namespaces ({', '.join(spaces)}), which the filter refuses")
@@ -312,12 +316,13 @@ def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]
 
 
 def absent_of(source: Source, wishes: Wishes) -> tuple[str, ...]:
-    """Notes on what was to be kept and is not there."""
+    """Notes on what was to be kept or left out and is not there."""
     tree = Tree(source.root)
-    return tuple(
-        f"--keep {path}: the tree has nothing of that name"
-        for path in wishes.keep
-        if tree.status(tree.resolve(path)[0]) is None
+    kept = [path for path in wishes.keep if tree.status(tree.resolve(path)[0]) is None]
+    dropped = [path for path in wishes.drop if tree.status(path) is None]
+    return (
+        *(f"--keep {path}: the tree has nothing of that name" for path in kept),
+        *(f"--drop /{path}: the tree has nothing of that name" for path in dropped),
     )
 
 
@@ -407,13 +412,10 @@ def needs_of(seen: Observed, made: Minimal, wishes: Wishes) -> tuple[Needs, Reac
     program = program_of(seen.source.service, tree)
     programs = [tree.resolve(path)[0] for path in (program, *trace.programs)]
     found = reachable(tree, list(dict.fromkeys(programs)), made.kept.files())
-    beyond = sorted(
-        (host, port) for host, port in seen.trace.connects | trace.connects
-        if port and not host.startswith("127.") and host != "::1"
-    )  # fmt: skip
     return Needs(
-        name=wishes.name or Path(program).name,
+        name=wishes.name or name_from(Path(program).name),
         service=seen.source.service,
+        program=program,
         who=seen.who,
         calls=allowed(trace.calls, found.calls, wishes.allowed_calls),
         serving=serving(
@@ -424,13 +426,15 @@ def needs_of(seen: Observed, made: Minimal, wishes: Wishes) -> tuple[Needs, Reac
         prctls=tuple(sorted(trace.prctls)),
         ioctls=tuple(sorted(trace.ioctls)),
         ports=seen.reference.ports,
-        destinations=tuple(beyond),
+        destinations=destinations(seen.trace.connects | trace.connects),
         programs=tuple(dict.fromkeys(programs)),
         memory_programs=seen.trace.memory_programs or trace.memory_programs,
         writable=made.changes.writable,
         entries=made.entries,
-        origin=f"ringfence harden {seen.source.name}: a traced run as user {seen.who.uid} and "
-        f"the code of {len(programs)} program(s) with their libraries",
+        origin=printable(
+            f"ringfence harden {seen.source.name}: a traced run as user {seen.who.uid} and the "
+            f"code of {len(programs)} program(s) with their libraries"
+        ),
     ), found
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from ringfence.harden.entrance import how_to_write
 from ringfence.harden.observe.trace import Trace, Use, read_trace
 from ringfence.harden.policy.seccomp import FILTERED
 from ringfence.harden.record import Report
 from ringfence.harden.result import read_left_out, read_report
+from ringfence.harden.shell import shell_word
 from ringfence.harden.tree import Tree
 from ringfence.run.tracing import LOG
 
@@ -33,7 +34,7 @@ def _files(trace: Trace, tree: Tree, left_out: frozenset[str] | None) -> Iterato
     for use in trace.uses:
         path = tree.resolve(use.path)[0]
         if use.error == "ENOENT" and not use.writes and _was_there(path, left_out):
-            word = _word(f"/{path}")
+            word = shell_word(f"/{path}")
             yield f"it looked for {word}, which was left out: ringfence harden ... --keep {word}"
         elif use.error in CLOSED:
             yield _closed(use, path)
@@ -45,27 +46,12 @@ def _was_there(path: str, left_out: frozenset[str] | None) -> bool:
 
 
 def _closed(use: Use, path: str) -> str:
-    word = _word(f"/{path}")
+    word = shell_word(f"/{path}")
     if use.writes:
-        place = _word(f"/{path.rpartition('/')[0]}")
-        return f"it could not write {word} ({use.error}): ringfence harden ... --writable {place}"
+        option = how_to_write(path)
+        words = f"ringfence harden ... {option}" if option else "no option makes it writable"
+        return f"it could not write {word} ({use.error}): {words}"
     return f"its user may not use {word} ({use.call}: {use.error})"
-
-
-def _word(path: str) -> str:
-    """A path as a shell's word in one printable line: the service chose it, and may have put line
-    breaks, quotes and escape sequences there ($'' as bash has it, bash(1), QUOTING)."""
-    if path.isprintable():
-        return shlex.quote(path)
-    return f"$'{''.join(map(_escaped, path))}'"
-
-
-def _escaped(char: str) -> str:
-    if char in "\\'":
-        return f"\\{char}"
-    if char.isprintable():
-        return char
-    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 def _calls(trace: Trace, report: Report) -> Iterator[str]:

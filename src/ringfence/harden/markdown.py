@@ -6,6 +6,7 @@ from ringfence.harden.policy.containers import command_line
 from ringfence.harden.policy.needs import Needs
 from ringfence.harden.record import Report
 from ringfence.model.measurement import Measurement
+from ringfence.report.words import printable
 
 _COUNTS = (
     ("files", "files"), ("bytes", "bytes"), ("executables", "executables"),
@@ -96,7 +97,7 @@ def write_markdown(report: Report, needs: Needs) -> str:
          for call, why in report.calls.items()],
     )  # fmt: skip
     lines += _section("Files", [f"- `{file.path}`: {file.reason}" for file in report.files])
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _section(title: str, lines: list[str]) -> list[str]:
@@ -124,4 +125,4 @@ def summary(report: Report, width: int) -> str:
     lines += [f"  refused while retesting: {name}, {count} times (--allow {name})"
               for name, count in report.refused.items()]  # fmt: skip
     lines += [f"  note: {note}" for note in report.notes]
-    return "\n".join(lines) + "\n"
+    return "\n".join(printable(line) for line in lines) + "\n"

@@ -25,6 +25,7 @@ from ringfence.harden.policy.needs import Needs
 from ringfence.harden.record import SCHEMA, BeforeAndAfter, KeptFile, Report, Retest
 from ringfence.harden.wishes import Wishes
 from ringfence.knowledge.records import Knowledge
+from ringfence.report.json_format import encoded
 from ringfence.run.result import MEMORY_PROGRAMS, PHASES
 from ringfence.untrusted import Undecodable, decode_json, regular_file
 
@@ -226,8 +227,8 @@ def _fill(
     folder: Path, report: Report, needs: Needs, made: Minimal, wishes: Wishes, image: bytes
 ) -> None:
     (folder / IMAGE).write_bytes(image)
-    encoded = msgspec.json.format(msgspec.json.encode(report), indent=1)
-    (folder / REPORT).write_bytes(encoded + b"\n")
+    body = msgspec.json.format(encoded(report), indent=1)
+    (folder / REPORT).write_bytes(body + b"\n")
     (folder / "report.md").write_text(write_markdown(report, needs))
     bill = write_sbom(needs.name, report.digest, made.owners, wishes.base_time)
     (folder / "sbom.cdx.json").write_text(bill)

@@ -8,6 +8,7 @@ import msgspec
 
 from ringfence.errors import InputError
 from ringfence.harden.tree import PROGRAM_PATH, Tree
+from ringfence.run.fence import ID_COUNT
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -80,6 +81,15 @@ def identity(user: str, tree: Tree) -> Identity:
     return Identity(
         uid, int(found[2]) if found else _number(group, "group in the tree's /etc/group")
     )
+
+
+def check_fenced(who: Identity, where: str) -> None:
+    """Raises InputError for a user or group that a fence's user namespace does not have."""
+    if max(who.uid, who.gid) >= ID_COUNT:
+        raise InputError(
+            f"user {who.uid}, group {who.gid}: a fence has numbers below {ID_COUNT} only",
+            where=where, remedy="name another with --user",
+        )  # fmt: skip
 
 
 def _number(text: str, kind: str) -> int:

@@ -30,6 +30,44 @@ def test_a_word_of_the_wrong_type_is_named(line: str, tmp_path: Path) -> None:
         configured(["--config", str(path)])
 
 
+def test_a_configuration_that_is_no_table_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("harden = 5\n")
+    with pytest.raises(InputError, match=r"mine\.toml: harden is no table; .*\[harden\]"):
+        configured(["--config", str(path)])
+
+
+@pytest.mark.parametrize("stamp", ["99999999999999", "-1", "253402300800"])
+def test_a_date_that_cannot_be_written_is_refused(stamp: str, tmp_path: Path) -> None:
+    words = ("harden", tmp_path, "-o", tmp_path / "out")
+    done = ringfence(*words, "--base-time", stamp)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    path = tmp_path / "mine.toml"
+    path.write_text(f"[harden]\nbase-time = {stamp}\n")
+    done = ringfence(*words, "--config", path)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "--base-time" in done.err
+
+
+@pytest.mark.parametrize("stamp", ["²", "99999999999999999999", "253402300800", "-1", "x"])
+def test_a_date_of_the_environment_that_is_none_is_refused(
+    stamp: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", stamp)
+    done = ringfence("harden", tmp_path, "-o", tmp_path / "out")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "SOURCE_DATE_EPOCH" in done.err
+    # What is not used is not looked at; the folder without a command is then what is refused.
+    done = ringfence("harden", tmp_path, "-o", tmp_path / "out", "--base-time", "253402300799")
+    assert "SOURCE_DATE_EPOCH" not in done.err
+
+
+def test_a_name_is_looked_at_before_any_work(tmp_path: Path) -> None:
+    done = ringfence("harden", tmp_path, "-o", tmp_path / "out", "--name", "../../up")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "--name up" in done.err
+
+
 def test_words_of_the_right_types_are_defaults(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(

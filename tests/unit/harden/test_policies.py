@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,10 +17,22 @@ from ringfence.collect.seccomp.profile import from_profile
 from ringfence.collect.seccomp.tables import AUDIT_ARCH, native_calls
 from ringfence.collect.seccomp.verdicts import answers, table
 from ringfence.harden.layout import Entry
-from ringfence.harden.policy import kubernetes, landlock, nftables, seccomp, systemd
+from ringfence.harden.policy import (
+    apparmor,
+    compose,
+    containers,
+    kubernetes,
+    landlock,
+    nftables,
+    quadlet,
+    seccomp,
+    selinux,
+    selinux_contexts,
+    systemd,
+)
 from ringfence.harden.policy.calls import allowed, closed, lists, serving
 from ringfence.harden.policy.languages import LANGUAGES
-from ringfence.harden.policy.needs import Needs
+from ringfence.harden.policy.needs import Needs, destinations
 from ringfence.harden.service import Identity, Service
 from ringfence.model.evidence import Evidence, Grade
 from ringfence.run.compile import compiled
@@ -27,6 +43,7 @@ CALLS = dict.fromkeys(
 )
 NEEDS = Needs(
     name="web",
+    program="usr/sbin/web",
     service=Service(("/usr/sbin/web", "-g", 'say "100%" $x'), ("PATH=/bin",)),
     who=Identity(33, 33),
     calls=CALLS,
@@ -192,3 +209,105 @@ def test_landlock_rules_name_only_rights_that_exist() -> None:
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_every_policy_says_where_it_came_from(name: str) -> None:
     assert "a test" in LANGUAGES[name](NEEDS)
+
+
+def test_systemd_starts_what_the_command_names_and_not_what_it_leads_to() -> None:
+    needs = msgspec.structs.replace(NEEDS, program="bin/httpd", programs=("bin/busybox",))
+    assert 'ExecStart="/bin/httpd" "-g"' in systemd.write(needs)
+
+
+def test_systemd_variables_are_quoted_as_systemd_reads_them(tmp_path: Path) -> None:
+    """`$` means nothing there; a name that systemd does not take is told and left out."""
+    words = ('A=$x %h \\ "q"', "B=1\n2", "discovery.type=x")
+    needs = msgspec.structs.replace(NEEDS, service=Service(("/bin/true", "a\rb"), words))
+    text = systemd.write(needs)
+    assert 'Environment="A=$x %%h \\\\ \\"q\\""\n' in text
+    assert 'Environment="B=1\\x0a2"\n' in text
+    assert '"a\\x0db"\n' in text
+    assert "\r" not in text and 'Environment="discovery' not in text
+    assert "# discovery.type: systemd takes" in text
+
+
+ODD = (Writable("run/a b,%h"), Writable("var/lib/My App", state=True), Writable("srv", state=True))
+
+
+def test_writable_folders_are_quoted_in_every_language() -> None:
+    needs = msgspec.structs.replace(NEEDS, writable=ODD)
+    unit, container = systemd.write(needs), quadlet.write(needs)
+    assert 'TemporaryFileSystem="/run/a b,%%h:mode=0700,nodev,nosuid,noexec"\n' in unit
+    assert 'BindPaths="/var/lib/ringfence/web/state/var/lib/My App":"/var/lib/My App"\n' in unit
+    assert "Tmpfs=/run/a b,%%h:rw," in container
+    assert "Volume=web-srv:/srv\n" in container
+    file = yaml.safe_load(compose.write(needs))
+    assert file["services"]["web"]["tmpfs"][0].startswith("/run/a b,%h:rw,")
+    first, second = file["services"]["web"]["volumes"]
+    assert (first.partition(":")[2], second) == ("/var/lib/My App", "web-srv:/srv")
+    assert all(re.fullmatch("[a-z0-9][A-Za-z0-9_.-]+", name) for name in file["volumes"])
+    assert len(set(file["volumes"])) == 2
+
+
+def test_volumes_of_folders_that_look_alike_differ() -> None:
+    names = {containers.volume(NEEDS, path) for path in ("a/b c", "a/b_c", "a/b\xa0c", "a/b")}
+    assert len(names) == 4
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    """It says in a line what it ignores; that it does so for an odd folder unquoted is the
+    condition."""
+    words = ('A=$x %h \\ "q"', "B=1\n2", "discovery.type=x")
+    service = Service(("/bin/true", "a\rb", "50%", ";", '"'), words, folder="/a b%h")
+    needs = msgspec.structs.replace(NEEDS, service=service, program="bin/true", writable=ODD)
+    unit = systemd.write(needs)
+    broken = unit.replace('"/var/lib/My App"', "/var/lib/My App")
+    for text, complains in ((unit, False), (broken, True)):
+        path = tmp_path / "service.service"
+        path.write_text(text)
+        done = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", str(path)], capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        said = [line for line in done.stderr.splitlines() if "service.service:" in line]
+        assert bool(said) == complains, said
+
+
+@pytest.mark.skipif(shutil.which("apparmor_parser") is None, reason="no apparmor_parser")
+def test_apparmor_takes_names_of_files_that_hold_anything(tmp_path: Path) -> None:
+    odd = Entry('srv/a\n"b" {c}\\ @{d}\r\x01é\udcff', "file", 0o644)
+    needs = msgspec.structs.replace(NEEDS, entries=(*NEEDS.entries, odd), writable=ODD)
+    text = apparmor.write(needs)
+    for body, taken in ((text, True), (text.replace('"/run/a b', "/run/a b"), False)):
+        path = tmp_path / "profile"
+        path.write_text(body, errors="surrogateescape")
+        done = subprocess.run(["apparmor_parser", "-Q", "-K", str(path)],
+                              capture_output=True, check=False)  # fmt: skip
+        assert (done.returncode == 0) == taken, done.stderr
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_names_of_files_that_are_no_utf_8_can_be_written(name: str, tmp_path: Path) -> None:
+    odd = Entry("usr/bin/\udcff\udcfe", "file", 0o755)
+    needs = msgspec.structs.replace(
+        NEEDS, entries=(odd,), programs=("usr/sbin/web", "usr/bin/\udcff\udcfe")
+    )
+    (tmp_path / name).write_text(LANGUAGES[name](needs), errors="surrogateescape")
+
+
+def test_labels_name_files_that_hold_white_space() -> None:
+    odd = Entry("srv/a\n\x0b #é\u2028", "file", 0o644)
+    text = selinux_contexts.write(msgspec.structs.replace(NEEDS, entries=(odd,)))
+    assert "/srv/a\\x0a\\x0b\\x20\\x23é\u2028\t--\t" in text
+
+
+def test_types_of_a_service_whose_name_is_a_number_begin_with_a_letter() -> None:
+    assert "(type s_7z_t)" in selinux.write(msgspec.structs.replace(NEEDS, name="7z"))
+    assert "(type web_t)" in selinux.write(NEEDS)
+
+
+def test_an_ipv4_address_in_the_clothes_of_ipv6_is_one() -> None:
+    found = destinations(
+        {("::ffff:10.1.2.3", 443), ("10.1.2.3", 443), ("2001:DB8::1", 53), ("::ffff:127.0.0.1", 80),
+         ("127.9.9.9", 80), ("::1", 80), ("192.0.2.7", 0)}
+    )  # fmt: skip
+    assert found == (("10.1.2.3", 443), ("2001:db8::1", 53))
+    assert "ip daddr 10.1.2.3" in nftables.write(msgspec.structs.replace(NEEDS, destinations=found))

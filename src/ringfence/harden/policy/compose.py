@@ -6,14 +6,13 @@ from typing import Any
 
 import yaml
 
-from ringfence.harden.policy.containers import PORT_START, tmpfs
+from ringfence.harden.policy.containers import PORT_START, tmpfs, volume
 from ringfence.harden.policy.needs import Needs
 
 
 def write(needs: Needs) -> str:
     """The file: one service."""
-    state = {f"{needs.name}-{item.path.replace('/', '-')}": item.path
-             for item in needs.writable if item.state}  # fmt: skip
+    state = {volume(needs, item.path): item.path for item in needs.writable if item.state}
     service: dict[str, Any] = {
         "image": f"ringfence/{needs.name}:latest",
         "user": f"{needs.who.uid}:{needs.who.gid}",

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ringfence.harden.policy.needs import Needs
+from ringfence.report.json_format import encoded
 
 READ, EXECUTE, FOLDER = "read_file", "execute", "read_dir"
 WRITE = ("read_file", "read_dir", "write_file", "truncate", "remove_file", "remove_dir",
@@ -53,4 +54,4 @@ def write(needs: Needs) -> str:
     outward = sorted({port for _, port in needs.destinations})
     if outward:
         document["netPort"].append({"allowedAccess": ["connect_tcp"], "port": outward})
-    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
+    return msgspec.json.format(encoded(document), indent=1).decode() + "\n"

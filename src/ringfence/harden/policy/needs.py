@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterable
+
 import msgspec
 
 from ringfence.harden.layout import Entry
@@ -13,12 +16,14 @@ class Needs(msgspec.Struct, frozen=True):
     """Observed and deduced needs. `calls` and `serving` map a system call to why it is allowed;
     `taken` are the calls that the serving phase loses. `ports` are TCP ports it listens on,
     `destinations` (address, port) it connects to beyond loopback. `sockets` are pairs like
-    (AF_INET, SOCK_STREAM). `programs` are paths that it executes. `origin` says in a line where
-    all this was seen.
+    (AF_INET, SOCK_STREAM). `programs` are paths that it executes, `program` the one that it
+    is started as, which may be a link to one of them. `origin` says in a line where all this was
+    seen.
     """
 
     name: str
     service: Service
+    program: str
     who: Identity
     calls: dict[str, str]
     serving: dict[str, str]
@@ -40,3 +45,16 @@ class Needs(msgspec.Struct, frozen=True):
     def taken(self) -> tuple[str, ...]:
         """Calls that the serving phase no longer has."""
         return tuple(sorted(self.calls.keys() - self.serving.keys()))
+
+
+def destinations(connects: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    """Of the addresses and ports that it connected to, those beyond loopback, sorted."""
+    found = {(_address(host), port) for host, port in connects if port}
+    return tuple(sorted((str(host), port) for host, port in found if not host.is_loopback))
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Connections to ::ffff:192.0.2.1 are IPv4 (RFC 4291, 2.5.5.2), and so are their packets."""
+    address = ipaddress.ip_address(host)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

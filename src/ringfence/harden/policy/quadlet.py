@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringfence.harden.policy.containers import PORT_START, tmpfs
+from ringfence.harden.policy.containers import PORT_START, tmpfs, volume
 from ringfence.harden.policy.needs import Needs
 
 
@@ -17,9 +17,14 @@ def write(needs: Needs) -> str:
         f"SeccompProfile=/etc/ringfence/{needs.name}/seccomp.json",
         f"Sysctl={PORT_START}", "PodmanArgs=--pids-limit=512 --memory=1g",
         *(f"PublishPort=127.0.0.1:{port}:{port}" for port in needs.ports),
-        *(f"Tmpfs={tmpfs(needs, item.path)}" for item in needs.writable if not item.state),
-        *(f"Volume={needs.name}-{item.path.replace('/', '-')}:/{item.path}"
+        *(f"Tmpfs={_plain(tmpfs(needs, item.path))}" for item in needs.writable if not item.state),
+        *(f"Volume={_plain(f'{volume(needs, item.path)}:/{item.path}')}"
           for item in needs.writable if item.state),
         "", "[Install]", "WantedBy=default.target", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """A value without specifiers (systemd.unit(5)): podman takes it whole, and quotes it itself."""
+    return text.replace("%", "%%")

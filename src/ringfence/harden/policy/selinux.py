@@ -101,8 +101,9 @@ def write(needs: Needs) -> str:
 
 
 def prefix(needs: Needs) -> str:
-    """How the names of its types begin."""
-    return re.sub(r"\W", "_", needs.name)
+    """How the names of its types begin: CIL has none that begin with a digit."""
+    name = re.sub(r"\W", "_", needs.name, flags=re.ASCII)
+    return name if name[0].isalpha() else f"s_{name}"
 
 
 def _process(needs: Needs) -> str:

@@ -40,4 +40,4 @@ def _within(path: str, writable: tuple[Writable, ...]) -> bool:
 def _pattern(path: str) -> str:
     """The path as a regular expression (PCRE) without spaces, which end a word there."""
     plain = re.sub(r'([.^$?*+|\[\](){}\\"])', r"\\\1", path)
-    return re.sub(r"[\s#]", lambda found: f"\\x{ord(found[0]):02x}", plain)
+    return re.sub(r"[\0-\x20\x7f#]", lambda found: f"\\x{ord(found[0]):02x}", plain)

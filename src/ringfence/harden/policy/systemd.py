@@ -5,8 +5,13 @@ Unpack the image's layer to the folder that RootDirectory names.
 
 from __future__ import annotations
 
-from ringfence.harden.policy.needs import Needs
+import re
 
+from ringfence.harden.policy.needs import Needs
+from ringfence.harden.service import Service
+
+_VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+_CONTROL = re.compile("[\0-\x1f\x7f]")
 _FIXED = """\
 NoNewPrivileges=yes
 CapabilityBoundingSet=
@@ -49,11 +54,13 @@ def write(needs: Needs) -> str:
         f"# {needs.origin}", "[Unit]", f"Description={needs.name}, fenced by Ringfence", "",
         "[Service]",
         f"RootDirectory=/var/lib/ringfence/{needs.name}/root", "MountAPIVFS=yes",
-        f"WorkingDirectory={service.folder}",
+        f"WorkingDirectory={service.folder.replace('%', '%%')}",
         f"User={needs.who.uid}", f"Group={needs.who.gid}",
-        f"ExecStart={' '.join(_word(word) for word in _command(needs))}",
+        f"ExecStart={_command(needs)}",
         f"KillSignal={service.signal}",
-        *(f"Environment={_word(word)}" for word in service.environment),
+        *(f"Environment={_quoted(word)}" for word in service.environment
+          if word.partition("=")[0] not in unsaid(service)),
+        *(f"# {name}: systemd takes no variable of this name" for name in unsaid(service)),
         *_FIXED.splitlines(),
         f"RestrictAddressFamilies={' '.join(families) or 'none'}",
         # The manager itself makes a few calls between the filter and the program.
@@ -61,21 +68,33 @@ def write(needs: Needs) -> str:
         *(f"SocketBindAllow=tcp:{port}" for port in needs.ports), "SocketBindDeny=any",
         "IPAddressAllow=localhost",
         *(f"IPAddressAllow={host}" for host in sorted({host for host, _ in needs.destinations})),
-        *(f"TemporaryFileSystem=/{item.path}:mode=0700,nodev,nosuid,noexec"
+        *(f"TemporaryFileSystem={_quoted(f'/{item.path}:mode=0700,nodev,nosuid,noexec')}"
           for item in needs.writable if not item.state),
-        *(f"BindPaths=/var/lib/ringfence/{needs.name}/state/{item.path}:/{item.path}"
-          for item in needs.writable if item.state),
+        # Both sides are words of their own.
+        *(f"BindPaths={_quoted(f'/var/lib/ringfence/{needs.name}/state/{item.path}')}:"
+          f"{_quoted(f'/{item.path}')}" for item in needs.writable if item.state),
         "", "[Install]", "WantedBy=multi-user.target", "",
     ]  # fmt: skip
     return "\n".join(lines)
 
 
-def _command(needs: Needs) -> tuple[str, ...]:
-    """systemd wants the program with its full path."""
-    return (f"/{needs.programs[0]}", *needs.service.command[1:])
+def _command(needs: Needs) -> str:
+    """systemd wants the program with its full path, and takes no `$` in that for a variable."""
+    words = [_quoted(f"/{needs.program}")]
+    words += [_quoted(word).replace("$", "$$") for word in needs.service.command[1:]]
+    return " ".join(words)
 
 
-def _word(text: str) -> str:
-    """One word, quoted as systemd.service(5) has it: `%` and `$` doubled."""
-    plain = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return '"' + plain.replace("%", "%%").replace("$", "$$") + '"'
+def unsaid(service: Service) -> tuple[str, ...]:
+    """Names of the service's variables that systemd does not take (env_name_is_valid in its
+    src/basic/env-util.c): it would start the service without them."""
+    names = [word.partition("=")[0] for word in service.environment]
+    return tuple(name for name in names if not _VARIABLE.fullmatch(name))
+
+
+def _quoted(text: str) -> str:
+    """One word of a setting, as systemd.syntax(7) and systemd.unit(5) have it: `%` is doubled,
+    what would end the line escaped as in C."""
+    plain = re.sub(r'[\\"]', r"\\\g<0>", text)
+    plain = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", plain)
+    return '"' + plain.replace("%", "%%") + '"'
