@@ -106,7 +106,7 @@ async def _observe(sampler: Sampler, plan: Plan) -> Observation:
     return Observation(
         looks=tuple(sampler.looks), spaces=tuple(sampler.spaces), places=tuple(sampler.places),
         devices=devices(sampler.output.accesses, virtio), given=given(tree),
-        steady=settled, end=end, exercise=status, flooded=sampler.output.flooded,
+        steady=settled, end=end, exercise=status, flooded=sampler.output.cut,
     )  # fmt: skip
 
 
