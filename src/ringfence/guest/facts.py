@@ -23,7 +23,8 @@ def facts(
     """The facts of at least one boot; the first is the one that was examined whole. `memory`: bytes
     that the guest had.
 
-    Protections are those of the guest at work: one that is driven is known to be up.
+    Protections are those of the guest at work: one that is driven is known to be up. The worst
+    state that any of its samples shows counts.
     """
     first = boots[0]
     serving = first.during(first.serving)
@@ -32,10 +33,9 @@ def facts(
     spaces = [one.space for one in first.spaces if one.phase is looks[-1].phase]
     places = [one for one in first.places if one.phase is looks[-1].phase]
     words = arch.words
-    if any(look.registers.paged for look in looks):
-        found = rights.paged(spaces, looks, words) | rights.regions(places, looks, words)
-    else:
-        found = rights.unpaged(memory, len(looks), words)
+    found = rights.paged(spaces, looks, words) | rights.regions(places, looks, words)
+    if not all(look.registers.paged for look in looks):
+        found |= rights.unpaged(memory, looks, spaces, words)
     return GuestFacts(
         ring3_share=_ring(serving, 3, words),
         ring0_share=_ring(serving, 0, words),
