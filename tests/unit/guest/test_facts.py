@@ -220,12 +220,24 @@ def test_a_guest_that_ended_while_booting_has_its_last_state() -> None:
 
 
 def test_what_was_not_seen_is_said() -> None:
-    assert [gap.why for gap in unseen([boot()], False)] == ["no --exercise was given"]
+    idle = looks(Phase.BEFORE, [registers(halted=True)] * 4)
+    assert [gap.why for gap in unseen([boot(looks=idle)], False)] == ["no --exercise was given"]
     load = looks(Phase.LOAD, [registers()])
     assert unseen([boot(looks=load, exercise=0)], True) == ()
-    assert unseen([boot(looks=load, exercise=3)], True)[0].why == "the exercise ended with 3"
-    assert "killed" in unseen([boot(looks=load)], True)[0].why
+    assert unseen([boot(looks=load, exercise=3)], True)[-1].why == "the exercise ended with 3"
+    assert "killed" in unseen([boot(looks=load)], True)[-1].why
     assert unseen([boot(steady=None)], False)[0].what == "the settled guest"
+
+
+def test_a_loop_may_be_that_of_a_guest_that_still_boots() -> None:
+    """Unless it waits for something to do, or answers."""
+    busy, *_ = unseen([boot()], False)
+    assert busy.what == "the settled guest" and "never halted" in busy.why
+    idle = looks(Phase.BEFORE, [registers(), registers(halted=True)])
+    load = looks(Phase.BEFORE, [registers()]) + looks(Phase.LOAD, [registers()])
+    assert "the settled guest" not in [one.what for one in unseen([boot(looks=idle)], False)]
+    assert unseen([boot(looks=load, exercise=0)], True) == ()
+    assert unseen([boot(looks=load, exercise=3)], True)[0] == busy
 
 
 def test_devices_say_what_kvm_hides() -> None:
