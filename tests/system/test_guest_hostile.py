@@ -100,6 +100,22 @@ def test_one_whose_page_tables_contain_themselves() -> None:
     assert facts["writable_executable_pages"] > 1 << 30
 
 
+def test_one_that_maps_every_address_writable_and_executable() -> None:
+    began = time.monotonic()
+    found = examined(kernel("everywhere"), "--boots", 1, "--memory", "64m", "--time", 10)
+    assert time.monotonic() - began < 15
+    assert values(found)["writable_executable_pages"] == 512**4
+    assert values(found)["tables_complete"] is True
+
+
+def test_one_that_is_unpaged_nearly_all_the_time() -> None:
+    found = examined(kernel("toggling"), "--boots", 1, "--memory", "64m")
+    facts = values(found)
+    assert facts["paging"].startswith("off")
+    assert facts["writable_executable_pages"] == (64 << 20) // 4096
+    assert "paging is off in" in found["facts"]["paging"]["evidence"]["detail"]
+
+
 def test_a_sparse_disk_of_1_tib(tmp_path: Path) -> None:
     disk = tmp_path / "sparse"
     with disk.open("wb") as file:
