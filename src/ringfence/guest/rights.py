@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,31 +18,17 @@ stacks that kernels give their threads; a stack that runs on for longer runs int
 _NOTHING = "that none was found says nothing"
 
 
+def _mapped(space: Space) -> str:
+    return f"{space.mapped} pages mapped"
+
+
 def paged(spaces: Sequence[Space], looks: Sequence[Look], words: Words) -> dict[str, Any]:
     """What the address spaces allow that were seen: the worst of them, and of their moments, where
     they differ. None of something is told only where everything was looked at."""
     roots = {look.registers.space for look in looks if look.registers.roots}
     gaps = _gaps(spaces, looks)
     source, whole = _tables(words), _whole(spaces, gaps)
-
-    def most(
-        count: Callable[[Space], int],
-        more: Callable[[Space], str] = _mapped,
-        cut: Callable[[Space], bool] = lambda _: False,
-    ) -> Seen[int]:
-        """The count in the address space that has most; of equals, in the largest. `cut`: whether
-        the count of one is a lower bound even where its tables could all be read."""
-        worst = max(spaces, key=lambda one: (count(one), one.mapped), default=None)
-        if worst is None:
-            return Seen(None, _evidence(source, whole))
-        short = any(map(cut, spaces))
-        text = f"{whole}{', some pages not looked at: at least' if short else ''}; {more(worst)}"
-        if count(worst) == 0 and (gaps or short):
-            return Seen(None, _evidence(source, f"{text}; {_NOTHING}"))
-        hits = sum(count(one) > 0 for one in spaces)
-        often = f"; in {hits} of {len(spaces)} walks" if hits else ""
-        return Seen(count(worst), _evidence(source, text + often))
-
+    most = functools.partial(_most, spaces, gaps, source)
     return {
         "paging": Seen(
             ", ".join(sorted({space.mode for space in spaces})) or None,
@@ -57,6 +44,29 @@ def paged(spaces: Sequence[Space], looks: Sequence[Look], words: Words) -> dict[
         "ring0_executable_user_pages": most(lambda one: one.lent, _lent),
         "page_zero_mapped": _zero(spaces, bool(gaps), source, whole),
     }
+
+
+def _most(
+    spaces: Sequence[Space],
+    gaps: str,
+    source: str,
+    count: Callable[[Space], int],
+    more: Callable[[Space], str] = _mapped,
+    cut: Callable[[Space], bool] = lambda _: False,
+) -> Seen[int]:
+    """The count in the address space that has most; of equals, in the largest. `gaps`: what was not
+    walked. `cut`: whether the count of one is a lower bound though its tables could all be read."""
+    worst = max(spaces, key=lambda one: (count(one), one.mapped), default=None)
+    if worst is None:
+        return Seen(None, _evidence(source, _whole(spaces, gaps)))
+    short = "some pages not looked at" if any(map(cut, spaces)) else ""
+    less = ", ".join(filter(None, (gaps, short)))
+    text = f"{_whole(spaces, less)}; {more(worst)}"
+    if less and count(worst) == 0:
+        return Seen(None, _evidence(source, f"{text}; {_NOTHING}"))
+    hits = sum(count(one) > 0 for one in spaces)
+    often = f"; in {hits} of {len(spaces)} walks" if hits else ""
+    return Seen(count(worst), _evidence(source, text + often))
 
 
 def _zero(spaces: Sequence[Space], gaps: bool, source: str, whole: str) -> Seen[bool]:
@@ -139,10 +149,6 @@ def _whole(spaces: Sequence[Space], gaps: str) -> str:
     roots = len({space.root for space in spaces})
     walked = f"{roots} address {'space' if roots == 1 else 'spaces'} walked"
     return f"{walked}, {gaps}: at least" if gaps else walked
-
-
-def _mapped(space: Space) -> str:
-    return f"{space.mapped} pages mapped"
 
 
 def _lent(space: Space) -> str:
