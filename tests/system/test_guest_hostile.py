@@ -38,8 +38,11 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def nothing_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """Folders of examinations come here, and are gone afterwards, as are all processes."""
+    tmp_path_factory.getbasetemp()  # made where it stays, before TMPDIR changes
     with tempfile.TemporaryDirectory(prefix="guests-") as name:  # a short one, for sockets
         folders = Path(name)
         folders.chmod(0o711)
