@@ -91,6 +91,8 @@ HOSTILE = {
     "flood": "-DFLOOD=1",
     "triplefault": "-DTRIPLEFAULT=1",
     "cyclic": "-DCYCLIC=1",
+    "everywhere": "-DEVERYWHERE=1",
+    "toggling": "-DTOGGLING=1",
 }
 
 COMPILE = (

@@ -40,8 +40,11 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def nothing_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """Folders of examinations come here, and are gone afterwards, as are all processes."""
+    tmp_path_factory.getbasetemp()  # made where it stays, before TMPDIR changes
     with tempfile.TemporaryDirectory(prefix="guests-") as name:  # a short one, for sockets
         folders = Path(name)
         folders.chmod(0o711)
@@ -79,8 +82,7 @@ def test_one_that_floods_the_serial_line() -> None:
         "--exercise", ask_on_serial("GET /", "200 hello"),
     )  # fmt: skip
     assert time.monotonic() - began < 20
-    (gap,) = found["unseen"]
-    assert gap["what"] == "the guest under load"
+    assert [gap["what"] for gap in found["unseen"]] == ["the settled guest", "the guest under load"]
     assert values(found)["ring0_share"] == 1
     serial = next(one for one in values(found)["devices"] if one["name"] == "serial")
     assert serial["serving"] > 0
@@ -101,6 +103,22 @@ def test_one_whose_page_tables_contain_themselves() -> None:
     facts = values(found)
     assert facts["page_zero_mapped"] is True
     assert facts["writable_executable_pages"] > 1 << 30
+
+
+def test_one_that_maps_every_address_writable_and_executable() -> None:
+    began = time.monotonic()
+    found = examined(kernel("everywhere"), "--boots", 1, "--memory", "64m", "--time", 10)
+    assert time.monotonic() - began < 15
+    assert values(found)["writable_executable_pages"] == 512**4
+    assert values(found)["tables_complete"] is True
+
+
+def test_one_that_is_unpaged_nearly_all_the_time() -> None:
+    found = examined(kernel("toggling"), "--boots", 1, "--memory", "64m")
+    facts = values(found)
+    assert facts["paging"].startswith("off")
+    assert facts["writable_executable_pages"] == (64 << 20) // 4096
+    assert "paging is off in" in found["facts"]["paging"]["evidence"]["detail"]
 
 
 def test_a_sparse_disk_of_1_tib(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ async def boot(build: Build, plan: Plan) -> Observation:
                     console(line, plan.folder / "serial") as talk,
                     monitor(ours, machine.arch.look, debugger) as control,
                 ):
-                    sampler = Sampler(control, memory, talk, output, started)
+                    sampler = Sampler(control, memory, talk, output, started, plan.limit)
                     return await _observe(sampler, plan)
             except Ended as ended:
                 await asyncio.sleep(_LATEST_BREATH / 10)
@@ -87,14 +87,13 @@ async def _observe(sampler: Sampler, plan: Plan) -> Observation:
     try:
         settled = await sampler.settle(plan.limit, plan.known)
         await sampler.enter(Phase.BEFORE)
-        for _ in range(plan.looks):
-            await sampler.look()
-            await sampler.pause()
+        await sampler.watch(plan.looks)
         if plan.drive is not None:
             await sampler.enter(Phase.LOAD)
             ports = published(await sampler.monitor.text("info usernet"))
             more = environment(plan.folder / "serial", ports)
             status = await drive(sampler, plan.drive, more, plan.limit)
+        await sampler.last()
         tree = await sampler.monitor.text("info qtree")
         virtio = await _virtio(sampler)
     except Ended as ended:
@@ -106,7 +105,7 @@ async def _observe(sampler: Sampler, plan: Plan) -> Observation:
     return Observation(
         looks=tuple(sampler.looks), spaces=tuple(sampler.spaces), places=tuple(sampler.places),
         devices=devices(sampler.output.accesses, virtio), given=given(tree),
-        steady=settled, end=end, exercise=status, flooded=sampler.output.flooded,
+        steady=settled, end=end, exercise=status, flooded=sampler.output.cut,
     )  # fmt: skip
 
 

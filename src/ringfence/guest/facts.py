@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ringfence.guest import rights
+from ringfence.guest import rights, steady
 from ringfence.guest.arch.architecture import Architecture, Words
 from ringfence.guest.devices import Device
 from ringfence.guest.observation import Look, Observation, Phase
@@ -14,6 +14,10 @@ from ringfence.guest.result import GuestFacts
 from ringfence.model.evidence import Evidence, Grade, Seen, Unseen
 
 REGISTERS = "QEMU info registers"
+_BUSY = (
+    f"it never halted: it ran the same code for {steady.BUSY:g} s, which it may do before it has "
+    "come up as well; an exercise that succeeds shows that it has"
+)
 _KVM_BLIND = "under KVM accesses that the host's kernel handles alone are not seen"
 
 
@@ -23,7 +27,8 @@ def facts(
     """The facts of at least one boot; the first is the one that was examined whole. `memory`: bytes
     that the guest had.
 
-    Protections are those of the guest at work: one that is driven is known to be up.
+    Protections are those of the guest at work: one that is driven is known to be up. The worst
+    state that any of its samples shows counts.
     """
     first = boots[0]
     serving = first.during(first.serving)
@@ -32,10 +37,9 @@ def facts(
     spaces = [one.space for one in first.spaces if one.phase is looks[-1].phase]
     places = [one for one in first.places if one.phase is looks[-1].phase]
     words = arch.words
-    if any(look.registers.paged for look in looks):
-        found = rights.paged(spaces, looks, words) | rights.regions(places, looks, words)
-    else:
-        found = rights.unpaged(memory, len(looks), words)
+    found = rights.paged(spaces, looks, words) | rights.regions(places, looks, words)
+    if not all(look.registers.paged for look in looks):
+        found |= rights.unpaged(memory, looks, spaces, words)
     return GuestFacts(
         ring3_share=_ring(serving, 3, words),
         ring0_share=_ring(serving, 0, words),
@@ -56,6 +60,8 @@ def unseen(boots: Sequence[Observation], driven: bool) -> tuple[Unseen, ...]:
     first, found = boots[0], []
     if first.steady is None and not first.end:
         found.append(Unseen("the settled guest", "it never came to rest within the time limit"))
+    elif _only_busy(first):
+        found.append(Unseen("the settled guest", _BUSY))
     if driven and not first.during(Phase.LOAD):
         found.append(Unseen("the guest under load", first.end or "it was not reached"))
     elif driven and first.exercise != 0:
@@ -64,6 +70,13 @@ def unseen(boots: Sequence[Observation], driven: bool) -> tuple[Unseen, ...]:
     if not driven:
         found.append(Unseen("the guest under load", "no --exercise was given"))
     return tuple(found)
+
+
+def _only_busy(boot: Observation) -> bool:
+    """Whether a guest passed for settled by a loop alone, which one that still boots may go round
+    as well: it never halted, and no exercise shows that it is up."""
+    waits = any(look.registers.halted for look in boot.during(Phase.BEFORE))
+    return boot.steady is not None and not waits and boot.exercise != 0
 
 
 def _ring(looks: Sequence[Look], ring: int, words: Words) -> Seen[float]:

@@ -23,6 +23,8 @@ class Output:
         self.accesses = Accesses()
         self.traced = 0
         """Trace lines of the current phase."""
+        self.cut = False
+        """Whether any phase had more trace lines than were counted."""
         self.triple_fault = False
         self.said: list[str] = []
         """The last lines that are neither trace nor registers: QEMU's own complaints."""
@@ -67,7 +69,9 @@ class Output:
     def _line(self, line: bytes) -> None:
         if line.startswith(b"memory_region_ops_"):
             self.traced += 1
-            if not self.flooded:
+            if self.flooded:
+                self.cut = True
+            else:
                 self.accesses.count(line)
         elif line == b"Triple fault":
             self.triple_fault = True

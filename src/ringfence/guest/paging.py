@@ -3,13 +3,15 @@
 Write and user rights hold only if every level gives them, the no-execute rights' absence if any
 level takes it away; x86 and aarch64 agree in that, and differ in the form of their entries, which
 a module of `arch` knows. The tables are a hostile guest's: a table may contain itself or stand in a
-million places. So each table is summed up once for each level at which it stands, and no more than
-MOST_TABLES are read.
+million places. So each table is summed up once for each level at which it stands, no more than
+MOST_TABLES with MOST_ENTRIES are read, and a walk ends when its time is over.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -21,7 +23,10 @@ WRITE, USER, NO_EXECUTE, KERNEL_NO_EXECUTE = 1, 2, 4, 8
 of aarch64 that is UXN, which counts in EL0, and KERNEL_NO_EXECUTE is PXN, which counts in EL1."""
 RIGHTS = 16
 MOST_TABLES = 8192
-"""Tables read of one tree: enough to map 16 GiB in small pages."""
+"""Tables read of one tree."""
+MOST_ENTRIES = 1 << 20
+"""Valid entries after which no further table of a tree is read: enough to map 4 GiB in small pages,
+in some 150 MB of ours."""
 
 Read = Callable[[int, int], bytes | None]
 """Physical address and length to bytes; None where there is no memory."""
@@ -99,17 +104,23 @@ class Leaf(msgspec.Struct, frozen=True):
 
 class Tables:
     """One address space, as it stands in memory now; what was read is remembered. `roots`: its
-    trees, in order of their addresses."""
+    trees, in order of their addresses. `until`: time.monotonic() after which no further table is
+    read, and no page listed."""
 
-    def __init__(self, read: Read, roots: tuple[Root, ...]) -> None:
+    def __init__(self, read: Read, roots: tuple[Root, ...], until: float = math.inf) -> None:
         self._read = read
-        self._trees = [_Tree(read, root) for root in roots]
+        self._trees = [_Tree(read, root, until) for root in roots]
         self.mode = " and ".join(dict.fromkeys(root.form.name for root in roots))
 
     @property
     def complete(self) -> bool:
         """Whether every table could be read; otherwise counts are lower bounds."""
         return not any(tree.unread for tree in self._trees)
+
+    @property
+    def late(self) -> bool:
+        """Whether `leaves` ended early because time was over."""
+        return any(tree.late for tree in self._trees)
 
     def counts(self) -> Counts:
         """Pages of 4 KiB for each of the rights, each place of a page counted."""
@@ -138,14 +149,25 @@ class Tables:
                 return tree.translate(offset)
         return None
 
+    def readable(self, address: int) -> bool:
+        """Whether what stands at a linear address is known: no table on the way is unread."""
+        for tree in self._trees:
+            offset = tree.root.offset(address)
+            if offset is not None:
+                return tree.readable(offset)
+        return True
+
 
 class _Tree:
     """One tree of tables."""
 
-    def __init__(self, read: Read, root: Root) -> None:
+    def __init__(self, read: Read, root: Root, until: float) -> None:
         self.root = root
-        self.unread = 0
-        """Tables that lie where no memory is, or beyond MOST_TABLES."""
+        self.unread: set[tuple[int, int]] = set()
+        """Tables that lie where no memory is, beyond what is read or after the end of time."""
+        self.late = False
+        self._until = until
+        self._held = 0
         self._form = root.form
         self._read = read
         self._tables: dict[tuple[int, int], dict[int, Entry]] = {}
@@ -171,14 +193,32 @@ class _Tree:
             table = entry.target
         return None
 
+    def readable(self, place: int) -> bool:
+        table = self.root.table
+        for level, shift in enumerate(self._form.shifts):
+            entries = self._entries(table, level)
+            if (table, level) in self.unread:
+                return False
+            entry = entries.get(place >> shift & (self._form.length(level) - 1))
+            if entry is None or entry.leaf:
+                return True
+            table = entry.target
+        return True
+
+    def _over(self) -> bool:
+        return time.monotonic() > self._until
+
     def _entries(self, table: int, level: int) -> dict[int, Entry]:
         key = (table, level)
         if key not in self._tables:
             data = None
-            if len(self._tables) < MOST_TABLES:
+            full = len(self._tables) >= MOST_TABLES or self._held >= MOST_ENTRIES
+            if not full and not self._over():
                 data = self._read(table, self._form.size(level))
-            self.unread += data is None
+            if data is None:
+                self.unread.add(key)
             self._tables[key] = self._form.entries(data, level) if data is not None else {}
+            self._held += len(self._tables[key])
         return self._tables[key]
 
     def _sum(self, table: int, level: int) -> Counts:
@@ -201,6 +241,9 @@ class _Tree:
         self, table: int, level: int, base: int, upper: int, wanted: frozenset[int]
     ) -> Iterator[Leaf]:
         shift = self._form.shifts[level]
+        if self._over():
+            self.late = True
+            return
         for index, entry in self._entries(table, level).items():
             start = base + (index << shift)
             rights = joined(upper, entry.rights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -29,12 +29,14 @@ class Run(msgspec.Struct, frozen=True):
 class Place(msgspec.Struct, frozen=True):
     """Where code runs: the regions that hold instruction and stack pointer, and the largest other
     writable one of the same kind (heap or data). `room`: mapped bytes between the stack pointer's
-    page and the first unmapped page below, None where there is none within MOST_STEPS pages."""
+    page and the first unmapped page below, None where none was found within MOST_STEPS pages.
+    `cut`: not all pages that may be a heap were looked at, and none is named."""
 
     code: Run | None
     stack: Run | None
     heap: Run | None
     room: int | None
+    cut: bool = False
 
 
 class Space(msgspec.Struct, frozen=True):
@@ -42,7 +44,9 @@ class Space(msgspec.Struct, frozen=True):
     executable, `lent` user pages that ring 0 can execute, `both` writable and executable (`shown`:
     the first regions of them), `aliases` physical pages that are executable under one name and
     writable under another. `complete`: all tables could be read. `tables`: for each of the
-    processor's own tables whether its page is writable, None where it is not mapped."""
+    processor's own tables whether its page is writable, None where it is not mapped. `cut`: not all
+    pages were looked at for `shown` (its last region may go on) or, `aliases_cut`, for `aliases`.
+    """
 
     root: tuple[int, ...]
     mode: str
@@ -57,17 +61,41 @@ class Space(msgspec.Struct, frozen=True):
     aliases: int
     complete: bool
     tables: tuple[bool | None, ...]
+    cut: bool = False
+    aliases_cut: bool = False
 
 
-def tables(read: Read, registers: Registers) -> Tables | None:
-    """The page tables in force, None where paging is off or they cannot be walked."""
-    return Tables(read, registers.roots) if registers.roots else None
+class Bounded:
+    """The first MOST_LEAVES pages that have one of these rights; `cut` once there are more, or time
+    is over."""
+
+    def __init__(self, found: Tables, rights: frozenset[int]) -> None:
+        self.cut = False
+        self._found = found
+        self._rights = rights
+
+    def __iter__(self) -> Iterator[Leaf]:
+        for number, leaf in enumerate(self._found.leaves(self._rights)):
+            if number == MOST_LEAVES:
+                self.cut = True
+                return
+            yield leaf
+        self.cut = self._found.late
+
+
+def tables(read: Read, registers: Registers, until: float = math.inf) -> Tables | None:
+    """The page tables in force, None where paging is off or they cannot be walked. `until`:
+    time.monotonic() at which a walk of them ends."""
+    return Tables(read, registers.roots, until) if registers.roots else None
 
 
 def space(found: Tables, registers: Registers) -> Space:
     """All that is asked of one address space."""
     counts = found.counts()
     both = registers.both
+    shown, cut = _first(found, both)
+    aliased, aliases_cut = aliases(found, registers)
+    zero = found.translate(0) is not None
     return Space(
         root=registers.space,
         mode=found.mode,
@@ -77,12 +105,25 @@ def space(found: Tables, registers: Registers) -> Space:
         lent=sum(counts[rights] for rights in registers.executes & USERS),
         both=sum(counts[rights] for rights in both),
         user_both=sum(counts[rights] for rights in both & USERS),
-        shown=tuple(itertools.islice(runs(found.leaves(both)), SHOWN)),
-        zero=found.translate(0) is not None,
-        aliases=aliases(found, registers),
+        shown=shown,
+        zero=zero,
+        aliases=aliased,
         complete=found.complete,
         tables=tuple(_writable_at(found, address) for address in registers.tables),
+        cut=cut,
+        aliases_cut=aliases_cut,
     )
+
+
+def _first(found: Tables, rights: frozenset[int]) -> tuple[tuple[Run, ...], bool]:
+    """The first regions of these rights, and whether the last of them may go on."""
+    shown: list[Run] = []
+    leaves = Bounded(found, rights)
+    for run in runs(leaves):
+        shown.append(run)
+        if len(shown) == SHOWN:
+            break
+    return tuple(shown), leaves.cut
 
 
 def _writable_at(found: Tables, address: int) -> bool | None:
@@ -95,7 +136,8 @@ def place(found: Tables, registers: Registers) -> Place:
     code = around(found, registers.ip)
     stack = around(found, registers.sp)
     user = bool(code and code.rights & USER)
-    return Place(code, stack, _heap(found, user, (code, stack)), room(found, registers))
+    heap, cut = _heap(found, user, (code, stack))
+    return Place(code, stack, heap, room(found, registers), cut)
 
 
 def around(found: Tables, address: int) -> Run | None:
@@ -119,7 +161,8 @@ def around(found: Tables, address: int) -> Run | None:
 
 
 def room(found: Tables, registers: Registers) -> int | None:
-    """Mapped bytes below the stack pointer's page, down to the first unmapped page."""
+    """Mapped bytes below the stack pointer's page, down to the first unmapped page. What tables
+    say that could not be read is not known to be unmapped."""
     top = registers.sp & ~(PAGE - 1)
     at = top
     for _ in range(MOST_STEPS):
@@ -127,24 +170,28 @@ def room(found: Tables, registers: Registers) -> int | None:
             return top
         leaf = found.translate(at - 1)
         if leaf is None or leaf.start + leaf.size < at:
-            return top - at
+            return top - at if found.readable(at - 1) else None
         at = leaf.start
     return None
 
 
-def _heap(found: Tables, user: bool, known: Iterable[Run | None]) -> Run | None:
+def _heap(found: Tables, user: bool, known: Iterable[Run | None]) -> tuple[Run | None, bool]:
     """The largest writable region of the same kind (user's or supervisor's) that begins in memory,
-    not in a device, and holds neither code nor stack; None where everything is one region."""
+    not in a device, and holds neither code nor stack; None where everything is one region. None,
+    too, where time was over before all were seen, and that it was: which is largest is not known.
+    """
     kind = USERS if user else ALL_RIGHTS - USERS
     taken = [run for run in known if run is not None]
-    leaves = itertools.islice(found.leaves(kind & WRITABLE), MOST_LEAVES)
+    leaves = Bounded(found, kind & WRITABLE)
     free = [
         run
         for run in runs(leaves)
         if not any(run.start < other.end and other.start < run.end for other in taken)
     ]
+    if found.late:
+        return None, True
     free.sort(key=lambda run: run.start - run.end)
-    return next((run for run in free if found.backed(run.start)), None)
+    return next((run for run in free if found.backed(run.start)), None), False
 
 
 def runs(leaves: Iterable[Leaf]) -> Iterator[Run]:
@@ -162,16 +209,22 @@ def runs(leaves: Iterable[Leaf]) -> Iterator[Run]:
         yield current
 
 
-def aliases(found: Tables, registers: Registers) -> int:
-    """Physical pages of 4 KiB that are executable under one name and writable under another.
+def aliases(found: Tables, registers: Registers) -> tuple[int, bool]:
+    """Physical pages of 4 KiB that are executable under one name and writable under another, and
+    whether there are names that were not looked at, so that it is a lower bound.
 
     The kernel's code by any name, a program's by the program's own: that a kernel can write the
     memory of its programs is no finding. A page that is both under one name counts as well. At
     most MOST_LEAVES names of each kind.
     """
     code = registers.code
-    user = _overlap(_frames(found, code & USERS), _frames(found, WRITABLE & USERS))
-    return user + _overlap(_frames(found, code - USERS), _frames(found, WRITABLE))
+    names = [
+        Bounded(found, rights)
+        for rights in (code & USERS, WRITABLE & USERS, code - USERS, WRITABLE)
+    ]
+    user_code, user_data, kernel_code, data = map(_frames, names)
+    pages = _overlap(user_code, user_data) + _overlap(kernel_code, data)
+    return pages, any(one.cut for one in names)
 
 
 def _overlap(code: list[tuple[int, int]], data: list[tuple[int, int]]) -> int:
@@ -187,9 +240,8 @@ def _overlap(code: list[tuple[int, int]], data: list[tuple[int, int]]) -> int:
     return pages
 
 
-def _frames(found: Tables, rights: frozenset[int]) -> list[tuple[int, int]]:
-    """Physical stretches that have these rights under some name: in order, without overlap."""
-    leaves = itertools.islice(found.leaves(rights), MOST_LEAVES)
+def _frames(leaves: Iterable[Leaf]) -> list[tuple[int, int]]:
+    """Physical stretches that these pages name: in order, without overlap."""
     joined: list[tuple[int, int]] = []
     for start, end in sorted((leaf.physical, leaf.physical + leaf.size) for leaf in leaves):
         if joined and start <= joined[-1][1]:

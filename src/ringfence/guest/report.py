@@ -32,6 +32,7 @@ _TITLES = {
     "gdt": "global descriptors",
     "vectors": "exception vectors",
     "address_spaces": "address spaces seen",
+    "tables_complete": "page tables walked whole",
     "writable_executable_pages": "writable and executable pages",
     "writable_aliases_of_code": "code pages with a writable name",
     "user_pages": "user pages",

@@ -51,6 +51,7 @@ class GuestFacts(msgspec.Struct, frozen=True, kw_only=True):
     gdt: Seen[Table]
     vectors: Seen[Table]
     address_spaces: Seen[int]
+    tables_complete: Seen[bool]
     writable_executable_pages: Seen[int]
     writable_aliases_of_code: Seen[int]
     user_pages: Seen[int]

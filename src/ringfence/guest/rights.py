@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,54 +15,94 @@ from ringfence.model.evidence import Evidence, Grade, Seen
 GUARDED = 256 << 10
 """Bytes below the stack pointer within which an unmapped page counts as a guard. Larger than the
 stacks that kernels give their threads; a stack that runs on for longer runs into its neighbours."""
+_NOTHING = "that none was found says nothing"
+
+
+def _mapped(space: Space) -> str:
+    return f"{space.mapped} pages mapped"
 
 
 def paged(spaces: Sequence[Space], looks: Sequence[Look], words: Words) -> dict[str, Any]:
-    """What the address spaces allow that were seen: the worst of them, where they differ."""
+    """What the address spaces allow that were seen: the worst of them, and of their moments, where
+    they differ. None of something is told only where everything was looked at."""
     roots = {look.registers.space for look in looks if look.registers.roots}
-    unread = next((look.registers.unread for look in looks if look.registers.unread), "")
-    source, whole = _tables(words), _whole(spaces, unread)
-
-    def most(count: Callable[[Space], int], more: Callable[[Space], str] = _mapped) -> Seen[int]:
-        """The count in the address space that has most; of equals, in the largest."""
-        worst = max(spaces, key=lambda one: (count(one), one.mapped), default=None)
-        if worst is None:
-            return Seen(None, _evidence(source, whole))
-        return Seen(count(worst), _evidence(source, f"{whole}; {more(worst)}"))
-
+    gaps = _gaps(spaces, looks)
+    source, whole = _tables(words), _whole(spaces, gaps)
+    most = functools.partial(_most, spaces, gaps, source)
     return {
         "paging": Seen(
             ", ".join(sorted({space.mode for space in spaces})) or None,
-            _evidence(words.paging, unread or f"in {len(looks)} samples"),
+            _evidence(words.paging, _unread(looks) or f"in {len(looks)} samples"),
         ),
         "address_spaces": Seen(
             len(roots), _evidence(words.roots, f"top tables seen in {len(looks)} samples")
         ),
+        "tables_complete": Seen(not gaps if spaces else None, _evidence(source, whole)),
         "writable_executable_pages": most(lambda one: one.both, _both),
-        "writable_aliases_of_code": most(lambda one: one.aliases),
+        "writable_aliases_of_code": most(lambda one: one.aliases, cut=lambda one: one.aliases_cut),
         "user_pages": most(lambda one: one.user),
         "ring0_executable_user_pages": most(lambda one: one.lent, _lent),
-        "page_zero_mapped": Seen(
-            any(space.zero for space in spaces) if spaces else None, _evidence(source, whole)
-        ),
+        "page_zero_mapped": _zero(spaces, bool(gaps), source, whole),
     }
 
 
-def unpaged(memory: int, samples: int, words: Words) -> dict[str, Any]:
-    """Without paging nothing is refused: all memory can be read, written and executed."""
-    detail = f"paging is off in {samples} samples: all memory, by any code"
+def _most(
+    spaces: Sequence[Space],
+    gaps: str,
+    source: str,
+    count: Callable[[Space], int],
+    more: Callable[[Space], str] = _mapped,
+    cut: Callable[[Space], bool] = lambda _: False,
+) -> Seen[int]:
+    """The count in the address space that has most; of equals, in the largest. `gaps`: what was not
+    walked. `cut`: whether the count of one is a lower bound though its tables could all be read."""
+    worst = max(spaces, key=lambda one: (count(one), one.mapped), default=None)
+    if worst is None:
+        return Seen(None, _evidence(source, _whole(spaces, gaps)))
+    short = "some pages not looked at" if any(map(cut, spaces)) else ""
+    less = ", ".join(filter(None, (gaps, short)))
+    text = f"{_whole(spaces, less)}; {more(worst)}"
+    if less and count(worst) == 0:
+        return Seen(None, _evidence(source, f"{text}; {_NOTHING}"))
+    hits = sum(count(one) > 0 for one in spaces)
+    often = f"; in {hits} of {len(spaces)} walks" if hits else ""
+    return Seen(count(worst), _evidence(source, text + often))
+
+
+def _zero(spaces: Sequence[Space], gaps: bool, source: str, whole: str) -> Seen[bool]:
+    mapped = sum(space.zero for space in spaces)
+    if not spaces:
+        return Seen(None, _evidence(source, whole))
+    if gaps and not mapped:
+        return Seen(None, _evidence(source, f"{whole}; {_NOTHING}"))
+    often = f"; in {mapped} of {len(spaces)} walks" if mapped else ""
+    return Seen(mapped > 0, _evidence(source, whole + often))
+
+
+def unpaged(
+    memory: int, looks: Sequence[Look], spaces: Sequence[Space], words: Words
+) -> dict[str, Any]:
+    """Where any sample shows paging off nothing is refused: all memory can be read, written and
+    executed then. Counts of what page tables alone can give stay those of the other samples."""
+    off = sum(not look.registers.paged for look in looks)
+    detail = f"paging is off in {off} of {len(looks)} samples: all memory, by any code"
     why = _evidence(words.paging, detail)
-    return {
-        "paging": Seen("off", why),
+    tabled = {
         "address_spaces": Seen(0, why),
-        "writable_executable_pages": Seen(memory // PAGE, why),
-        "writable_aliases_of_code": Seen(memory // PAGE, why),
+        "tables_complete": Seen(None, why),
         "user_pages": Seen(0, why),
         "ring0_executable_user_pages": Seen(0, why),
+    }
+    modes = sorted({space.mode for space in spaces})
+    return {
+        "paging": Seen(", ".join(["off", *modes]), why),
+        "writable_executable_pages": Seen(memory // PAGE, why),
+        "writable_aliases_of_code": Seen(memory // PAGE, why),
         "page_zero_mapped": Seen(True, why),
         "stack_executable": Seen(True, why),
         "heap_executable": Seen(True, why),
         "stack_guard_page": Seen(False, why),
+        **(tabled if off == len(looks) else {}),
     }
 
 
@@ -74,7 +115,7 @@ def regions(places: Sequence[Placed], looks: Sequence[Look], words: Words) -> di
     ring, source = f"of ring {3 if user else 0}", _tables(words)
     return {
         "stack_executable": _executable([one.place.stack for one in chosen], code, ring, source),
-        "heap_executable": _executable([one.place.heap for one in chosen], code, ring, source),
+        "heap_executable": _heap(chosen, code, ring, source),
         "stack_guard_page": _guard(chosen, ring, source),
     }
 
@@ -83,17 +124,31 @@ def _tables(words: Words) -> str:
     return f"page tables from {words.roots}"
 
 
-def _whole(spaces: Sequence[Space], unread: str) -> str:
-    """How many address spaces were walked, and whether to the end."""
+def _unread(looks: Sequence[Look]) -> str:
+    """Why page tables that are in force could not be walked; empty where there were none such."""
+    return next((look.registers.unread for look in looks if look.registers.unread), "")
+
+
+def _gaps(spaces: Sequence[Space], looks: Sequence[Look]) -> str:
+    """What of the page tables in force was not walked; empty where all was."""
+    found = []
+    seen = {look.registers.space for look in looks if look.registers.roots}
+    if missing := len(seen - {space.root for space in spaces}):
+        found.append(f"{missing} of {len(seen)} seen not walked")
+    if not all(space.complete for space in spaces):
+        found.append("some tables unread")
+    if unread := _unread(looks):
+        found.append(unread)
+    return ", ".join(found)
+
+
+def _whole(spaces: Sequence[Space], gaps: str) -> str:
+    """How many address spaces were walked, and whether all and to the end."""
     if not spaces:
-        return f"none could be walked: {unread}" if unread else "none could be walked"
+        return f"none could be walked: {gaps}" if gaps else "none could be walked"
     roots = len({space.root for space in spaces})
-    cut = "" if all(space.complete for space in spaces) else ", some tables unread: at least"
-    return f"{roots} address {'space' if roots == 1 else 'spaces'} walked{cut}"
-
-
-def _mapped(space: Space) -> str:
-    return f"{space.mapped} pages mapped"
+    walked = f"{roots} address {'space' if roots == 1 else 'spaces'} walked"
+    return f"{walked}, {gaps}: at least" if gaps else walked
 
 
 def _lent(space: Space) -> str:
@@ -103,7 +158,8 @@ def _lent(space: Space) -> str:
 def _both(space: Space) -> str:
     pages = f"{space.code} of {space.mapped} pages executable, {space.user_both} both for users"
     where = ", ".join(map(_range, space.shown))
-    return f"{pages}; first {where}" if where else pages
+    more = " or beyond" if space.cut else ""
+    return f"{pages}; first {where}{more}" if where else pages
 
 
 def _range(run: Run) -> str:
@@ -122,6 +178,15 @@ def _executable(
     return Seen(bool(bad), _evidence(source, detail))
 
 
+def _heap(places: Sequence[Placed], code: frozenset[int], ring: str, source: str) -> Seen[bool]:
+    """As `_executable`; which region is largest is not known where the search was cut."""
+    seen = _executable([one.place.heap for one in places], code, ring, source)
+    cut = sum(one.place.cut for one in places)
+    if not cut or seen.value:
+        return seen
+    return Seen(None, _evidence(source, f"{ring}: the search was cut in {cut} samples"))
+
+
 def _guard(places: Sequence[Placed], ring: str, source: str) -> Seen[bool]:
     """By the sample whose stack pointer has most room below; a page that has only not been touched
     yet looks like a guard."""
@@ -130,7 +195,7 @@ def _guard(places: Sequence[Placed], ring: str, source: str) -> Seen[bool]:
         return Seen(None, _evidence(source, f"{ring}: the stack pointer points to no mapped page"))
     known = [room for room in rooms if room is not None]
     if len(known) < len(rooms):
-        return Seen(False, _evidence(source, f"{ring}: no unmapped page below the stack"))
+        return Seen(False, _evidence(source, f"{ring}: no unmapped page found below the stack"))
     pages = max(known) // PAGE
     detail = f"{ring}: first unmapped page {pages} pages below that of the stack pointer"
     return Seen(max(known) <= GUARDED, _evidence(source, detail))

@@ -18,20 +18,36 @@ from ringfence.guest.paging import Tables
 from ringfence.guest.regions import place, space, tables
 from ringfence.guest.registers import Registers
 
-MOST_SPACES = 8
-"""Address spaces summed up in one phase."""
+MOST_SPACES = 256
+"""Address spaces summed up in one phase, each with the rights that the processor has then."""
 MOST_PLACES = 4
-"""Samples of each ring, running or halted, whose regions are looked for in one phase."""
+"""Samples of each ring, running or halted, whose regions are looked for in one phase, besides those
+whose page tables are summed up."""
+AGAIN = 0.25
+"""Seconds after which an address space is summed up once more: rights change under load."""
+MOST_WALK = 2.0
+"""Seconds for one look at page tables, in which the guest stands still."""
+NEW_SHARE, AGAIN_SHARE = 0.5, 0.25
+"""Of a boot's time, what may go into looks at new page tables, and at those that are known."""
+GRACE = 1.0
+"""Seconds after its limit in which a boot's last samples are taken."""
+LAST = 8
+"""Samples at a boot's end, for which no page tables count as known."""
 _PAUSE = 0.004
 """Seconds between two samples, drawn around this so that no guest's own clock keeps step."""
 
+_Kind = tuple[Phase, tuple[int, ...], frozenset[int]]
+"""When, which address space, and which rights let code run: those of all pages change with EFER."""
+
 
 class Sampler:
-    """One boot under observation. `started` is time.monotonic() at QEMU's start."""
+    """One boot under observation. `started` is time.monotonic() at QEMU's start, `limit` how many
+    seconds the boot may take."""
 
     def __init__(
-        self, monitor: Monitor, memory: Memory, console: Console, output: Output, started: float
-    ) -> None:
+        self, monitor: Monitor, memory: Memory, console: Console, output: Output, started: float,
+        limit: float,
+    ) -> None:  # fmt: skip
         self.monitor = monitor
         self.output = output
         self.looks: list[Look] = []
@@ -41,7 +57,9 @@ class Sampler:
         self._memory = memory
         self._console = console
         self._started = started
-        self._walked: set[tuple[Phase, tuple[int, ...], int]] = set()
+        self._end = started + limit + GRACE
+        self._walked: dict[_Kind, float] = {}
+        self._walking = 0.0
         self._placed: Counter[tuple[Phase, int, bool]] = Counter()
         self._cut = False
 
@@ -49,6 +67,11 @@ class Sampler:
     def elapsed(self) -> float:
         """Seconds since QEMU's start."""
         return time.monotonic() - self._started
+
+    @property
+    def over(self) -> bool:
+        """Whether the boot's time is over, with what was granted for its last samples."""
+        return time.monotonic() >= self._end
 
     async def look(self) -> Look:
         """One sample. Raises Ended."""
@@ -62,9 +85,23 @@ class Sampler:
         """Let the guest run for about that long."""
         await asyncio.sleep(random.uniform(0.5, 1.5) * seconds)  # noqa: S311 - no secret
 
+    async def watch(self, looks: int) -> None:
+        """So many samples of the guest left to itself; fewer, but one, where time is over."""
+        for _ in range(looks):
+            await self.look()
+            if self.over:
+                break
+            await self.pause()
+
+    async def last(self) -> None:
+        """The phase's last samples: what rights have become by now, whatever was seen before."""
+        self._forget_walks()
+        await self.watch(LAST)
+
     async def post_mortem(self) -> None:
         """One sample of a guest that has stopped by itself: its state is still there."""
         registers = await self.monitor.standing()
+        self._forget_walks()
         await self._find_memory()
         self._inspect(registers)
         self.looks.append(Look(self.phase, self.elapsed, registers, self._console.said))
@@ -87,7 +124,7 @@ class Sampler:
         self.looks = [one for one in self.looks if one.phase is not now]
         self.spaces = [one for one in self.spaces if one.phase is not now]
         self.places = [one for one in self.places if one.phase is not now]
-        self._walked = {walk for walk in self._walked if walk[0] is not now}
+        self._walked = {walk: at for walk, at in self._walked.items() if walk[0] is not now}
         self._placed = Counter({kind: n for kind, n in self._placed.items() if kind[0] is not now})
 
     async def settle(self, limit: float, known: float | None) -> float | None:
@@ -110,31 +147,51 @@ class Sampler:
         return late and steady.busy(self.looks, steady.KNOWN_BUSY)
 
     def _inspect(self, registers: Registers) -> None:
-        """While the machine stands still: its page tables, if this sample is of a new kind."""
+        """While the machine stands still: its page tables, if this sample is of a new kind, or it
+        is time to see what has become of them."""
         if self.phase is Phase.BOOTING and not self.monitor.ending:
             return
-        walk = (self.phase, registers.space, registers.ring)
-        kind = (self.phase, registers.ring, registers.halted)
-        new = walk not in self._walked and len(self._walked_now()) < MOST_SPACES
-        if not new and self._placed[kind] >= MOST_PLACES:
+        begun = time.monotonic()
+        walk = (self.phase, registers.space, registers.code)
+        due = self._due(walk)
+        if not due and not self._unplaced(registers):
             return
-        found = tables(self._memory.read, registers)
+        until = min(begun + MOST_WALK, self._end)
+        found = tables(self._memory.read, registers, until)
         if found is None:
             return
-        if new:
-            self._walked.add(walk)
+        if due:
+            self._walked[walk] = self.elapsed
             self.spaces.append(Walked(self.phase, space(found, registers)))
         self._place(found, registers)
+        self._walking += time.monotonic() - begun
 
-    def _walked_now(self) -> list[tuple[Phase, tuple[int, ...], int]]:
-        return [walk for walk in self._walked if walk[0] is self.phase]
+    def _due(self, walk: _Kind) -> bool:
+        """Whether these page tables are to be summed up now. Those that never are for want of time
+        are told by the samples, which name them all."""
+        last = self._walked.get(walk)
+        if last is not None:
+            return self.elapsed - last >= AGAIN and self._affordable(AGAIN_SHARE)
+        count = sum(one[0] is self.phase for one in self._walked)
+        return count < MOST_SPACES and self._affordable(NEW_SHARE)
+
+    def _unplaced(self, registers: Registers) -> bool:
+        kind = (self.phase, registers.ring, registers.halted)
+        return self._placed[kind] < MOST_PLACES and self._affordable(NEW_SHARE)
+
+    def _affordable(self, share: float) -> bool:
+        """A guest whose tables take long to walk must get time to run, too."""
+        return self._walking <= share * self.elapsed
+
+    def _forget_walks(self) -> None:
+        """All page tables are new, and what it took to walk them does not count."""
+        self._walked = {}
+        self._walking = 0.0
 
     def _place(self, found: Tables, registers: Registers) -> None:
-        kind = (self.phase, registers.ring, registers.halted)
-        if self._placed[kind] < MOST_PLACES:
-            self._placed[kind] += 1
-            where = place(found, registers)
-            self.places.append(Placed(self.phase, registers.ring, registers.halted, where))
+        self._placed[self.phase, registers.ring, registers.halted] += 1
+        where = place(found, registers)
+        self.places.append(Placed(self.phase, registers.ring, registers.halted, where))
 
     async def _bound_trace(self) -> None:
         """A guest that does nothing but touch devices would leave no time to look at it."""

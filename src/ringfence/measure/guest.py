@@ -102,7 +102,7 @@ def probed(facts: GuestFacts, ring: int, knowledge: Knowledge) -> dict[str, Cond
     zero = facts.page_zero_mapped
     # Programs of a kernel may map it later: that none has says nothing of whether they can.
     if zero.value or ring == 0:
-        found[PAGE_ZERO] = _open_by(zero)
+        found[PAGE_ZERO] = _open_by(zero) or _cut(facts, zero.evidence)
     return {
         **{name: state for name, state in found.items() if state is not None},
         **_devices(facts, knowledge),
@@ -116,10 +116,20 @@ def _privileged(facts: GuestFacts) -> dict[str, Condition | None]:
     if facts.pan.value is None:
         return {}
     found = {_SWITCHES["smap"]: _closed_by(facts.pan)}
-    if lent.value is not None and facts.user_pages.value:
+    if lent.value is None:
+        found[_SWITCHES["smep"]] = _cut(facts, lent.evidence)
+    elif facts.user_pages.value:
         state = State.OPEN if lent.value else State.CLOSED
         found[_SWITCHES["smep"]] = Condition(state, (lent.evidence,))
     return found
+
+
+def _cut(facts: GuestFacts, evidence: Evidence) -> Condition | None:
+    """Unknown where page tables were walked and not to their end: what is not in the part that was
+    seen may be in the other, and no deployment knows better. None where none were walked."""
+    if facts.tables_complete.value is not False:
+        return None
+    return Condition(State.UNKNOWN, (evidence,))
 
 
 def _open_by(seen: Seen[bool]) -> Condition | None:
@@ -140,7 +150,7 @@ def _memory(facts: GuestFacts, ring: int) -> Condition | None:
     if ring == 0 and protect.value is False:
         return Condition(State.OPEN, (protect.evidence, pages.evidence))
     if pages.value is None:
-        return None
+        return _cut(facts, pages.evidence)
     return Condition(State.OPEN if pages.value else State.CLOSED, (pages.evidence,))
 
 

@@ -53,6 +53,7 @@ class GuestFacts(msgspec.Struct, frozen=True, kw_only=True):
     pan: Seen[bool] = UNTOLD
     user_pages: Seen[int] = UNTOLD_COUNT
     ring0_executable_user_pages: Seen[int] = UNTOLD_COUNT
+    tables_complete: Seen[bool] = UNTOLD
 
 
 class ExaminedGuest(msgspec.Struct, frozen=True, kw_only=True):

@@ -98,6 +98,78 @@ def test_without_paging_nothing_is_refused() -> None:
     assert (found.stack_executable.value, found.stack_guard_page.value) == (True, False)
 
 
+def test_paging_that_is_off_at_times_counts_as_off() -> None:
+    """The worst state of all samples; what tables alone can give is that of the others."""
+    states = [registers(paged=False)] * 3 + [registers()]
+    found = facts([boot(looks=looks(Phase.BEFORE, states))], X86, "tcg", MEMORY)
+    assert found.paging.value == "off, 4-level"
+    assert found.paging.evidence.detail.startswith("paging is off in 3 of 4 samples")
+    assert found.writable_executable_pages.value == MEMORY // PAGE
+    assert (found.page_zero_mapped.value, found.stack_executable.value) == (True, True)
+    assert (found.address_spaces.value, found.user_pages.value) == (1, 10)
+    always = facts([boot()], X86, "tcg", MEMORY)
+    assert (always.paging.value, always.writable_executable_pages.value) == ("4-level", 0)
+    assert always.paging.evidence.detail == "in 4 samples"
+
+
+NONE_SEEN = ("writable_executable_pages", "writable_aliases_of_code", "ring0_executable_user_pages",
+             "page_zero_mapped")  # fmt: skip
+
+
+def test_none_found_in_tables_that_were_not_all_read_is_not_known() -> None:
+    cut = msgspec.structs.replace(SPACE, complete=False)
+    found = facts([boot(spaces=(Walked(Phase.BEFORE, cut),))], X86, "tcg", MEMORY)
+    whole = facts([boot()], X86, "tcg", MEMORY)
+    for name in NONE_SEEN:
+        assert getattr(found, name).value is None
+        assert "some tables unread: at least" in getattr(found, name).evidence.detail
+        assert getattr(found, name).evidence.detail.endswith("says nothing")
+        assert getattr(whole, name).value == 0
+    assert (found.tables_complete.value, whole.tables_complete.value) == (False, True)
+    assert found.user_pages.value == 10
+
+
+def test_address_spaces_that_were_not_walked_are_missing() -> None:
+    roots = [registers(root=0x1000 * number) for number in range(1, 5)]
+    seen = looks(Phase.BEFORE, roots)
+    found = facts([boot(looks=seen)], X86, "tcg", MEMORY)
+    assert (found.address_spaces.value, found.tables_complete.value) == (4, False)
+    assert all(getattr(found, name).value is None for name in NONE_SEEN)
+    assert "1 address space walked, 3 of 4 seen not walked: at least" in (
+        found.writable_executable_pages.evidence.detail
+    )
+    every = tuple(
+        Walked(Phase.BEFORE, msgspec.structs.replace(SPACE, root=one.space)) for one in roots
+    )
+    whole = facts([boot(looks=seen, spaces=every)], X86, "tcg", MEMORY)
+    assert (whole.tables_complete.value, whole.writable_executable_pages.value) == (True, 0)
+
+
+def test_names_that_were_not_looked_at_leave_aliases_unknown_alone() -> None:
+    cut = msgspec.structs.replace(SPACE, aliases_cut=True)
+    found = facts([boot(spaces=(Walked(Phase.BEFORE, cut),))], X86, "tcg", MEMORY)
+    assert found.writable_aliases_of_code.value is None
+    assert (found.writable_executable_pages.value, found.tables_complete.value) == (0, True)
+
+
+def test_rights_that_changed_count_at_their_worst_and_how_often_is_said() -> None:
+    later = msgspec.structs.replace(SPACE, both=3)
+    spaces = tuple(Walked(Phase.BEFORE, one) for one in (SPACE, SPACE, later, SPACE))
+    found = facts([boot(spaces=spaces)], X86, "tcg", MEMORY).writable_executable_pages
+    assert found.value == 3
+    assert found.evidence.detail.endswith("in 1 of 4 walks")
+
+
+def test_a_heap_of_which_not_all_was_looked_at_is_not_known() -> None:
+    quiet = placed(0, 0x1000, 0x8000)
+    kept = Placed(quiet.phase, 0, False, msgspec.structs.replace(
+        quiet.place, heap=Run(0x9000, 0xA000, WRITE | NO_EXECUTE)))  # fmt: skip
+    none = Placed(quiet.phase, 0, False, msgspec.structs.replace(
+        quiet.place, heap=None, cut=True))  # fmt: skip
+    assert facts([boot(places=(kept,))], X86, "tcg", MEMORY).heap_executable.value is False
+    assert facts([boot(places=(kept, none))], X86, "tcg", MEMORY).heap_executable.value is None
+
+
 def test_regions_are_ring_3s_where_there_is_one() -> None:
     kernel = placed(0, 0x1000, 0x8000, rights=WRITE)
     program = placed(3, 0x400000, 0x7000000, rights=WRITE | USER | NO_EXECUTE)
@@ -148,12 +220,24 @@ def test_a_guest_that_ended_while_booting_has_its_last_state() -> None:
 
 
 def test_what_was_not_seen_is_said() -> None:
-    assert [gap.why for gap in unseen([boot()], False)] == ["no --exercise was given"]
+    idle = looks(Phase.BEFORE, [registers(halted=True)] * 4)
+    assert [gap.why for gap in unseen([boot(looks=idle)], False)] == ["no --exercise was given"]
     load = looks(Phase.LOAD, [registers()])
     assert unseen([boot(looks=load, exercise=0)], True) == ()
-    assert unseen([boot(looks=load, exercise=3)], True)[0].why == "the exercise ended with 3"
-    assert "killed" in unseen([boot(looks=load)], True)[0].why
+    assert unseen([boot(looks=load, exercise=3)], True)[-1].why == "the exercise ended with 3"
+    assert "killed" in unseen([boot(looks=load)], True)[-1].why
     assert unseen([boot(steady=None)], False)[0].what == "the settled guest"
+
+
+def test_a_loop_may_be_that_of_a_guest_that_still_boots() -> None:
+    """Unless it waits for something to do, or answers."""
+    busy, *_ = unseen([boot()], False)
+    assert busy.what == "the settled guest" and "never halted" in busy.why
+    idle = looks(Phase.BEFORE, [registers(), registers(halted=True)])
+    load = looks(Phase.BEFORE, [registers()]) + looks(Phase.LOAD, [registers()])
+    assert "the settled guest" not in [one.what for one in unseen([boot(looks=idle)], False)]
+    assert unseen([boot(looks=load, exercise=0)], True) == ()
+    assert unseen([boot(looks=load, exercise=3)], True)[0] == busy
 
 
 def test_devices_say_what_kvm_hides() -> None:

@@ -156,6 +156,16 @@ def test_more_tables_than_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not walked.complete
 
 
+def test_more_entries_than_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Physical()
+    for page in range(1024):
+        memory.map(page * 4096, 0x9000, PRESENT)
+    assert memory.walked().complete
+    monkeypatch.setattr(paging, "MOST_ENTRIES", 500)
+    walked = memory.walked()
+    assert (sum(walked.counts()), walked.complete) == (512, False)
+
+
 @pytest.mark.parametrize(
     ("cr4", "efer", "name"),
     [(0x20, 0x500, "4-level"), (0x1020, 0x500, "5-level"), (0x20, 0, "PAE"), (0, 0, "32-bit"),

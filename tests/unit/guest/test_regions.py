@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from ringfence.guest.paging import NO_EXECUTE, USER, WRITE
+import itertools
+import time
+
+import pytest
+
+from ringfence.guest import regions
+from ringfence.guest.paging import NO_EXECUTE, USER, WRITE, Root, Tables
 from ringfence.guest.regions import Run, aliases, around, place, room, runs, space, tables
 from ringfence.guest.registers import Registers
 from tests.unit.guest.tables import ALL, NX, PRESENT, WRITABLE, Physical, registers
@@ -117,19 +123,19 @@ def test_page_zero() -> None:
 
 def test_writable_names_of_code() -> None:
     memory = laid_out()
-    assert aliases(memory.walked(), at_work()) == 0
+    assert aliases(memory.walked(), at_work()) == (0, False)
     memory.map(0x800000000, 0x101000, PRESENT | WRITABLE | NX)
-    assert aliases(memory.walked(), at_work()) == 1
+    assert aliases(memory.walked(), at_work()) == (1, False)
     memory.map(0x840000000, 0, PRESENT | WRITABLE | NX, at=21)
-    assert aliases(memory.walked(), at_work()) == 0 + 2
+    assert aliases(memory.walked(), at_work()) == (0 + 2, False)
 
 
 def test_a_kernel_may_write_the_code_of_its_programs() -> None:
     memory = laid_out(user=True)
     memory.map(0x800000000, 0x101000, PRESENT | WRITABLE | NX)
-    assert aliases(memory.walked(), at_work()) == 0
+    assert aliases(memory.walked(), at_work()) == (0, False)
     memory.map(0x800001000, 0x101000, ALL | NX)
-    assert aliases(memory.walked(), at_work()) == 1
+    assert aliases(memory.walked(), at_work()) == (1, False)
 
 
 def test_runs_join_equal_neighbours_only() -> None:
@@ -141,6 +147,56 @@ def test_runs_join_equal_neighbours_only() -> None:
     assert list(runs(memory.walked().leaves(frozenset(range(8))))) == [
         Run(0x1000, 0x3000, 0), Run(0x3000, 0x4000, WRITE), Run(0x5000, 0x6000, WRITE),
     ]  # fmt: skip
+
+
+def everywhere() -> Physical:
+    """Every address mapped, by one table that all entries of all levels point to."""
+    memory = Physical()
+    memory.tables[memory.root] = [memory.root | PRESENT | WRITABLE] * 512
+    return memory
+
+
+def test_a_region_without_end_is_followed_only_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of its pages join to one region: the number of regions bounds nothing."""
+    monkeypatch.setattr(regions, "MOST_LEAVES", 1000)
+    found = space(everywhere().walked(), at_work())
+    assert found.both == 512**4 and found.complete
+    assert found.shown == (Run(0, 1000 * 4096, WRITE),) and found.cut and found.aliases_cut
+    small = space(laid_out().walked(), at_work(nx=False))
+    assert small.shown and not small.cut and not small.aliases_cut
+
+
+def test_pages_are_listed_until_time_is_over() -> None:
+    memory = everywhere()
+    until = time.monotonic() + 0.2
+    walked = Tables(memory.read, (Root(memory.root, memory.form, signed=True),), until)
+    count = sum(1 for _ in itertools.islice(walked.leaves(frozenset({WRITE})), 1 << 24))
+    assert 0 < count < 1 << 24
+    assert walked.late and walked.complete
+    assert not memory.walked().late
+
+
+def test_after_the_end_of_time_no_table_is_read_and_nothing_is_unmapped() -> None:
+    memory = laid_out()
+    found = Tables(memory.read, (Root(memory.root, memory.form, signed=True),), time.monotonic())
+    cut = space(found, at_work())
+    assert (cut.mapped, cut.complete) == (0, False)
+    assert not found.readable(STACK)
+    assert room(found, at_work()) is None
+    assert room(memory.walked(), at_work()) == 2 * 4096
+    here = place(found, at_work())
+    assert here.heap is None and here.cut
+
+
+def test_a_table_below_the_stack_that_cannot_be_read_is_no_guard() -> None:
+    memory = laid_out()
+    assert room(memory.walked(), at_work()) == 2 * 4096
+    below = STACK - (1 << 30)
+    memory.map(below, 0, PRESENT | WRITABLE)
+    level = memory.tables[memory.root][STACK >> 39] & ~0xFFF
+    memory.tables[level][below >> 30 & 511] = 0xDEADBEEF000 | ALL
+    assert not memory.walked().readable(STACK - 4096)
+    assert room(memory.walked(), at_work()) is None
 
 
 def test_no_tables_without_paging() -> None:

@@ -115,6 +115,16 @@ def test_a_flood_of_accesses_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.accesses.booting == {"serial": 10}
 
 
+def test_a_flood_while_booting_is_remembered_when_the_guest_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(output_module, "MOST_TRACE", 10)
+    for lines, cut in ((20, True), (10, False)):
+        found = heard(TRACE * lines)
+        found.serve()
+        assert (found.flooded, found.cut) == (False, cut)
+
+
 def test_a_line_without_end_is_bounded() -> None:
     found = heard(*[b"x" * 60000] * 3)
     assert found.said == [] and not found.triple_fault

@@ -1,7 +1,7 @@
 """x86: control registers from QEMU's monitor, paging of two to five levels.
 
 Format of `info registers`: x86_cpu_dump_state in QEMU's target/i386/cpu-dump.c. Bits: Intel SDM
-volume 3, 2.2 and 2.5; page tables: 4.3 to 4.6.
+volume 3, 2.2 and 2.5; segments: 3.4 and 5.2.1; page tables: 4.3 to 4.6.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from ringfence.guest.registers import ALL_RIGHTS, USERS, Registers
 _WORD = re.compile(r"\b(CR0|CR3|CR4|EFER|CPL|HLT)=([0-9a-f]+)")
 _LINE = re.compile(r"\b[RE](IP|SP)=([0-9a-f]+)")
 _TABLE = re.compile(r"^(GDT|IDT)=\s*([0-9a-f]+) ([0-9a-f]+)", re.MULTILINE)
+_SEGMENT = re.compile(r"^(CS|SS) *=[0-9a-f]{4} ([0-9a-f]+) [0-9a-f]+ ([0-9a-f]+)", re.MULTILINE)
 _NEEDED = frozenset({"CR0", "CR3", "CR4", "EFER", "CPL", "HLT", "IP", "SP", "GDT", "IDT"})
 
 _PG, _PSE, _PAE, _LA57, _LMA = 1 << 31, 1 << 4, 1 << 5, 1 << 12, 1 << 10
 _ROOT = 0x000FFFFFFFFFF000
 """The part of CR3 that is an address; the rest is the address space's number (PCID) and flags."""
+_LONG, _BIG = 1 << 21, 1 << 22
+"""L and D/B in the second word of a descriptor (3.4.5)."""
 _PRESENT, _LARGE, _NX = 1, 1 << 7, 1 << 63
 _BITS = {
     "wp": ("CR0", 1 << 16),
@@ -102,11 +105,30 @@ def parse(text: str) -> Registers | None:
         found.setdefault(name, int(number, 16))
     for name, base, _ in _TABLE.findall(text):
         found.setdefault(name, int(base, 16))
-    return state(found) if found.keys() >= _NEEDED else None
+    segments: dict[str, tuple[int, int]] = {}
+    for name, base, flags in _SEGMENT.findall(text):
+        segments.setdefault(name, (int(base, 16), int(flags, 16)))
+    if not (found.keys() >= _NEEDED and segments.keys() == {"CS", "SS"}):
+        return None
+    ip, sp = _linear(found, *segments["CS"], *segments["SS"])
+    return state(found | {"IP": ip, "SP": sp})
+
+
+def _linear(
+    found: Mapping[str, int], code: int, code_flags: int, stack: int, stack_flags: int
+) -> tuple[int, int]:
+    """Instruction and stack pointer as linear addresses: with the bases of their segments, which
+    64-bit code does not have."""
+    ip, sp = found["IP"], found["SP"]
+    if found["EFER"] & _LMA and code_flags & _LONG:
+        return ip, sp
+    used = sp if stack_flags & _BIG else sp & 0xFFFF
+    return (code + ip) & 0xFFFFFFFF, (stack + used) & 0xFFFFFFFF
 
 
 def state(found: Mapping[str, int]) -> Registers:
-    """One sample from the registers by their names; IP and SP in all widths, bases of tables."""
+    """One sample from the registers by their names; IP and SP as linear addresses, tables by their
+    bases."""
     on = frozenset(name for name, (word, bit) in _BITS.items() if found[word] & bit)
     paged = bool(found["CR0"] & _PG)
     # The no-execute bit counts only with EFER.NXE; SMEP takes pages of users from ring 0.

@@ -33,7 +33,7 @@ BASE: dict[str, Any] = {
     "ring3_share": 0.4, "ring0_share": 0.6, "ring3_share_before": None, "halted_share": 0.5,
     "wp": True, "nx": True, "smep": True, "smap": True, "umip": True, "pan": None,
     "wxn": None, "paging": "4-level", "idt": None, "gdt": None, "vectors": None,
-    "address_spaces": 2, "writable_executable_pages": 0,
+    "address_spaces": 2, "tables_complete": True, "writable_executable_pages": 0,
     "writable_aliases_of_code": 0, "user_pages": 90, "ring0_executable_user_pages": 0,
     "page_zero_mapped": False,
     "stack_executable": False, "heap_executable": False, "stack_guard_page": True,
@@ -122,7 +122,7 @@ def test_an_examination_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     path = saved(tmp_path, examination())
     document = msgspec.json.decode(path.read_bytes())
     del document["architecture"]
-    for name in ("pan", "wxn", "vectors", "ring0_executable_user_pages"):
+    for name in ("pan", "wxn", "vectors", "ring0_executable_user_pages", "tables_complete"):
         del document["facts"][name]
     path.write_bytes(msgspec.json.encode(document))
     found = read_examined(path)
@@ -164,6 +164,24 @@ def test_a_probed_fact_replaces_the_template(
 )  # fmt: skip
 def test_what_was_not_seen_stays_assumed(fact: str, condition: str, tmp_path: Path) -> None:
     assert state(judged(tmp_path, **{fact: None}), condition)[1] is Grade.ASSUMED
+
+
+@pytest.mark.parametrize(
+    ("ring", "changes", "condition"),
+    [(3, {"writable_executable_pages": None}, "code:writable-executable"),
+     (0, {"page_zero_mapped": None}, PAGE_ZERO),
+     (3, ARM | {"ring0_executable_user_pages": None}, "kernel:smep-off")],
+)  # fmt: skip
+def test_what_may_be_in_tables_that_were_not_read_is_unknown(
+    ring: int, changes: dict[str, Any], condition: str, tmp_path: Path
+) -> None:
+    """Whatever the deployment says: of Linux it says that such pages are not there."""
+    rings = {"ring3_share": ring / 3, "ring0_share": 1 - ring / 3}
+    cut = judged(tmp_path, **(rings | changes), tables_complete=False)
+    assert state(cut, condition)[0] is UNKNOWN
+    assert "(QEMU" in cut.conditions[condition].evidence[0].source
+    unseen = judged(tmp_path, **(rings | changes), tables_complete=None)
+    assert "(QEMU" not in unseen.condition(condition, Level.USER).evidence[0].source
 
 
 def test_ring_3_of_linux_is_probed(tmp_path: Path) -> None:
