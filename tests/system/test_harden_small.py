@@ -279,3 +279,14 @@ def test_a_full_disk_leaves_nothing_half_made(tree: Path, tmp_path: Path) -> Non
         subprocess.run([program("umount"), small], check=True)
     assert done.code == 2 and "No space left" in done.err
     assert left == []
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_it_works_under_every_umask(mask: int, tree: Path, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        done = Done(str(tree), "-o", str(tmp_path / "result"), "--http", "http://localhost:8080/",
+                    command=("/bin/server",))  # fmt: skip
+    finally:
+        os.umask(before)
+    assert done.code == 0, done.err

@@ -70,3 +70,32 @@ def test_owners_modes_and_devices(tmp_path: Path) -> None:
 def test_cut_short(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         laid(tmp_path / "root", layer([Entry("a", b"x" * 5000)])[:2000])
+
+
+@pytest.mark.parametrize("depth", [3, 50, 256])
+def test_a_deep_file_without_folders_is_no_circle_of_links(depth: int, tmp_path: Path) -> None:
+    name = "/".join(["d"] * depth)
+    before = os.umask(0o077)
+    try:
+        laid(tmp_path / "root", layer([Entry(f"{name}/file", b"x")]))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "root" / name / "file").read_bytes() == b"x"
+    assert (tmp_path / "root/d").stat().st_mode & 0o777 == 0o755
+
+
+def test_what_is_too_deep_to_be_removed_again_is_refused(tmp_path: Path) -> None:
+    name = "/".join(["d"] * 257)
+    with pytest.raises(InputError, match="folders deep"):
+        laid(tmp_path / "root", layer([Entry(f"{name}/file", b"x")]))
+
+
+def test_links_that_dangle_are_followed_as_far_as_the_kernel_does(tmp_path: Path) -> None:
+    chain = [link(f"s{number}", f"s{number + 1}") for number in range(39)]
+    laid(tmp_path / "root", layer([*chain, link("s39", "deep/in"), Entry("s0/x", b"x")]))
+    assert (tmp_path / "root/deep/in/x").read_bytes() == b"x"
+    with pytest.raises(InputError):
+        laid(tmp_path / "round", layer([link("a", "b"), link("b", "a"), Entry("a/x", b"x")]))
+    with pytest.raises(InputError):
+        laid(tmp_path / "long", layer([*chain, link("s39", "s40"), link("s40", "deep"),
+                                       Entry("s0/x", b"x")]))  # fmt: skip

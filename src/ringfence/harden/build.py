@@ -113,7 +113,8 @@ class Workshop:
         """A new empty folder that a user namespace's root can reach."""
         self._count += 1
         place = self.folder / str(self._count)
-        place.mkdir(mode=0o711)
+        place.mkdir()
+        place.chmod(0o711)  # whatever our umask is
         return place
 
 
@@ -380,7 +381,8 @@ def _assemble(
     write_layer(found, kept.tree, wishes.base_time, buffer)
     place = shop.place()
     (place / "layer.tar").write_bytes(buffer.getvalue())
-    (place / "root").mkdir(mode=0o755)
+    (place / "root").mkdir()
+    (place / "root").chmod(0o755)  # whatever our umask is
     data = of_file(KeptOpen(place / "layer.tar"))
     layer = Stretch(data, str(place / "layer.tar"), 0, len(data))
     unpack([layer], place / "root", ID_BASE)

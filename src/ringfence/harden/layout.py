@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from ringfence.errors import InputError
 from ringfence.harden.keep.kept import Kept
-from ringfence.harden.observe.trace import Trace
+from ringfence.harden.observe.trace import Trace, Use
 from ringfence.harden.service import Identity
-from ringfence.harden.tree import Tree
+from ringfence.harden.tree import NOWHERE, Tree
 from ringfence.run.fence import Writable
 
 LOGS = re.compile(r"var/log/.+|.+\.log$")
@@ -24,9 +25,14 @@ _STATE = re.compile(r"(?:var/lib|srv|home|data|opt)(?:/|$)")
 CONTENT = ("open", "openat", "creat", "rename", "renameat", "renameat2", "link", "linkat")
 """Calls that put content into a folder, where others make folders and change owners."""
 _FORBIDDEN = re.compile(
-    r"(?:|bin|boot|etc|lib\d*|opt|root|sbin|usr|var)$|(?:proc|sys|dev|bin|lib\d*|sbin|usr)(?:/|$)"
+    r"(?:|bin|boot|etc|lib\d*|sbin|usr|var)$|(?:proc|sys|dev|bin|lib\d*|sbin|usr)(?:/|$)"
 )
-"""Folders that are never made writable as a whole."""
+"""Folders of the system: never made writable as a whole."""
+_BROAD = re.compile(r"home(?:/[^/]*)?$|(?:media|mnt|opt|root|srv|var/lib)$")
+"""Folders of many services or of a person: not made writable as a whole for one file in them."""
+_OF_MANY = re.compile(rf"{_BROAD.pattern}|data$")
+"""Where --writable names one of these, it is not taken for the service's own."""
+_PEOPLE = re.compile(r"(?:home|root)/")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -56,11 +62,18 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 def changes(tree: Tree, trace: Trace, declared: Iterable[str] = ()) -> Changes:
-    """What a traced run wrote or tried to, as folders to declare. `declared` are the user's."""
-    folders: dict[str, bool] = {path.strip("/"): True for path in declared}
+    """What a traced run wrote or tried to, as folders to declare. `declared` are the user's.
+    Raises InputError for one of these that leads nowhere."""
+    folders: dict[str, bool] = {}
     logs: dict[str, str] = {}
     refused: dict[str, None] = {}
     links: dict[str, None] = {}
+    for place in declared:
+        path, crossed = tree.resolve(place)
+        if path == NOWHERE:
+            raise InputError("links that lead in a circle", where=f"--writable {place}")
+        folders[path] = True
+        links.update(dict.fromkeys(crossed))
     for use in trace.uses:
         if not use.writes or use.error not in ("", "EEXIST", "EACCES", "EROFS", "EPERM", "ENOENT"):
             continue
@@ -68,34 +81,40 @@ def changes(tree: Tree, trace: Trace, declared: Iterable[str] = ()) -> Changes:
         links.update(dict.fromkeys(crossed))
         if path.startswith("dev/shm/"):
             folders["dev/shm"] = False
-        elif path.partition("/")[0] in ("dev", "proc", "sys") or not path:
+        elif path.partition("/")[0] in ("dev", "proc", "sys") or path in ("", NOWHERE):
             continue
         elif LOGS.fullmatch(path) and use.call in ("open", "openat", "creat"):
             logs[path] = "stderr" if _ERRORS.search(path.rpartition("/")[2]) else "stdout"
         elif LOGS.fullmatch(path):
             continue  # its owner and mode are the image's matter
         else:
-            _written(folders, refused, path, use.call in CONTENT)
+            _written(folders, refused, path, use)
     kept = {path: state for path, state in folders.items()
             if not any(path.startswith(f"{other}/") for other in folders)}  # fmt: skip
     return Changes(
         tuple(sorted(Writable(path, state) for path, state in kept.items())),
         logs,
-        tuple(refused),
+        tuple(path for path in refused if not _within(path, kept)),
         tuple(sorted(folders.keys() - kept.keys())),
         tuple(sorted(links)),
     )
 
 
-def _written(folders: dict[str, bool], refused: dict[str, None], path: str, content: bool) -> None:
+def _written(folders: dict[str, bool], refused: dict[str, None], path: str, use: Use) -> None:
     folder = path.rpartition("/")[0]
     if folder.endswith("__pycache__") or path.endswith("__pycache__"):
         return  # byte code: writable, it would be a place to hide in, and Python goes on without
-    if _FORBIDDEN.match(folder):
+    if _BROAD.match(folder) and use.call.startswith("mkdir") and not use.error:
+        folder = path  # what it made for itself is its own
+    if _FORBIDDEN.match(folder) or _BROAD.match(folder):
         refused[path] = None
         return
-    state = bool(_STATE.match(folder)) and content
+    state = bool(_STATE.match(folder)) and (use.call in CONTENT or folder == path)
     folders[folder] = folders.get(folder, False) or state
+
+
+def _within(path: str, folders: Iterable[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 def entries(
@@ -113,8 +132,7 @@ def entries(
     for path in (*kept.reasons, *written.links):
         if path in written.logs:
             continue
-        owned = any(path == place or path.startswith(f"{place}/") for place in writable)
-        entry = _entry(tree, path, who, owned)
+        entry = _entry(tree, path, who, _within(path, writable))
         if entry is not None:
             found[path] = entry
     for path in [*writable, folder.strip("/")]:
@@ -123,7 +141,7 @@ def entries(
     for path in (*writable, *written.inner):
         found[path] = Entry(path, "folder", 0o750, who.uid, who.gid)
         for file in tree.below(path) if _STATE.match(path) else ():
-            entry = _entry(tree, file, who, True)
+            entry = _entry(tree, file, who, True) if _belongs(tree, file, path, who) else None
             if entry is not None:
                 found.setdefault(file, entry)
     for path, stream in written.logs.items():
@@ -133,6 +151,26 @@ def entries(
     for place in ("proc", "sys", "dev"):
         found[place] = Entry(place, "folder", 0o755)
     return _with_folders(tree, found, who, writable)
+
+
+def _belongs(tree: Tree, file: str, folder: str, who: Identity) -> bool:
+    """Whether a file in a writable folder is the service's though it was not seen to open it: its
+    user's, but for people's; or one that everybody may read, in a folder of the service's alone,
+    of the folder's owner or root. Others' files, and keys beside its data, are none of these."""
+    status, above = tree.status(file), tree.status(folder)
+    if status is None or above is None:
+        return False
+    if who.uid and status.st_uid == who.uid and not _PEOPLE.match(file):
+        return True
+    if _OF_MANY.match(folder) or status.st_uid not in (0, above.st_uid, who.uid):
+        return False
+    return _open_to_all(tree, file, status.st_mode)
+
+
+def _open_to_all(tree: Tree, path: str, mode: int) -> bool:
+    parts = path.split("/")
+    above = [tree.status("/".join(parts[:count])) for count in range(1, len(parts))]
+    return bool(mode & 0o004) and all(found and found.st_mode & 0o001 for found in above)
 
 
 def _entry(tree: Tree, path: str, who: Identity, owned: bool) -> Entry | None:
@@ -166,8 +204,8 @@ def _with_folders(
             above = "/".join(parts[:count])
             if above in found:
                 continue
-            owned = any(above.startswith(f"{place}/") for place in writable)
-            entry = _entry(tree, above, who, owned)
+            real = tree.resolve(above)[0] == above  # a link would be this host's to follow
+            entry = _entry(tree, above, who, _within(above, writable)) if real else None
             usable = entry is not None and entry.kind == "folder"
             found[above] = entry if usable and entry else Entry(above, "folder", 0o755)
     return tuple(found[path] for path in sorted(found))

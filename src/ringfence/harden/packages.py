@@ -9,10 +9,18 @@ import msgspec
 
 from ringfence.collect.files.packages import APK, DPKG, DPKG_PARTS, OS_RELEASE, packages
 from ringfence.harden.tree import Tree
+from ringfence.model.files import Package
 
 _LICENCE = re.compile(r"(?:^|/)(?:copying|licen[cs]e|copyright|notice)[^/]*$", re.IGNORECASE)
 _COMMON = re.compile(rb"/usr/share/common-licenses/[\w.+-]*[\w+]")
 _DIST_INFO = re.compile(r"(.*/(?:site|dist)-packages)/([^/]+)\.dist-info$")
+_NAMES = {
+    "deb": r"[A-Za-z0-9][A-Za-z0-9+._-]*",
+    "apk": r"[A-Za-z0-9_][A-Za-z0-9+._-]*",
+    "pypi": r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?",
+    "npm": r"(?:@[A-Za-z0-9_~-][A-Za-z0-9._~-]*/)?[A-Za-z0-9_~-][A-Za-z0-9._~-]*",
+}
+"""Kind -> the names that its own tools take: dpkg's own reader takes more than Debian's policy."""
 MOST_LIST = 32 << 20
 
 
@@ -77,11 +85,11 @@ class Packages:
                 self._owners.setdefault(self.tree.resolve(line)[0], owner)
 
     def _debian(self, place: str, stanza: str) -> Owner | None:
-        rows = packages({DPKG: stanza.encode(), **self.release})[0]
-        if not rows:
+        found = _described({DPKG: stanza.encode(), **self.release})
+        if found is None:
             return None
         fields = dict(_fields(stanza))
-        name = rows[0].name
+        name = found.name
         conffiles = tuple(
             line.split()[0].strip("/")
             for line in fields.get("Conffiles", "").splitlines()
@@ -91,8 +99,8 @@ class Packages:
         return Owner(
             kind="deb",
             name=name,
-            version=rows[0].version,
-            purl=rows[0].purl,
+            version=found.version,
+            purl=found.purl,
             source=fields.get("Source", name).split(" ")[0],
             record=(f"{DPKG_PARTS}{name}", f"{stanza.strip()}\n".encode()),
             conffiles=conffiles,
@@ -112,13 +120,13 @@ class Packages:
         for place in (APK, f"usr/{APK}"):
             text = self.tree.read(place, MOST_LIST).decode("utf-8", "replace")
             for stanza in text.split("\n\n"):
-                rows = packages({APK: stanza.encode()})[0]
-                if not rows:
+                found = _described({APK: stanza.encode()})
+                if found is None:
                     continue
                 fields = dict(line.split(":", 1) for line in stanza.splitlines() if ":" in line)
                 owner = Owner(
-                    "apk", rows[0].name, rows[0].version, rows[0].purl,
-                    fields.get("o", rows[0].name), (place, f"{stanza.strip()}\n\n".encode()),
+                    "apk", found.name, found.version, found.purl,
+                    fields.get("o", found.name), (place, f"{stanza.strip()}\n\n".encode()),
                 )  # fmt: skip
                 folder = ""
                 for line in stanza.splitlines():
@@ -142,13 +150,13 @@ class Packages:
     def _remembered(self, key: str, file: str, kind: str) -> Owner | None:
         if key not in self._owners and self.tree.is_file(file):
             body = self.tree.read(file, 1 << 20)
-            rows = packages({file: body})[0]
-            if rows:
+            found = _described({file: body})
+            if found is not None:
                 licences = tuple(
                     f"{key}/{name}" for name in self.tree.names(key) if _LICENCE.search(name)
                 )
                 self._owners[key] = Owner(
-                    kind, rows[0].name, rows[0].version, rows[0].purl, rows[0].name,
+                    kind, found.name, found.version, found.purl, found.name,
                     (file, body), licences=licences,
                 )  # fmt: skip
         return self._owners.get(key)
@@ -166,6 +174,14 @@ class Packages:
             for line in record.splitlines():
                 top = f"{site}/{line.partition('/')[0].partition(',')[0]}"
                 self._owners.setdefault(top, owner)
+
+
+def _described(bodies: dict[str, bytes]) -> Package | None:
+    """The package that an entry describes; None where there is none, or none that can be: its name
+    becomes one of a file in the image, and stands in the bill."""
+    rows = packages(bodies)[0]
+    fitting = bool(rows) and re.fullmatch(_NAMES[rows[0].kind], rows[0].name) is not None
+    return rows[0] if fitting else None
 
 
 def _depends(fields: dict[str, str]) -> tuple[str, ...]:

@@ -20,9 +20,11 @@ from ringfence.harden.layout import LOGS
 from ringfence.harden.markdown import write_markdown
 from ringfence.harden.measured import counts, measurement
 from ringfence.harden.observe.exercise import Answer
+from ringfence.harden.observe.isolation import is_mount_point
 from ringfence.harden.policy.languages import LANGUAGES
 from ringfence.harden.policy.needs import Needs
 from ringfence.harden.record import SCHEMA, BeforeAndAfter, KeptFile, Report, Retest
+from ringfence.harden.vm.pack import CMDLINE, INITRD
 from ringfence.harden.wishes import Wishes
 from ringfence.knowledge.records import Knowledge
 from ringfence.report.json_format import encoded
@@ -30,18 +32,32 @@ from ringfence.run.result import MEMORY_PROGRAMS, PHASES
 from ringfence.untrusted import Undecodable, decode_json, regular_file
 
 IMAGE, REPORT, LEFT_OUT = "image.oci.tar", "report.json", "left-out.txt"
+OURS = frozenset((IMAGE, REPORT, LEFT_OUT, "report.md", "sbom.cdx.json", "policy", INITRD, CMDLINE))
+"""All that a result directory holds: one with something else in it is not replaced."""
 MOST_REPORT = 256 << 20
 """Bytes of a report: it has a line for every file of the image."""
 REMEDY = "ringfence harden writes it"
+
+
+class _Schema(msgspec.Struct, frozen=True):
+    """Of a report, what tells that it is one."""
+
+    schema: str
 
 
 def check_output(output: Path) -> None:
     """Before any work: whether the result can be put there. Raises InputError."""
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise InputError("is not a directory", where=str(output))
-    if output.is_dir() and any(output.iterdir()) and not (output / REPORT).is_file():
+    if is_mount_point(output):
         raise InputError(
-            "holds something that is no result of ours", where=str(output),
+            "is a mount point, which cannot be replaced", where=str(output),
+            remedy="name a directory in it",
+        )  # fmt: skip
+    foreign = _foreign(output) if output.is_dir() else None
+    if foreign is not None:
+        raise InputError(
+            f"holds something that is no result of ours: {foreign}", where=str(output),
             remedy="name an empty or a new directory",
         )  # fmt: skip
     parent = output.absolute().parent
@@ -49,6 +65,23 @@ def check_output(output: Path) -> None:
         raise InputError("there is no such directory", where=str(parent))
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError("may not be written to", where=str(parent))
+
+
+def _foreign(output: Path) -> str | None:
+    """The name of something in a directory that we did not write, None where there is nothing."""
+    names = sorted(path.name for path in output.iterdir())
+    folder = output / "policy"
+    policies = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    odd = [name for name in names
+           if name not in OURS or (output / name).is_dir() != (name == "policy")]  # fmt: skip
+    odd += [f"policy/{name}" for name in policies if name not in LANGUAGES]
+    if odd or not names:
+        return odd[0] if odd else None
+    try:
+        said = decode_json(regular_file(output / REPORT, MOST_REPORT, REMEDY), _Schema)
+    except (InputError, Undecodable):
+        return REPORT if REPORT in names else names[0]
+    return None if said.schema.startswith(SCHEMA.rstrip("0123456789")) else REPORT
 
 
 def image_of(needs: Needs, made: Minimal, wishes: Wishes) -> tuple[bytes, str]:
@@ -238,12 +271,18 @@ def _fill(
 
 
 def _move(folder: Path, output: Path) -> None:
-    """A former result of ours goes only once the new one stands ready."""
+    """A former result of ours goes only once the new one stands ready. Raises InputError for
+    what somebody put there in the meantime."""
     if not output.exists():
         folder.rename(output)
         return
+    check_output(output)
     former = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.old."))
-    output.rename(former / "result")
+    try:
+        output.rename(former / "result")
+    except OSError:
+        former.rmdir()
+        raise
     folder.rename(output)
     shutil.rmtree(former, ignore_errors=True)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from ringfence.collect.files.paths import MOST_HOPS
 
+NOWHERE = "\0"
+"""Where a path with too many symlinks leads: no file has this name, so nothing is found there."""
 PROGRAM_PATH = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 
 
@@ -29,8 +31,9 @@ class Tree:
     def resolve(self, path: str, base: str = "") -> tuple[str, tuple[str, ...]]:
         """The real path, and every symlink crossed on the way to it.
 
-        Components that do not exist stay as they are, so the result may not exist either. The
-        tree is taken to stand still: what was looked up once is remembered.
+        Components that do not exist stay as they are, so the result may not exist either; what
+        the kernel would give up on (ELOOP) is NOWHERE, never a symlink that this host would follow
+        out of the tree. The tree is taken to stand still: what was looked up once is remembered.
         """
         place = path if path.startswith("/") or not base else f"{base}/{path}"
         if place not in self._resolved:
@@ -54,7 +57,7 @@ class Tree:
             if target is None:
                 continue
             if len(crossed) >= MOST_HOPS:
-                return place, tuple(crossed)
+                return NOWHERE, ()
             crossed.append(place)
             done = [] if target.startswith("/") else done[:-1]
             todo = [*target.split("/"), *todo]

@@ -29,6 +29,10 @@ FEW, PAUSE = 1 << 14, 0.002
 """Bytes and seconds: whoever writes less at a time is read that much later."""
 
 
+REMOVALS = 5
+"""How often an engine is told to delete a container, should it fail."""
+
+
 class EngineError(RingfenceError):
     """The engine would not start the container; the message is its own."""
 
@@ -190,7 +194,23 @@ class Container:
 
     def remove(self) -> None:
         """Kill what is left and forget the container."""
-        subprocess.run(self.removal(), capture_output=True, check=False)
+        try:
+            self._delete()
+        except BaseException:
+            self._delete()  # what a signal raised has killed the engine half-way
+            raise
+        finally:
+            self._removed()
+
+    def _delete(self) -> None:
+        """Again while the engine fails: one that was killed in creating leaves a process that is
+        still on its way out, and Ctrl-C is the engine's, too."""
+        for _ in range(REMOVALS):
+            if subprocess.run(self.removal(), capture_output=True, check=False).returncode == 0:
+                return
+            time.sleep(0.05)
+
+    def _removed(self) -> None:
         if self.pid:
             self.wait(5)
         if self._adopting:

@@ -7,6 +7,7 @@ since they count: the folder must be out of everybody else's reach.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -26,6 +27,8 @@ RESOLVE_IN_ROOT = 0x10
 UNCHANGED = 0xFFFFFFFF
 """What chown(2) takes for the owner that the file has: ours, root."""
 MOST_UNPACKED = 32 << 30
+MOST_DEPTH = 256
+"""Folders above a file: what removes the tree again steps into each."""
 PIECE = 1 << 20
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 
@@ -83,6 +86,8 @@ class _Layer:
             path = inside(member.path)
             if path is None:
                 raise InputError("climbs out of the root", where=member.path[:200])
+            if path.count("/") > MOST_DEPTH:
+                raise InputError(f"is more than {MOST_DEPTH} folders deep", where=path[:200])
             if path:
                 self._member(member, path)
 
@@ -101,23 +106,34 @@ class _Layer:
             os.close(parent)
 
     def _folder(self, path: str, hops: int = 0) -> int:
-        """A folder, made where it is missing; also where a link to it dangles."""
+        """A folder, made where it is missing; also where a link to it dangles. `hops` are the
+        links that led here."""
         if hops > MOST_HOPS:
             raise InputError("links that lead in a circle", where=path[:200])
-        try:
+        with contextlib.suppress(FileNotFoundError):
             return open_inside(self.root, path, os.O_PATH | os.O_DIRECTORY)
-        except FileNotFoundError:
-            pass
-        above, _, name = path.rpartition("/")
-        parent = self._folder(above, hops + 1)
+        above = ""
+        parent = open_inside(self.root, above, os.O_PATH | os.O_DIRECTORY)
+        for name in path.split("/"):
+            try:
+                inner = self._step(parent, above, name, hops)
+            finally:
+                os.close(parent)
+            parent, above = inner, f"{above}/{name}" if above else name
+        return parent
+
+    def _step(self, parent: int, above: str, name: str, hops: int) -> int:
+        """The folder `name` in `parent`, whose path is `above`."""
+        path = f"{above}/{name}" if above else name
+        with contextlib.suppress(FileNotFoundError):
+            return open_inside(self.root, path, os.O_PATH | os.O_DIRECTORY)
         try:
-            os.mkdir(name, 0o755, dir_fd=parent)
+            os.mkdir(name, dir_fd=parent)
+            os.chmod(name, 0o755, dir_fd=parent)  # noqa: S103 - whatever our umask is
         except FileExistsError:
             target = os.readlink(name, dir_fd=parent)
             base = "" if target.startswith("/") else above
             os.close(self._folder(_clipped(f"{base}/{target}"), hops + 1))
-        finally:
-            os.close(parent)
         return open_inside(self.root, path, os.O_PATH | os.O_DIRECTORY)
 
     def _make(self, member: Member, parent: int, name: str) -> None:

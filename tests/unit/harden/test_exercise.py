@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +69,21 @@ def test_a_peer_that_hangs_up_is_the_same_however_it_does() -> None:
             said.append(perform(asked, os.getpid())[0].text)
             done.result()
     assert said == ["no answer (closed)"] * 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="joins a network namespace")
+def test_what_a_command_started_ends_when_it_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The shell's children, too; a command that ends by itself is answered as it always was."""
+    monkeypatch.setattr("ringfence.harden.observe.exercise.PATIENCE", 0.05)
+    child = tmp_path / "child"
+    asked = Exercise(commands=(f"sleep 60 & echo $! >{child}; wait",))
+    assert perform(asked, os.getpid())[0].text == "no end after 300 s"
+    words = Path(f"/proc/{child.read_text().strip()}/cmdline")
+    limit = time.monotonic() + 5
+    while words.exists() and words.read_bytes() and time.monotonic() < limit:
+        time.sleep(0.01)  # killed, and on its way out
+    assert not words.exists() or not words.read_bytes()
+    done = perform(Exercise(commands=("echo said; echo no >&2; exit 3",)), os.getpid())[0]
+    assert done.text.startswith("exit 3, output 5 ") and done.detail == "said\n\nno"

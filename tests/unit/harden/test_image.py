@@ -7,7 +7,10 @@ import json
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from ringfence.collect.files.image import read_image
+from ringfence.errors import InputError
 from ringfence.harden.image.layer import write_layer
 from ringfence.harden.image.oci import ImageConfiguration, write_image
 from ringfence.harden.image.sbom import write_sbom
@@ -102,3 +105,54 @@ def test_packages_own_their_files_and_keep_their_entries(tmp_path: Path) -> None
     bill = json.loads(write_sbom("web", "sha256:0", found, 0))
     assert {item["purl"] for item in bill["components"]} == {item.purl for item in found}
     assert write_sbom("web", "sha256:0", found, 0) == write_sbom("web", "sha256:0", found, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "fitting"),
+    [
+        ("libstdc++6", True), ("0ad", True), ("../../../../etc/evil", False), ("a/b", False),
+        ("..", False), ("a b", False), (".hidden", False), ("é", False),
+    ],
+)  # fmt: skip
+def test_a_package_has_a_name_that_its_kind_can_have(
+    name: str, fitting: bool, tmp_path: Path
+) -> None:
+    """It becomes the name of a file in the image."""
+    tree = planted(
+        tmp_path,
+        {
+            "var/lib/dpkg/status": f"Package: {name}\nStatus: install ok installed\nVersion: 1\n",
+            "var/lib/dpkg/status.d/x": f"Package: {name}\nVersion: 1\n",
+            "var/lib/dpkg/info/x.list": "/bin/web\n",
+            "lib/apk/db/installed": f"P:{name}\nV:1\nF:bin\nR:web\n",
+            "bin/web*": "",
+        },
+    )  # fmt: skip
+    packages = Packages(tree)
+    assert [owner.name for owner in packages.of(["bin/web"])] == [name] * fitting
+
+
+@pytest.mark.parametrize(
+    ("name", "fitting"),
+    [("@scope/left-pad", True), ("Left.pad", True), ("../x", False), ("a b", False)],
+)
+def test_so_has_one_of_node(name: str, fitting: bool, tmp_path: Path) -> None:
+    body = json.dumps({"name": name, "version": "1"})
+    tree = planted(tmp_path, {"app/node_modules/x/package.json": body})
+    found = Packages(tree).of(["app/node_modules/x/index.js"])
+    assert [owner.name for owner in found] == [name] * fitting
+
+
+def test_a_file_that_does_not_fit_into_memory_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """Sparse, it costs its author nothing."""
+    tree = planted(tmp_path, {"data/small": "1234"})
+    with (tmp_path / "data/big").open("wb") as file:
+        file.truncate(200 << 30)
+    small, big = (Entry(f"data/{name}", "file", 0o644, source=f"data/{name}")
+                  for name in ("small", "big"))  # fmt: skip
+    with pytest.raises(InputError, match="in memory") as caught:
+        write_layer([small, big], tree, 0, io.BytesIO())
+    assert caught.value.where == "/data/big"
+    write_layer([small, small], tree, 0, io.BytesIO(), most=8)
+    with pytest.raises(InputError):
+        write_layer([small, small], tree, 0, io.BytesIO(), most=7)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
+
 from ringfence.harden.keep.kept import Kept
+from ringfence.harden.keep.observed import keep_observed
 from ringfence.harden.layout import Changes, accounts, changes, entries
 from ringfence.harden.observe.trace import Trace, Use
 from ringfence.harden.service import Identity
+from ringfence.harden.tree import Tree
 from ringfence.run.fence import Writable
 from tests.unit.harden.trees import planted
 
@@ -64,6 +69,72 @@ def test_a_permission_error_asks_for_a_folder_and_another_error_does_not(tmp_pat
     tree = planted(tmp_path, {"srv/x": ""})
     assert changes(tree, wrote("/srv/data/new", error="EROFS")).writable
     assert not changes(tree, wrote("/srv/data/new", error="ELOOP")).writable
+
+
+@pytest.mark.parametrize(
+    ("path", "writable"),
+    [
+        ("home/x.tmp", ""), ("home/me/counter", ""), ("root/x", ""), ("srv/x", ""), ("opt/x", ""),
+        ("var/lib/srv.db", ""), ("home/me/app/counter", "home/me/app"), ("data/x", "data"),
+        ("var/lib/redis/dump.rdb", "var/lib/redis"), ("srv/app/data/x", "srv/app/data"),
+    ],
+)  # fmt: skip
+def test_folders_of_many_are_not_writable_for_one_file(
+    path: str, writable: str, tmp_path: Path
+) -> None:
+    found = changes(planted(tmp_path, {}), wrote(f"/{path}"))
+    assert [item.path for item in found.writable] == ([writable] if writable else [])
+    assert found.refused == (() if writable else (path,))
+    named = changes(planted(tmp_path / "2", {}), wrote(f"/{path}"), [path.rpartition("/")[0]])
+    assert [item.path for item in named.writable] == [path.rpartition("/")[0]]
+    assert named.refused == ()
+
+
+def test_a_folder_that_the_service_makes_among_others_is_its_own(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {})
+    assert changes(tree, wrote("/var/lib/own", call="mkdir")).writable == (
+        Writable("var/lib/own", state=True),
+    )
+    there = changes(tree, wrote("/var/lib/other", call="mkdir", error="EEXIST"))
+    assert (there.writable, there.refused) == ((), ("var/lib/other",))
+    person = changes(tree, wrote("/home/me", call="mkdir"))
+    assert (person.writable, person.refused) == ((), ("home/me",))
+
+
+def copies(tree: Tree, folder: str, who: Identity, opened: tuple[str, ...] = ()) -> set[str]:
+    """Files of a writable folder that the image gets."""
+    kept = Kept(tree)
+    keep_observed(kept, Trace(uses={Use(f"/{path}", "openat", "", False): None for path in opened}))
+    written = Changes((Writable(folder, state=True),), {}, ())
+    return {item.path for item in entries(kept, who, written, {}) if item.kind == "file"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_state_is_what_was_opened_and_what_belongs_to_the_service(tmp_path: Path) -> None:
+    names = {"own": (33, 0o600), "public": (0, 0o644), "owners": (7, 0o644), "key": (0, 0o600),
+             "group": (7, 0o640), "other": (1000, 0o644), "closed/public": (0, 0o644)}  # fmt: skip
+    tree = planted(tmp_path, {f"srv/app/{name}": "x" for name in names})
+    for name, (uid, mode) in names.items():
+        os.chown(tmp_path / "srv/app" / name, uid, uid)
+        (tmp_path / "srv/app" / name).chmod(mode)
+    os.chown(tmp_path / "srv/app", 7, 7)
+    (tmp_path / "srv/app/closed").chmod(0o700)
+    found = copies(tree, "srv/app", WHO)
+    assert found == {f"srv/app/{name}" for name in ("own", "public", "owners")}
+    assert copies(tree, "srv/app", WHO, ("srv/app/key",)) == found | {"srv/app/key"}
+    assert copies(tree, "srv/app", Identity(0, 0)) == found - {"srv/app/own"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_a_persons_keys_stay_where_they_are(tmp_path: Path) -> None:
+    """Also where the user wants the whole folder writable, and the service to run as that user."""
+    tree = planted(tmp_path, {"home/me/.ssh/id_rsa": "key", "home/me/open": "", "home/me/a/x": ""})
+    for path in ("home/me/.ssh/id_rsa", "home/me/open", "home/me/a/x", "home/me/a", "home/me"):
+        os.chown(tmp_path / path, 33, 33)
+    (tmp_path / "home/me/.ssh/id_rsa").chmod(0o600)
+    assert copies(tree, "home/me", WHO) == set()
+    assert copies(tree, "home/me", WHO, ("home/me/open",)) == {"home/me/open"}
+    assert copies(tree, "home/me/a", WHO) == {"home/me/a/x"}
 
 
 def test_accounts_hold_root_and_the_service_alone(tmp_path: Path) -> None:

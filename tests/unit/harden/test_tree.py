@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ringfence.harden.tree import NOWHERE
 from tests.unit.harden.trees import planted
 
 
@@ -50,3 +51,20 @@ def test_programs_are_found_as_a_shell_finds_them(tmp_path: Path) -> None:
     assert tree.program("tool") == "usr/bin/tool"
     assert tree.program("/bin/tool") == "bin/tool"
     assert tree.program("data") is None
+
+
+def test_too_many_links_lead_nowhere_and_not_out_of_the_root(tmp_path: Path) -> None:
+    """The kernel follows 40: what is beyond must not be left to it, outside of our root."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "key").write_text("secret")
+    chain = {f"s{number}": f"s{number + 1}" for number in range(41)}
+    tree = planted(tmp_path / "root", {"in/key": "ours"}, {**chain, "s41": str(outside)})
+    for path in ("s0", "s0/key", "s1/key"):
+        assert tree.resolve(path) == (NOWHERE, ())
+        assert tree.status(tree.resolve(path)[0]) is None
+        assert tree.names(path) == [] and list(tree.below(path)) == []
+        assert tree.read(path) == b"" and tree.matching(f"{path}/*") == []
+    short = planted(tmp_path / "short", {"in/key": "ours"}, {"s0": "s1", "s1": "in"})
+    assert short.resolve("s0/key") == ("in/key", ("s0", "s1"))
+    assert short.read("s0/key") == b"ours"

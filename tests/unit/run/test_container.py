@@ -7,6 +7,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from ringfence.run.engine import Container
 from ringfence.run.fence import Fence
 
@@ -22,3 +24,34 @@ def test_one_whose_status_another_took_has_been_killed(tmp_path: Path) -> None:
     assert container.wait(5) == -signal.SIGKILL
     container.output.close()
     process.returncode = -signal.SIGKILL
+
+
+@pytest.mark.parametrize("failing", [0, 2])
+def test_an_engine_that_fails_to_delete_is_asked_again(failing: int, tmp_path: Path) -> None:
+    """One that was killed in creating leaves a process that is still on its way out."""
+    engine, asked = tmp_path / "engine", tmp_path / "asked"
+    engine.write_text(f'#!/bin/sh\necho "$@" >>{asked}\ntest $(wc -l <{asked}) -gt {failing}\n')
+    engine.chmod(0o755)
+    container = Container(Fence(tmp_path, ("/x",), (), "/", 1000, 1000), tmp_path, str(engine))
+    container.remove()
+    container.output.close()
+    assert asked.read_text() == f"delete --force {container.name}\n" * (failing + 1)
+
+
+def test_a_signal_in_the_middle_of_a_removal_does_not_leave_the_container(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def run(words: tuple[str, ...], **_: object) -> subprocess.CompletedProcess[bytes]:
+        asked.append(words)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return subprocess.CompletedProcess(words, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    container = Container(Fence(tmp_path, ("/x",), (), "/", 1000, 1000), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        container.remove()
+    container.output.close()
+    assert asked == [container.removal()] * 2

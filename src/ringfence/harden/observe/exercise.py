@@ -5,9 +5,11 @@ Requests go to loopback inside the container's own network namespace and nowhere
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -135,21 +137,33 @@ def _command(command: str, pid: int) -> Answer:
         "RINGFENCE_ROOT": f"/proc/{pid}/root",
     }
     words = ["nsenter", "--target", str(pid), "--net", "--", "/bin/sh", "-c", command]
-    try:
-        done = subprocess.run(
-            words,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=10 * PATIENCE,
-            env=environment,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Answer(command, "no end after 300 s")
-    output = done.stdout.decode("utf-8", "replace")
-    digest = hashlib.sha256(done.stdout).hexdigest()[:16]
-    text = f"exit {done.returncode}, output {len(done.stdout)} {digest}"
-    complaint = done.stderr.decode("utf-8", "replace").strip()
+    # A session of its own: what the shell started ends with it, should we not wait for its end.
+    with subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    ) as shell:
+        try:
+            told, complained = shell.communicate(timeout=10 * PATIENCE)
+        except subprocess.TimeoutExpired:
+            _end_group(shell.pid)
+            return Answer(command, "no end after 300 s")
+        except BaseException:
+            _end_group(shell.pid)
+            raise
+    output = told.decode("utf-8", "replace")
+    digest = hashlib.sha256(told).hexdigest()[:16]
+    text = f"exit {shell.returncode}, output {len(told)} {digest}"
+    complaint = complained.decode("utf-8", "replace").strip()
     return Answer(
         command, text, "\n".join(part for part in (output[-2000:], complaint[-500:]) if part)
     )
+
+
+def _end_group(leader: int) -> None:
+    """Kill a process that leads a group, and all others in it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)

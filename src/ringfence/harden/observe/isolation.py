@@ -55,13 +55,21 @@ def unmount_below(folder: Path) -> None:
 
 
 def _mounted(folder: Path) -> list[str]:
-    """Mount points below a folder, in the order in which they were made (proc_pid_mountinfo(5))."""
-    found = []
-    for line in rows(Path("/proc/self/mountinfo").read_bytes()):
-        place = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split(" ")[4])
-        if place.startswith(f"{folder}/"):
-            found.append(place)
-    return found
+    """Mount points below a folder, in the order in which they were made."""
+    return [place for place in _mount_points() if place.startswith(f"{folder}/")]
+
+
+def is_mount_point(folder: Path) -> bool:
+    """Whether something is mounted there, also of the same file system (mount --bind)."""
+    return str(folder.resolve()) in _mount_points()
+
+
+def _mount_points() -> list[str]:
+    """proc_pid_mountinfo(5), in its order."""
+    return [
+        re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split(" ")[4])
+        for line in rows(Path("/proc/self/mountinfo").read_bytes())
+    ]
 
 
 def _plain(root: Path) -> str:

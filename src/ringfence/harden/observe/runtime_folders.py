@@ -6,6 +6,7 @@ the tree's own tmpfiles.d says, with the owner and mode named there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -59,9 +60,43 @@ def _or_root(word: str) -> str:
 
 
 def make(folders: tuple[Folder, ...], root: Path) -> None:
-    """Make them below `root`, a copy of ours."""
-    for folder in folders:
-        place = root / folder.path
-        place.mkdir(parents=True, exist_ok=True)
-        os.chown(place, folder.uid, folder.gid)
-        place.chmod(folder.mode)
+    """Make them below `root`, a copy of ours, where nothing else is in the way, as
+    systemd-tmpfiles(8) does."""
+    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            with contextlib.suppress(NotADirectoryError):
+                _make(folder, handle)
+    finally:
+        os.close(handle)
+
+
+def _make(folder: Folder, root: int) -> None:
+    """One folder, each step from the descriptor of the one before and none through a symlink: the
+    tree is somebody else's, and a link in it would lead into this host's folders."""
+    here = os.dup(root)
+    try:
+        for name in folder.path.split("/"):
+            inner = _entered(here, name)
+            os.close(here)
+            here = inner
+        os.fchown(here, folder.uid, folder.gid)
+        os.fchmod(here, folder.mode)
+    finally:
+        os.close(here)
+
+
+def _entered(parent: int, name: str) -> int:
+    """A descriptor of a folder in `parent`, made where there is none. Raises NotADirectoryError
+    for a file or a symlink."""
+    try:
+        os.mkdir(name, dir_fd=parent)
+        made = True
+    except FileExistsError:
+        made = False
+    inner = os.open(
+        name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent
+    )
+    if made:
+        os.fchmod(inner, 0o755)  # whatever our umask is
+    return inner
