@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -148,14 +149,16 @@ def unpacked(parts: ImageParts, store: Path, points: tuple[str, ...] = ()) -> Pa
         _close(place)
         check(place / "root", points)
         return place / "root"
-    store.mkdir(parents=True, exist_ok=True, mode=0o711)  # each image in it is its own user's
+    with _open_umask():
+        store.mkdir(parents=True, exist_ok=True, mode=0o711)  # each image in it is its own user's
     _forget_leftovers(store)
     folder = Path(tempfile.mkdtemp(dir=store, prefix=UNFINISHED))
     try:
-        (folder / "root").mkdir(mode=0o755)
-        os.chown(folder / "root", ID_BASE, ID_BASE)
-        unpack(parts.layers(), folder / "root", ID_BASE)
-        lay(folder / "root", points)
+        with _open_umask():
+            (folder / "root").mkdir(mode=0o755)
+            os.chown(folder / "root", ID_BASE, ID_BASE)
+            unpack(parts.layers(), folder / "root", ID_BASE)
+            lay(folder / "root", points)
         _close(folder)
         try:
             folder.rename(place)
@@ -167,6 +170,16 @@ def unpacked(parts: ImageParts, store: Path, points: tuple[str, ...] = ()) -> Pa
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return place / "root"
+
+
+@contextlib.contextmanager
+def _open_umask() -> Iterator[None]:
+    """Folders as they are meant, whatever our caller's umask: others than root pass through."""
+    former = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(former)
 
 
 def _close(place: Path) -> None:
