@@ -3,8 +3,11 @@ leaves the machine: there is nothing that it could leave by."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import socket
+import time
 from functools import partial
 
 import pytest
@@ -19,7 +22,17 @@ from tests.system.conditions import (
     spaces,
     user,
 )
-from tests.system.probing import INJECT, JOIN, OPEN, Case, attempt, check, standing
+from tests.system.probing import (
+    CLOSED,
+    INJECT,
+    JOIN,
+    OPEN,
+    UNSUPPORTED,
+    Case,
+    attempt,
+    check,
+    standing,
+)
 
 pytestmark = pytest.mark.system
 
@@ -35,6 +48,7 @@ LINKED = (*UP, run("ip", "link", "add", "out0", "type", "veth", "peer", "name", 
 """A pair of interfaces, both in here (veth(4))."""
 ROUTED = (*LINKED, run("ip", "route", "add", "default", "via", "198.51.100.1"),
           run("ip", "-6", "route", "add", "default", "dev", "out0"))  # fmt: skip
+PORT = 8099
 PLACES = {"internet": "192.0.2.1", "private": "10.0.0.1", "metadata": "169.254.169.254",
           "internet-ipv6": "2001:db8::1", "metadata-ipv6": "fd00:ec2::254"}  # fmt: skip
 
@@ -78,9 +92,73 @@ def test_rules_that_drop_what_goes_out(name: str) -> None:
     )
 
 
-# --- loopback ------------------------------------------------------------------------------------
+BEYOND = (spaces("net"), run("ip", "link", "set", "lo", "up"),
+          *(run("ip", "addr", "add", f"{host}/32", "dev", "lo")
+            for host in (PLACES["internet"], PLACES["metadata"])))  # fmt: skip
+"""A network namespace where the addresses live that a way out leads to."""
 
-PORT = 8099
+
+def _reached() -> None:
+    """Waits until the pair of interfaces carries something: a little after it is up."""
+    for _ in range(20):
+        with contextlib.suppress(OSError):
+            return acts.connected(PLACES["internet"], PORT)
+        time.sleep(0.1)
+    raise OSError(errno.ETIMEDOUT, "the pair of interfaces carries nothing")
+
+
+def _towards(pid: int, *rules: Step) -> tuple[Step, ...]:
+    """A pair of interfaces into that namespace, and a default route; `rules` are in here."""
+
+    def step() -> None:
+        run("ip", "link", "add", "out0", "type", "veth", "peer", "name", f"e{os.getpid()}")()
+        run("ip", "link", "set", f"e{os.getpid()}", "netns", str(pid))()
+        far = ("nsenter", "-t", str(pid), "-n", "ip")
+        run(*far, "link", "set", f"e{os.getpid()}", "up")()
+        run(*far, "addr", "replace", "198.51.100.1/24", "dev", f"e{os.getpid()}")()
+
+    return (*UP, step, run("ip", "addr", "add", "198.51.100.2/24", "dev", "out0"),
+            run("ip", "link", "set", "out0", "up"),
+            run("ip", "route", "add", "default", "via", "198.51.100.1"), _reached,
+            *rules)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("policy", "rule", "reached"),
+    [("drop", "counter accept", ("internet", "metadata")),
+     ("drop", 'oifname "out0" accept', ("internet", "metadata")),
+     ("drop", 'oifname "lo" accept', ()), ("drop", "ct state established accept", ()),
+     ("drop", "ip daddr 169.254.169.254 accept", ("metadata",)),
+     ("accept", "ip daddr 169.254.169.254 drop", ("internet",)),
+     ("accept", 'oifname "out0" drop', ()), ("drop", "tcp dport 8099 accept",
+                                             ("internet", "metadata"))],
+)  # fmt: skip
+def test_rules_that_let_something_out(policy: str, rule: str, reached: tuple[str, ...]) -> None:
+    """Connections are made for real, to the next network namespace."""
+    for name in ("internet", "metadata"):
+        act = partial(acts.connected, PLACES[name], PORT)
+        filtered = (_chain("output", policy, rule), user(SOMEBODY))
+        with (
+            standing(*BEYOND, _serve("0.0.0.0")) as far,  # noqa: S104
+            standing(*_towards(far.pid, *filtered), act=act) as there,
+        ):
+            shown = attempt(there.pid, f"network.{name}")[f"network.{name}"]
+        assert (shown.seen == OPEN, there.errno == 0) == (name in reached,) * 2, (shown, there)
+        if shown.seen != OPEN:
+            assert (shown.seen, shown.by) == (CLOSED, "network filter")
+
+
+def test_rules_that_ask_for_more_are_not_judged() -> None:
+    """By which user: neither open nor closed is said."""
+    for policy, end in (("drop", "accept"), ("accept", "drop")):
+        asked = (*ROUTED, _chain("output", policy, f"meta skuid {SOMEBODY} {end}"))
+        with standing(*asked, user(SOMEBODY)) as there:
+            shown = attempt(there.pid, "network.metadata")["network.metadata"]
+        assert (shown.seen, shown.by) == (UNSUPPORTED, "")
+        assert shown.detail.startswith("not known")
+
+
+# --- loopback ------------------------------------------------------------------------------------
 
 
 def _serve(host: str = "127.0.0.1") -> Step:

@@ -17,7 +17,8 @@ from ringfence.probe.view import View
 
 
 class Seen(StrEnum):
-    """What an attempt showed. `unsupported`: there is nothing here that could be open or closed."""
+    """What an attempt showed. `unsupported`: there is nothing here that could be open or closed,
+    or it could not be told which (its detail says so)."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -156,6 +157,11 @@ class Probe(msgspec.Struct, frozen=True):
 def unsupported(detail: str, layer: str = "") -> Outcome:
     """There is nothing to try."""
     return Outcome(Seen.UNSUPPORTED, detail, layer=layer)
+
+
+def undecided(detail: str) -> Outcome:
+    """It can be neither done here nor ruled out."""
+    return Outcome(Seen.UNSUPPORTED, f"not known: {detail}")
 
 
 def opened(detail: str = "") -> Outcome:

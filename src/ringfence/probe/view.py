@@ -6,12 +6,14 @@ Nothing here decides a result: what is listed is tried inside.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
+import socket
 import stat
+import struct
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -20,6 +22,7 @@ from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.process.paths import resolve
 from ringfence.model.facts import Facts
 from ringfence.model.process import PathFact, Process
+from ringfence.probe.ruleset import Ruleset
 from ringfence.run.inside import in_network
 from ringfence.run.listening import listening
 
@@ -39,6 +42,7 @@ INTERPRETERS = {
     "gcc": ("/usr/bin/gcc",), "apt": ("/usr/bin/apt-get",),
 }  # fmt: skip
 MOST_ENTRIES = 20_000
+SIOCGIFFLAGS, IFF_UP, IFF_LOOPBACK = 0x8913, 0x1, 0x8
 
 
 class Other(msgspec.Struct, frozen=True):
@@ -64,8 +68,8 @@ class View(msgspec.Struct, frozen=True):
     ports: tuple[int, ...]
     stranger: int | None
     """A user number, as the workload counts, that is not its own and means somebody there."""
-    output_closed: bool
-    """Whether rules of its network namespace drop what goes out."""
+    output: Ruleset | None
+    """The rules of its network namespace for what goes out; None where they were not seen."""
     owns: bool
     """Whether descriptors and terminal are the workload's own (inject)."""
 
@@ -103,7 +107,7 @@ def view_of(process: Process, facts: Facts, owns: bool) -> View:
         interpreters=_interpreters(root),
         ports=tuple(sorted(listening(pid))),
         stranger=_stranger(pid),
-        output_closed=_output_closed(pid),
+        output=_output(pid),
         owns=owns,
     )
 
@@ -172,28 +176,43 @@ def _stranger(pid: int) -> int | None:
     return None
 
 
-def _output_closed(pid: int) -> bool:
-    """Whether some output chain of its network namespace drops what no rule accepts, and has no
-    rule that accepts everything (nft(8))."""
+def _output(pid: int) -> Ruleset | None:
+    """The rules of its network namespace; None where they cannot be read."""
     nft = shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if nft is None or os.geteuid() != 0:
-        return False
+    if nft is None or os.geteuid() != 0 or _older_rules(pid):
+        return None
     command = [nft, "--json", "list", "ruleset"]
-    with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
-        done = in_network(pid, lambda: subprocess.run(command, capture_output=True, timeout=5,
-                                                      check=False))  # fmt: skip
-        items = msgspec.json.decode(done.stdout)["nftables"] if done.returncode == 0 else []
-        chains = [item["chain"] for item in items if "chain" in item]
-        rules = [item["rule"] for item in items if "rule" in item]
-        return any(chain.get("hook") == "output" and chain.get("policy") == "drop"
-                   and not any(_accepts_all(rule, chain) for rule in rules)
-                   for chain in chains)  # fmt: skip
+
+    def read() -> tuple[subprocess.CompletedProcess[bytes], tuple[str, ...]]:
+        done = subprocess.run(command, capture_output=True, timeout=5, check=False)
+        return done, _devices()
+
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired):
+        done, devices = in_network(pid, read)
+        if done.returncode == 0:
+            return Ruleset(msgspec.json.decode(done.stdout), devices)
+    return None
+
+
+def _older_rules(pid: int) -> bool:
+    """Whether there are tables of the older interface, of which nft(8) knows nothing
+    (iptables-legacy(8))."""
+    for name in ("ip_tables_names", "ip6_tables_names"):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/net/{name}").read_bytes().strip():
+                return True
     return False
 
 
-def _accepts_all(rule: dict[str, Any], chain: dict[str, Any]) -> bool:
-    return (rule.get("table") == chain.get("table") and rule.get("chain") == chain.get("name")
-            and rule.get("expr") == [{"accept": None}])  # fmt: skip
+def _devices() -> tuple[str, ...]:
+    """Interfaces that are up, but for loopback (netdevice(7))."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        for _, name in socket.if_nameindex():
+            answer = fcntl.ioctl(handle, SIOCGIFFLAGS, struct.pack("=16sH22x", name.encode(), 0))
+            if struct.unpack("=16sH22x", answer)[1] & (IFF_UP | IFF_LOOPBACK) == IFF_UP:
+                found.append(name)
+    return tuple(found)
 
 
 def _setuid(root: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import errno
 import socket
 import struct
 
-from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, opened
+from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, opened, undecided
 
 GROUP = "network"
 AF_INET, AF_INET6, STREAM, DGRAM = 2, 10, 1, 2
@@ -100,13 +100,26 @@ def _way_out(name: str) -> Probe:
         result = inside.call("connect", handle, where, len(where))
         if -result in NO_ROUTE and inside.passes("connect", handle, where, len(where)).passes:
             return closed("no route", host)
-        if result >= 0 and inside.view.output_closed:
-            return closed("network filter", f"a route to {host}, and rules that drop what goes out")
+        if result >= 0:
+            return _filtered(inside, host)
         return inside.judged(result, detail=f"a route to {host}")
 
     decides = ("net:metadata-reachable",) if name == "metadata" else ()
     return Probe(f"network.{name}", GROUP, f"Send to: {name} ({host})", technique, attempt,
                  decides, decides)  # fmt: skip
+
+
+def _filtered(inside: Inside, host: str) -> Outcome:
+    """What rules say of an address to which there is a route."""
+    rules = inside.view.output
+    if rules is None:
+        return undecided(f"a route to {host}, and its rules could not be read")
+    dropped = rules.drops(host, crafted=inside.view.holds("CAP_NET_RAW"))
+    if dropped is None:
+        return undecided(f"a route to {host}, and rules that tell packets apart by more than that")
+    if dropped:
+        return closed("network filter", f"a route to {host}, and rules that drop what goes out")
+    return opened(f"a route to {host}")
 
 
 def neighbours(inside: Inside) -> Outcome:
