@@ -26,7 +26,9 @@ from ringfence.probe.ruleset import Ruleset
 from ringfence.run.inside import in_network
 from ringfence.run.listening import listening
 
-MOST_OTHERS = 24
+MOST_OTHERS = 256
+"""Processes that are tried."""
+MOST_PLACES = 24
 STRANGER = 54321
 """Nobody's number, on most systems."""
 PLACES = ("/dev/shm", "/tmp", "/var/tmp", "/run", "/run/lock")  # noqa: S108 - the workload's
@@ -63,6 +65,8 @@ class View(msgspec.Struct, frozen=True):
     paths: dict[str, tuple[PathFact, ...]]
     places: tuple[str, ...]
     others: tuple[Other, ...]
+    unlisted: int
+    """Processes in its view beyond those."""
     setuid: tuple[str, ...]
     interpreters: dict[str, str]
     ports: tuple[int, ...]
@@ -97,12 +101,16 @@ def view_of(process: Process, facts: Facts, owns: bool) -> View:
     paths: dict[str, tuple[PathFact, ...]] = {}
     for fact in process.paths:
         paths[fact.id] = (*paths.get(fact.id, ()), fact)
+    others = _others(pid)
+    found = process.credentials.value
+    listed = foremost(others, found.uid if found is not None else -1)
     return View(
         process=process,
         facts=facts,
         paths=paths,
         places=_places(process),
-        others=_others(pid),
+        others=listed,
+        unlisted=len(others) - len(listed),
         setuid=_setuid(root),
         interpreters=_interpreters(root),
         ports=tuple(sorted(listening(pid))),
@@ -123,7 +131,7 @@ def _places(process: Process) -> tuple[str, ...]:
             found[item.path] = None
     with contextlib.suppress(OSError):
         found[os.readlink(f"/proc/{process.pid}/cwd")] = None
-    return tuple(found)[:MOST_OTHERS]
+    return tuple(found)[:MOST_PLACES]
 
 
 def _others(pid: int) -> tuple[Other, ...]:
@@ -142,8 +150,17 @@ def _others(pid: int) -> tuple[Other, ...]:
         inside = int(fields["NSpid"].split()[-1])
         if inode_of(other, "pid") == space:
             found.append(Other(inside, int(fields["Uid"].split()[1]), fields["Name"]))
-    found.sort(key=lambda item: item.pid)
-    return tuple(found[:MOST_OTHERS])
+    return tuple(found)
+
+
+def foremost(others: tuple[Other, ...], uid: int) -> tuple[Other, ...]:
+    """The most telling ones first: one of each user, then those of the workload's own."""
+    first: dict[int, Other] = {}
+    for other in sorted(others, key=lambda item: item.pid):
+        first.setdefault(other.uid, other)
+    ordered = sorted(others, key=lambda item: (first[item.uid] is not item, item.uid != uid,
+                                               item.pid))  # fmt: skip
+    return tuple(ordered[:MOST_OTHERS])
 
 
 def _kin() -> set[int]:
