@@ -18,6 +18,7 @@ from tests.system.conditions import (
     Step,
     landlock,
     refused,
+    refused_with,
     run,
     spaces,
     user,
@@ -69,7 +70,8 @@ def test_a_way_out(name: str, host: str) -> None:
     act = partial(acts.routed, host)
     check(Case(probe, ROUTED, LINKED, "no route", act), Case(probe, ROUTED, UP, "no route", act),
           Case(probe, ROUTED, ALONE, "no route", act),
-          Case(probe, ROUTED, (*ROUTED, refused("connect")), EPERM, act))  # fmt: skip
+          Case(probe, ROUTED, (*ROUTED, refused("connect")), EPERM,
+               act))  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["unreachable", "blackhole", "prohibit"])
@@ -165,7 +167,7 @@ def _serve(host: str = "127.0.0.1") -> Step:
     """A service that takes connections."""
 
     def step() -> None:
-        handle = socket.socket()
+        handle = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         handle.bind((host, PORT))
         handle.listen()
         os.dup(handle.detach())
@@ -190,6 +192,23 @@ def test_a_service_of_loopback() -> None:
         ),
         Case("network.loopback-services", served, (*ALONE, _serve("0.0.0.0")), "no route", REACHED),  # noqa: S104
     )
+
+
+@pytest.mark.parametrize("host", ["::1", "::", "127.0.0.2"])
+def test_a_service_of_another_address(host: str) -> None:
+    act = partial(acts.connected, "::1" if host == "::" else host, PORT)
+    served = (*UP, _serve(host))
+    check(Case("network.loopback-services", served, UP, "nobody listens", act),
+          Case("network.loopback-services", served, (*served, refused("connect")), EPERM,
+               act))  # fmt: skip
+
+
+def test_a_service_of_ipv6_alone_is_reached_though_the_other_family_is_refused() -> None:
+    """The first of several that is refused does not end the trying."""
+    both = (*UP, _serve(), _serve("::1"))
+    check(Case("network.loopback-services", (*both, refused_with("socket", 0, socket.AF_INET)),
+               (*both, refused("socket")), EPERM,
+               partial(acts.connected, "::1", PORT)))  # fmt: skip
 
 
 def test_a_service_beside_a_landlock_domain() -> None:
@@ -230,7 +249,8 @@ def test_listening() -> None:
 def test_datagrams() -> None:
     act = partial(acts.routed, "127.0.0.1")
     check(Case("network.datagrams", UP, ALONE, "no route", act),
-          Case("network.datagrams", UP, (*UP, refused("connect")), EPERM, act))  # fmt: skip
+          Case("network.datagrams", UP, (*UP, refused("connect")), EPERM,
+               act))  # fmt: skip
 
 
 # --- what is in the namespace --------------------------------------------------------------------

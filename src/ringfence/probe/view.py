@@ -23,8 +23,8 @@ from ringfence.collect.process.paths import resolve
 from ringfence.model.facts import Facts
 from ringfence.model.process import PathFact, Process
 from ringfence.probe.ruleset import Ruleset
+from ringfence.probe.services import Service, services
 from ringfence.run.inside import in_network
-from ringfence.run.listening import listening
 
 MOST_OTHERS = 256
 """Processes that are tried."""
@@ -69,7 +69,8 @@ class View(msgspec.Struct, frozen=True):
     """Processes in its view beyond those."""
     setuid: tuple[str, ...]
     interpreters: dict[str, str]
-    ports: tuple[int, ...]
+    services: tuple[Service, ...]
+    """What listens on loopback in its network namespace."""
     stranger: int | None
     """A user number, as the workload counts, that is not its own and means somebody there."""
     output: Ruleset | None
@@ -113,7 +114,7 @@ def view_of(process: Process, facts: Facts, owns: bool) -> View:
         unlisted=len(others) - len(listed),
         setuid=_setuid(root),
         interpreters=_interpreters(root),
-        ports=tuple(sorted(listening(pid))),
+        services=services(pid),
         stranger=_stranger(pid),
         output=_output(pid),
         owns=owns,

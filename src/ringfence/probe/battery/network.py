@@ -12,11 +12,13 @@ import socket
 import struct
 
 from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, opened, undecided
+from ringfence.probe.services import Service
 
 GROUP = "network"
 AF_INET, AF_INET6, STREAM, DGRAM = 2, 10, 1, 2
 LOOPBACK, ANY = "127.0.0.1", "0.0.0.0"  # noqa: S104 - nothing listens there
 MOST_TEXT = 1 << 20
+MOST_SERVICES = 32
 NONBLOCK = 0o4000
 SOMEWHERE = {
     "internet": ("192.0.2.1", "T1041"), "internet-ipv6": ("2001:db8::1", "T1041"),
@@ -64,27 +66,35 @@ def listen(inside: Inside) -> Outcome:
 
 
 def loopback_services(inside: Inside) -> Outcome:
-    """Connects to ports of loopback that listen in its network namespace, and sends nothing."""
-    own = {item.port for item in inside.view.facts.listeners}
-    ports = [port for port in inside.view.ports if port not in own]
-    if not ports:
+    """Connects to what listens on loopback in its network namespace, and sends nothing."""
+    own = {item.inode for item in inside.view.facts.listeners}
+    others = [one for one in inside.view.services if one.inode not in own]
+    if not others:
         return closed("nobody listens", "no other service on its loopback")
     found = None
-    for port in ports[:8]:
-        handle = inside.call("socket", AF_INET, STREAM | NONBLOCK, 0)
-        if handle < 0:
-            return inside.judged(handle)
-        where = address(LOOPBACK, port)
-        result = inside.call("connect", handle, where, len(where))
-        if result == -errno.EINPROGRESS:  # loopback has answered by now, if anything does
-            result = inside.call("connect", handle, where, len(where))
-        if result == -errno.EALREADY:
-            found = closed("network filter", f"port {port}: nothing comes back")
-            continue
-        found = inside.judged(result, (errno.EISCONN,), detail=f"port {port}")
+    for service in others[:MOST_SERVICES]:
+        found = _connected(inside, service)
         if found.seen is Seen.OPEN:
             return found
+    if len(others) > MOST_SERVICES:
+        left = len(others) - MOST_SERVICES
+        return undecided(f"refused by {MOST_SERVICES} services, {left} were not tried")
     return found or closed("nobody listens")
+
+
+def _connected(inside: Inside, service: Service) -> Outcome:
+    where = address(service.host, service.port)
+    family = AF_INET6 if ":" in service.host else AF_INET
+    detail = f"{service.host}, port {service.port}"
+    handle = inside.call("socket", family, STREAM | NONBLOCK, 0)
+    if handle < 0:
+        return inside.judged(handle, detail=detail)
+    result = inside.call("connect", handle, where, len(where))
+    if result == -errno.EINPROGRESS:  # loopback has answered by now, if anything does
+        result = inside.call("connect", handle, where, len(where))
+    if result == -errno.EALREADY:
+        return closed("network filter", f"{detail}: nothing comes back")
+    return inside.judged(result, (errno.EISCONN,), detail=detail)
 
 
 def _way_out(name: str) -> Probe:
