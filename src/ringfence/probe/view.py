@@ -22,6 +22,7 @@ from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.process.paths import resolve
 from ringfence.model.facts import Facts
 from ringfence.model.process import PathFact, Process
+from ringfence.probe.folders import KERNEL, Folders
 from ringfence.probe.ruleset import Ruleset
 from ringfence.probe.services import Service, services
 from ringfence.run.inside import in_network
@@ -64,6 +65,8 @@ class View(msgspec.Struct, frozen=True):
     facts: Facts
     paths: dict[str, tuple[PathFact, ...]]
     places: tuple[str, ...]
+    folders: Folders
+    """Further ones, which are sought when somebody asks."""
     others: tuple[Other, ...]
     unlisted: int
     """Processes in its view beyond those."""
@@ -110,6 +113,7 @@ def view_of(process: Process, facts: Facts, owns: bool) -> View:
         facts=facts,
         paths=paths,
         places=_places(process),
+        folders=Folders(process, root),
         others=listed,
         unlisted=len(others) - len(listed),
         setuid=_setuid(root),
@@ -123,12 +127,10 @@ def view_of(process: Process, facts: Facts, owns: bool) -> View:
 
 def _places(process: Process) -> tuple[str, ...]:
     """The usual ones, and every mount that is writable."""
-    kernel = {"proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "securityfs", "tracefs",
-              "debugfs", "bpf", "pstore", "configfs", "fusectl", "hugetlbfs"}  # fmt: skip
     mounts = process.mounts.value or ()
     found = dict.fromkeys(PLACES)
     for item in mounts:
-        if "ro" not in item.options and item.fstype not in kernel:
+        if "ro" not in item.options and item.fstype not in KERNEL:
             found[item.path] = None
     with contextlib.suppress(OSError):
         found[os.readlink(f"/proc/{process.pid}/cwd")] = None
