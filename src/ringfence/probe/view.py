@@ -20,6 +20,7 @@ import msgspec
 from ringfence.collect.process import procfs
 from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.process.paths import resolve
+from ringfence.collect.seccomp.live import FilterUnreadable, read_programs
 from ringfence.model.facts import Facts
 from ringfence.model.process import PathFact, Process
 from ringfence.probe.folders import KERNEL, Folders
@@ -76,6 +77,8 @@ class View(msgspec.Struct, frozen=True):
     """What listens on loopback in its network namespace."""
     stranger: int | None
     """A user number, as the workload counts, that is not its own and means somebody there."""
+    programs: tuple[bytes, ...] | None
+    """Its seccomp filters; None where they were not read."""
     output: Ruleset | None
     """The rules of its network namespace for what goes out; None where they were not seen."""
     owns: bool
@@ -120,6 +123,7 @@ def view_of(process: Process, facts: Facts, owns: bool) -> View:
         interpreters=_interpreters(root),
         services=services(pid),
         stranger=_stranger(pid),
+        programs=_programs(process, pid),
         output=_output(pid),
         owns=owns,
     )
@@ -193,6 +197,15 @@ def _stranger(pid: int) -> int | None:
         for number in (STRANGER, inner + count - 2, inner, inner + 1):
             if inner <= number < inner + count and number != own:
                 return number
+    return None
+
+
+def _programs(process: Process, pid: int) -> tuple[bytes, ...] | None:
+    found = process.seccomp.value
+    if found is not None and found.mode == 0:
+        return ()
+    with contextlib.suppress(FilterUnreadable, procfs.Vanished):
+        return read_programs(pid).programs
     return None
 
 
