@@ -12,6 +12,8 @@ from functools import partial
 
 import pytest
 
+from ringfence.collect.seccomp.tables import native_calls
+from tests.seccomp import ALLOW, ERRNO, install
 from tests.system import acts
 from tests.system.conditions import (
     SOMEBODY,
@@ -251,6 +253,41 @@ def test_datagrams() -> None:
     check(Case("network.datagrams", UP, ALONE, "no route", act),
           Case("network.datagrams", UP, (*UP, refused("connect")), EPERM,
                act))  # fmt: skip
+
+
+def _family_only_as(family: int, index: int, value: int) -> Step:
+    """A filter that lets sockets of a family through with one argument alone."""
+    return lambda: install([
+        (0x20, 0, 0, 0), (0x15, 1, 0, native_calls()["socket"]), (0x06, 0, 0, ALLOW),
+        (0x20, 0, 0, 16), (0x15, 1, 0, family), (0x06, 0, 0, ALLOW),
+        (0x20, 0, 0, 16 + 8 * index), (0x15, 0, 1, value), (0x06, 0, 0, ALLOW),
+        (0x06, 0, 0, ERRNO | 1),
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("index", "value"),
+    [(1, 0o2000001), (1, 0o4001), (1, 0o2004001), (1, 1), (2, 6)],
+    ids=("close-on-exec", "non-blocking", "both", "neither", "named protocol"),
+)  # fmt: skip
+def test_a_socket_that_passes_in_one_form(index: int, value: int) -> None:
+    one = (*UP, _serve(), _family_only_as(socket.AF_INET, index, value))
+    with standing(*one) as there:
+        shown = attempt(there.pid, "network.bind", "network.loopback-services",
+                        "network.datagrams")  # fmt: skip
+    assert shown["network.bind"].seen == shown["network.loopback-services"].seen == OPEN, shown
+    assert (shown["network.datagrams"].seen, shown["network.datagrams"].by) == (CLOSED, EPERM) or (
+        index == 2)  # fmt: skip
+
+
+def test_a_socket_of_a_protocol_that_was_not_tried_is_not_closed() -> None:
+    """And one of which no form passes is."""
+    with standing(*UP, _family_only_as(socket.AF_INET, 2, 132)) as there:
+        shown = attempt(there.pid, "network.bind")["network.bind"]
+    assert (shown.seen, shown.by) == (UNSUPPORTED, "")
+    with standing(*UP, _family_only_as(socket.AF_INET, 0, socket.AF_UNIX)) as there:
+        shown = attempt(there.pid, "network.bind")["network.bind"]
+    assert (shown.seen, shown.by) == (CLOSED, EPERM)
 
 
 # --- what is in the namespace --------------------------------------------------------------------

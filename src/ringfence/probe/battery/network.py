@@ -41,7 +41,7 @@ def address(host: str, port: int) -> bytes:
 
 def bind_port(inside: Inside) -> Outcome:
     """Binds a free port of loopback to a socket that does not listen and ends with the child."""
-    handle = inside.call("socket", AF_INET, STREAM, 0)
+    handle = inside.socket(AF_INET, STREAM, 0)
     if handle < 0:
         return inside.judged(handle)
     result = -errno.EADDRNOTAVAIL
@@ -55,7 +55,7 @@ def bind_port(inside: Inside) -> Outcome:
 def listen(inside: Inside) -> Outcome:
     """Listens on a free port of loopback for the moment until the child ends. Where loopback
     cannot be bound, the kernel would choose every interface: then only the filter is asked."""
-    handle = inside.call("socket", AF_INET, STREAM, 0)
+    handle = inside.socket(AF_INET, STREAM, 0)
     if handle < 0:
         return inside.judged(handle)
     where = address(LOOPBACK, 0)
@@ -86,7 +86,7 @@ def _connected(inside: Inside, service: Service) -> Outcome:
     where = address(service.host, service.port)
     family = AF_INET6 if ":" in service.host else AF_INET
     detail = f"{service.host}, port {service.port}"
-    handle = inside.call("socket", family, STREAM | NONBLOCK, 0)
+    handle = inside.socket(family, STREAM | NONBLOCK, 0)
     if handle < 0:
         return inside.judged(handle, detail=detail)
     result = inside.call("connect", handle, where, len(where))
@@ -103,7 +103,7 @@ def _way_out(name: str) -> Probe:
     def attempt(inside: Inside) -> Outcome:
         """Looks up the route that a datagram would take, and sends none."""
         family = AF_INET6 if ":" in host else AF_INET
-        handle = inside.call("socket", family, DGRAM, 0)
+        handle = inside.socket(family, DGRAM, 0)
         if handle < 0:
             return inside.judged(handle)
         where = address(host, 53)
@@ -163,7 +163,7 @@ def abstract_sockets(inside: Inside) -> Outcome:
     for line in _lines(inside, handle):
         name = line.split()[-1] if line.split() else b""
         if name.startswith(b"@/containerd-shim"):
-            made = inside.call("socket", 1, STREAM | NONBLOCK, 0)
+            made = inside.socket(1, STREAM | NONBLOCK, 0)
             where = struct.pack("=H", 1) + b"\0" + name[1:]
             return inside.judged(inside.call("connect", made, where, len(where)), (errno.EAGAIN,))
     return closed("namespace (net)", "no containerd shim is in its network namespace")
@@ -171,7 +171,7 @@ def abstract_sockets(inside: Inside) -> Outcome:
 
 def send_datagrams(inside: Inside) -> Outcome:
     """Connects a datagram socket to a port of loopback and sends nothing."""
-    handle = inside.call("socket", AF_INET, DGRAM, 0)
+    handle = inside.socket(AF_INET, DGRAM, 0)
     if handle < 0:
         return inside.judged(handle)
     where = address(LOOPBACK, 9)
@@ -180,7 +180,7 @@ def send_datagrams(inside: Inside) -> Outcome:
 
 def mark_packets(inside: Inside) -> Outcome:
     """Marks what a socket would send, and sends nothing through it."""
-    handle = inside.call("socket", AF_INET, DGRAM, 0)
+    handle = inside.socket(AF_INET, DGRAM, 0)
     if handle < 0:
         return inside.judged(handle)
     value = struct.pack("=I", 1)
