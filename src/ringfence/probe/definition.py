@@ -142,7 +142,8 @@ class Inside:
         programs, number = self.view.programs, native_calls()["socket"]
         if not programs or self._reaches(tried):
             return False
-        last = ((2, protocol),) if protocol else ()
+        # 0 is whichever suits the type, but to netlink(7), where it is one of its own.
+        last = ((2, protocol),) if protocol or family == AF_NETLINK else ()
         return any(may_pass(programs, number, ((0, family), (1, form), *last))
                    for form in _forms(kind))  # fmt: skip
 
@@ -167,6 +168,7 @@ O_SAFE = 0o2000000 | 0o4000 | 0o400
 
 
 CLOEXEC, NONBLOCK, F_SETFL = 0o2000000, 0o4000, 4
+AF_NETLINK = 16
 
 
 def _forms(kind: int) -> tuple[int, ...]:
