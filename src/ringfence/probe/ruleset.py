@@ -184,14 +184,14 @@ class Ruleset:
 
     def _holds(self, match: Row, place: Place, packet: Packet) -> bool | None:
         operator, left, right = match["op"], match["left"], match["right"]
-        if operator not in ("==", "!=", "in"):
+        if operator not in ("==", "!=", "in", "!"):
             return False if _absent(_payload(left), packet) else None
         if _absent(_payload(left), packet):
             return False
-        flags = _flags(left, packet)
+        flags = _flags(match, packet)
         if flags is not None:
             return _flagged(operator, flags, right)
-        value = _value(left, packet)
+        value = None if operator == "!" else _value(left, packet)
         found = None if value is None else self._among(right, value, place)
         return not found if operator == "!=" and found is not None else found
 
@@ -261,11 +261,15 @@ def _absent(payload: tuple[str, str] | None, packet: Packet) -> bool:
     return header in TRANSPORT
 
 
-def _flags(left: Any, packet: Packet) -> frozenset[str] | None:
+def _flags(match: Row, packet: Packet) -> frozenset[str] | None:
     """TCP flags of the packet under the match's mask, where that asks for them."""
+    left = match["left"]
     if packet.crafted or packet.protocol != "tcp" or _payload(left) != ("tcp", "flags"):
         return None
-    mask = _named(left["&"][1]) if "&" in left else None
+    if match["op"] in ("in", "!") and "&" not in left:
+        mask = _named(match["right"])  # some of these, or none
+    else:
+        mask = _named(left["&"][1]) if "&" in left else None
     return frozenset({"syn"}) & mask if mask is not None and mask <= FLAGS else None
 
 
@@ -285,8 +289,8 @@ def _flagged(operator: str, flags: frozenset[str], right: Any) -> bool | None:
     wanted = _named(right)
     if wanted is None:
         return None
-    if operator == "in":
-        return bool(flags & wanted)
+    if operator in ("in", "!"):
+        return bool(flags & wanted) is (operator == "in")
     return (flags == wanted) is (operator == "==")
 
 

@@ -105,6 +105,11 @@ def test_what_belongs_to_a_connection_does_not_begin_one() -> None:
     answer = match({"&": [FLAGS, {"|": ["syn", "ack"]}]}, {"|": ["syn", "ack"]})
     assert drops(chain("drop"), rule(later, ACCEPT), rule(answer, ACCEPT)) is True
     assert drops(chain("drop"), rule(match({"&": [FLAGS, "syn"]}, "syn"), ACCEPT)) is False
+    assert drops(chain("drop"), rule(match(FLAGS, "syn", "!"), ACCEPT)) is True
+    assert drops(chain("drop"), rule(match(FLAGS, "ack", "!"), ACCEPT)) is False
+    assert drops(chain("drop"), rule(match(FLAGS, "syn", "in"), ACCEPT)) is False
+    assert drops(chain("drop"), rule(match(FLAGS, ["ack", "rst"], "in"), ACCEPT)) is True
+    assert drops(chain("drop"), rule(match(FLAGS, "syn"), ACCEPT)) is None  # ecn and cwr, too
     for one in (known, later):  # unless one can write packets oneself
         assert drops(chain("drop"), rule(one, ACCEPT), crafted=True) is None
 
