@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ringfence.probe import folders
 from tests.system import acts
 from tests.system.conditions import (
     NOEXEC,
@@ -40,6 +41,7 @@ from tests.system.probing import (
     INJECT,
     JOIN,
     OPEN,
+    UNSUPPORTED,
     Act,
     Case,
     attempt,
@@ -63,16 +65,17 @@ def _view(flags: int = 0) -> tuple[Step, ...]:
 
 
 PROTECTED = (
-    spaces("mnt"), *(tmpfs(path, data="mode=755") for path in ("/dev/shm", "/run", "/var/tmp",
+    spaces("mnt"), partial(os.chdir, "/tmp"), nothing_writable,
+    *(tmpfs(path, data="mode=755") for path in ("/dev/shm", "/run", "/var/tmp",
                                                                 "/tmp")),
     partial(os.chdir, "/tmp"), user(SOMEBODY),
 )  # fmt: skip
-"""Every folder is there and on a writable mount, and is root's alone."""
+"""Every folder is there, and on a writable mount is root's alone."""
 
 
-def _drop() -> None:
+def _drop(folder: str = "/tmp") -> None:
     """A copy of true(1), and its end: what a dropper does."""
-    path = f"/tmp/dropped-{os.getpid()}"
+    path = f"{folder}/dropped-{os.getpid()}"
     try:
         shutil.copyfile(TRUE, path)
         os.chmod(path, 0o700)
@@ -82,9 +85,9 @@ def _drop() -> None:
             os.unlink(path)
 
 
-def _load() -> None:
+def _load(folder: str = "/tmp") -> None:
     """A copy of a library, mapped executable as the loader does."""
-    path = f"/tmp/dropped-{os.getpid()}"
+    path = f"{folder}/dropped-{os.getpid()}"
     try:
         shutil.copyfile(TRUE, path)
         with open(path, "rb") as file:
@@ -120,6 +123,37 @@ DROPPED: tuple[tuple[str, Act], ...] = (
 )  # fmt: skip
 def test_a_dropped_program(probe: str, act: Act, closed: tuple[Step, ...], by: str) -> None:
     check(Case(probe, (*_view(), user(SOMEBODY)), closed, by, act))
+
+
+def _elsewhere(mode: int) -> Step:
+    """A folder that no list has, on a mount that permits execution, where all others do not."""
+
+    def step() -> None:
+        tmpfs("/srv", data="mode=755")()
+        os.makedirs("/srv/app/data")
+        os.chmod("/srv/app/data", mode)
+
+    return step
+
+
+@pytest.mark.parametrize(("probe", "load"), [(name, act is _load) for name, act in DROPPED])
+def test_a_program_dropped_where_nobody_looks(probe: str, load: bool) -> None:
+    act = partial(_load if load else _drop, "/srv/app/data")
+    shut = (*_view(NOEXEC), _elsewhere(0o755), user(SOMEBODY))
+    check(Case(probe, (*_view(NOEXEC), _elsewhere(0o777), user(SOMEBODY)), shut, "mount (noexec)",
+               act))  # fmt: skip
+
+
+def test_folders_that_were_not_all_looked_at_close_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But a filter refuses execution wherever it is tried."""
+    monkeypatch.setattr(folders, "MOST_LOOKED_AT", 1)
+    shut = (*_view(NOEXEC), _elsewhere(0o755), user(SOMEBODY))
+    with standing(*shut) as there:
+        shown = attempt(there.pid, *(probe for probe, _ in DROPPED))
+    assert {one.seen for one in shown.values()} == {UNSUPPORTED}
+    with standing(*_view(), refused("execve", "execveat")) as there:
+        shown = attempt(there.pid, "execution.dropped", "execution.dropped-by-name")
+    assert {one.seen for one in shown.values()} == {CLOSED}
 
 
 @pytest.mark.parametrize(

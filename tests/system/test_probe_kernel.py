@@ -14,6 +14,9 @@ from functools import partial
 
 import pytest
 
+from ringfence.collect.seccomp.tables import native_calls
+from ringfence.probe import passing
+from tests.seccomp import ALLOW, ERRNO, install
 from tests.system import acts
 from tests.system.conditions import (
     KILL_PROCESS,
@@ -362,3 +365,35 @@ def test_interfaces_stay_as_they_are() -> None:
         command = ["nsenter", "-t", str(there.pid), "-n", "ip", "link", "show", "lo"]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "mtu 9000" in said and "UP" in said
+
+
+# --- filters that look at arguments ---------------------------------------------------------------
+
+
+def _only(name: str, index: int, value: int) -> Step:
+    """A filter that lets a call through with this argument alone."""
+    return lambda: install([
+        (0x20, 0, 0, 0), (0x15, 1, 0, native_calls()[name]), (0x06, 0, 0, ALLOW),
+        (0x20, 0, 0, 16 + 8 * index), (0x15, 0, 1, value), (0x06, 0, 0, ALLOW),
+        (0x06, 0, 0, ERRNO | 1),
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "value"),
+    [("fcntl", 1, 3), ("kill", 1, 9), ("madvise", 2, 4), ("mprotect", 2, 5),
+     ("socket", 1, 0o2000001)],
+)  # fmt: skip
+def test_a_call_that_passes_with_one_argument(name: str, index: int, value: int) -> None:
+    probe = f"call.{name}"
+    check(Case(probe, (_only(name, index, value),), (refused(name),), EPERM))
+    with standing(_only(name, index, value)) as there:
+        shown = attempt(there.pid, probe)[probe]
+    assert f"{value:#x}" in shown.detail
+
+
+def test_a_call_whose_argument_is_not_found_is_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passing, "MOST_TRIES", 0)
+    with standing(_only("fcntl", 1, 4)) as there:
+        shown = attempt(there.pid, "call.fcntl")["call.fcntl"]
+    assert (shown.seen, shown.by) == (UNSUPPORTED, "")

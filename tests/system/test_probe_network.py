@@ -3,23 +3,39 @@ leaves the machine: there is nothing that it could leave by."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import socket
+import time
 from functools import partial
 
 import pytest
 
+from ringfence.collect.seccomp.tables import native_calls
+from tests.seccomp import ALLOW, ERRNO, install
 from tests.system import acts
 from tests.system.conditions import (
     SOMEBODY,
     Step,
     landlock,
     refused,
+    refused_with,
     run,
     spaces,
     user,
 )
-from tests.system.probing import INJECT, JOIN, OPEN, Case, attempt, check, standing
+from tests.system.probing import (
+    CLOSED,
+    INJECT,
+    JOIN,
+    OPEN,
+    UNSUPPORTED,
+    Case,
+    attempt,
+    check,
+    standing,
+)
 
 pytestmark = pytest.mark.system
 
@@ -35,6 +51,7 @@ LINKED = (*UP, run("ip", "link", "add", "out0", "type", "veth", "peer", "name", 
 """A pair of interfaces, both in here (veth(4))."""
 ROUTED = (*LINKED, run("ip", "route", "add", "default", "via", "198.51.100.1"),
           run("ip", "-6", "route", "add", "default", "dev", "out0"))  # fmt: skip
+PORT = 8099
 PLACES = {"internet": "192.0.2.1", "private": "10.0.0.1", "metadata": "169.254.169.254",
           "internet-ipv6": "2001:db8::1", "metadata-ipv6": "fd00:ec2::254"}  # fmt: skip
 
@@ -55,7 +72,8 @@ def test_a_way_out(name: str, host: str) -> None:
     act = partial(acts.routed, host)
     check(Case(probe, ROUTED, LINKED, "no route", act), Case(probe, ROUTED, UP, "no route", act),
           Case(probe, ROUTED, ALONE, "no route", act),
-          Case(probe, ROUTED, (*ROUTED, refused("connect")), EPERM, act))  # fmt: skip
+          Case(probe, ROUTED, (*ROUTED, refused("connect")), EPERM,
+               act))  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["unreachable", "blackhole", "prohibit"])
@@ -78,16 +96,80 @@ def test_rules_that_drop_what_goes_out(name: str) -> None:
     )
 
 
-# --- loopback ------------------------------------------------------------------------------------
+BEYOND = (spaces("net"), run("ip", "link", "set", "lo", "up"),
+          *(run("ip", "addr", "add", f"{host}/32", "dev", "lo")
+            for host in (PLACES["internet"], PLACES["metadata"])))  # fmt: skip
+"""A network namespace where the addresses live that a way out leads to."""
 
-PORT = 8099
+
+def _reached() -> None:
+    """Waits until the pair of interfaces carries something: a little after it is up."""
+    for _ in range(20):
+        with contextlib.suppress(OSError):
+            return acts.connected(PLACES["internet"], PORT)
+        time.sleep(0.1)
+    raise OSError(errno.ETIMEDOUT, "the pair of interfaces carries nothing")
+
+
+def _towards(pid: int, *rules: Step) -> tuple[Step, ...]:
+    """A pair of interfaces into that namespace, and a default route; `rules` are in here."""
+
+    def step() -> None:
+        run("ip", "link", "add", "out0", "type", "veth", "peer", "name", f"e{os.getpid()}")()
+        run("ip", "link", "set", f"e{os.getpid()}", "netns", str(pid))()
+        far = ("nsenter", "-t", str(pid), "-n", "ip")
+        run(*far, "link", "set", f"e{os.getpid()}", "up")()
+        run(*far, "addr", "replace", "198.51.100.1/24", "dev", f"e{os.getpid()}")()
+
+    return (*UP, step, run("ip", "addr", "add", "198.51.100.2/24", "dev", "out0"),
+            run("ip", "link", "set", "out0", "up"),
+            run("ip", "route", "add", "default", "via", "198.51.100.1"), _reached,
+            *rules)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("policy", "rule", "reached"),
+    [("drop", "counter accept", ("internet", "metadata")),
+     ("drop", 'oifname "out0" accept', ("internet", "metadata")),
+     ("drop", 'oifname "lo" accept', ()), ("drop", "ct state established accept", ()),
+     ("drop", "ip daddr 169.254.169.254 accept", ("metadata",)),
+     ("accept", "ip daddr 169.254.169.254 drop", ("internet",)),
+     ("accept", 'oifname "out0" drop', ()), ("drop", "tcp dport 8099 accept",
+                                             ("internet", "metadata"))],
+)  # fmt: skip
+def test_rules_that_let_something_out(policy: str, rule: str, reached: tuple[str, ...]) -> None:
+    """Connections are made for real, to the next network namespace."""
+    for name in ("internet", "metadata"):
+        act = partial(acts.connected, PLACES[name], PORT)
+        filtered = (_chain("output", policy, rule), user(SOMEBODY))
+        with (
+            standing(*BEYOND, _serve("0.0.0.0")) as far,  # noqa: S104
+            standing(*_towards(far.pid, *filtered), act=act) as there,
+        ):
+            shown = attempt(there.pid, f"network.{name}")[f"network.{name}"]
+        assert (shown.seen == OPEN, there.errno == 0) == (name in reached,) * 2, (shown, there)
+        if shown.seen != OPEN:
+            assert (shown.seen, shown.by) == (CLOSED, "network filter")
+
+
+def test_rules_that_ask_for_more_are_not_judged() -> None:
+    """By which user: neither open nor closed is said."""
+    for policy, end in (("drop", "accept"), ("accept", "drop")):
+        asked = (*ROUTED, _chain("output", policy, f"meta skuid {SOMEBODY} {end}"))
+        with standing(*asked, user(SOMEBODY)) as there:
+            shown = attempt(there.pid, "network.metadata")["network.metadata"]
+        assert (shown.seen, shown.by) == (UNSUPPORTED, "")
+        assert shown.detail.startswith("not known")
+
+
+# --- loopback ------------------------------------------------------------------------------------
 
 
 def _serve(host: str = "127.0.0.1") -> Step:
     """A service that takes connections."""
 
     def step() -> None:
-        handle = socket.socket()
+        handle = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         handle.bind((host, PORT))
         handle.listen()
         os.dup(handle.detach())
@@ -112,6 +194,23 @@ def test_a_service_of_loopback() -> None:
         ),
         Case("network.loopback-services", served, (*ALONE, _serve("0.0.0.0")), "no route", REACHED),  # noqa: S104
     )
+
+
+@pytest.mark.parametrize("host", ["::1", "::", "127.0.0.2"])
+def test_a_service_of_another_address(host: str) -> None:
+    act = partial(acts.connected, "::1" if host == "::" else host, PORT)
+    served = (*UP, _serve(host))
+    check(Case("network.loopback-services", served, UP, "nobody listens", act),
+          Case("network.loopback-services", served, (*served, refused("connect")), EPERM,
+               act))  # fmt: skip
+
+
+def test_a_service_of_ipv6_alone_is_reached_though_the_other_family_is_refused() -> None:
+    """The first of several that is refused does not end the trying."""
+    both = (*UP, _serve(), _serve("::1"))
+    check(Case("network.loopback-services", (*both, refused_with("socket", 0, socket.AF_INET)),
+               (*both, refused("socket")), EPERM,
+               partial(acts.connected, "::1", PORT)))  # fmt: skip
 
 
 def test_a_service_beside_a_landlock_domain() -> None:
@@ -152,7 +251,43 @@ def test_listening() -> None:
 def test_datagrams() -> None:
     act = partial(acts.routed, "127.0.0.1")
     check(Case("network.datagrams", UP, ALONE, "no route", act),
-          Case("network.datagrams", UP, (*UP, refused("connect")), EPERM, act))  # fmt: skip
+          Case("network.datagrams", UP, (*UP, refused("connect")), EPERM,
+               act))  # fmt: skip
+
+
+def _family_only_as(family: int, index: int, value: int) -> Step:
+    """A filter that lets sockets of a family through with one argument alone."""
+    return lambda: install([
+        (0x20, 0, 0, 0), (0x15, 1, 0, native_calls()["socket"]), (0x06, 0, 0, ALLOW),
+        (0x20, 0, 0, 16), (0x15, 1, 0, family), (0x06, 0, 0, ALLOW),
+        (0x20, 0, 0, 16 + 8 * index), (0x15, 0, 1, value), (0x06, 0, 0, ALLOW),
+        (0x06, 0, 0, ERRNO | 1),
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("index", "value"),
+    [(1, 0o2000001), (1, 0o4001), (1, 0o2004001), (1, 1), (2, 6)],
+    ids=("close-on-exec", "non-blocking", "both", "neither", "named protocol"),
+)  # fmt: skip
+def test_a_socket_that_passes_in_one_form(index: int, value: int) -> None:
+    one = (*UP, _serve(), _family_only_as(socket.AF_INET, index, value))
+    with standing(*one) as there:
+        shown = attempt(there.pid, "network.bind", "network.loopback-services",
+                        "network.datagrams")  # fmt: skip
+    assert shown["network.bind"].seen == shown["network.loopback-services"].seen == OPEN, shown
+    assert (shown["network.datagrams"].seen, shown["network.datagrams"].by) == (CLOSED, EPERM) or (
+        index == 2)  # fmt: skip
+
+
+def test_a_socket_of_a_protocol_that_was_not_tried_is_not_closed() -> None:
+    """And one of which no form passes is."""
+    with standing(*UP, _family_only_as(socket.AF_INET, 2, 132)) as there:
+        shown = attempt(there.pid, "network.bind")["network.bind"]
+    assert (shown.seen, shown.by) == (UNSUPPORTED, "")
+    with standing(*UP, _family_only_as(socket.AF_INET, 0, socket.AF_UNIX)) as there:
+        shown = attempt(there.pid, "network.bind")["network.bind"]
+    assert (shown.seen, shown.by) == (CLOSED, EPERM)
 
 
 # --- what is in the namespace --------------------------------------------------------------------

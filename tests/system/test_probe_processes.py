@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
 
+from ringfence.probe.view import MOST_OTHERS
 from tests.system import acts
 from tests.system.conditions import (
     ANOTHER,
@@ -24,10 +26,13 @@ from tests.system.conditions import (
     user,
 )
 from tests.system.probing import (
+    CLOSED,
     INJECT,
     OPEN,
+    UNSUPPORTED,
     Act,
     Case,
+    Shown,
     attempt,
     check,
     standing,
@@ -175,3 +180,34 @@ def test_neighbours_go_on_unharmed(same: int) -> None:
     assert status["State"].startswith("S") and status["TracerPid"] == "0"
     assert int(status["SigPnd"], 16) == int(status["ShdPnd"], 16) == 0
     os.kill(same, 0)
+
+
+def _crowd(count: int) -> Step:
+    """Processes of root's, beside which the workload's own user has one that is younger."""
+
+    def step() -> None:
+        for number in range(count + 1):
+            if os.fork() == 0:
+                if number == count:
+                    user(SOMEBODY)()
+                while True:
+                    signal.pause()
+
+    return step
+
+
+@pytest.mark.parametrize(("count", "seen"), [(30, CLOSED), (MOST_OTHERS + 4, UNSUPPORTED)])
+def test_a_crowd(count: int, seen: str) -> None:
+    """One's own user's process is found in it; a list that was cut closes nothing."""
+    names = ("process.attach", "process.open-memory", "process.signal")
+    with standing(spaces("pid", "mnt"), forked, proc(), _crowd(count), orphan=True) as there:
+        shown = _attempt(there.pid, SOMEBODY, names)
+        assert {one.seen for one in shown.values()} == {OPEN}, shown
+        shown = _attempt(there.pid, ANOTHER, names)
+        assert {one.seen for one in shown.values()} == {seen}, shown
+
+
+def _attempt(pid: int, uid: int, names: tuple[str, ...]) -> dict[str, Shown]:
+    """These probes on a process of this user's beside that one."""
+    with standing(entered(pid, "pid", "mnt"), forked, user(uid)) as there:
+        return attempt(there.pid, *names)

@@ -11,13 +11,16 @@ from enum import StrEnum
 
 import msgspec
 
+from ringfence.collect.seccomp.tables import native_calls
 from ringfence.probe.driven import Argument, Driven
 from ringfence.probe.oracle import Oracle, Verdict
+from ringfence.probe.passing import may_pass
 from ringfence.probe.view import View
 
 
 class Seen(StrEnum):
-    """What an attempt showed. `unsupported`: there is nothing here that could be open or closed."""
+    """What an attempt showed. `unsupported`: there is nothing here that could be open or closed,
+    or it could not be told which (its detail says so)."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -110,7 +113,39 @@ class Inside:
             return Outcome(Seen.UNSUPPORTED, detail, tried, layer="limit")
         if -result in absent and tried is not None and self._reaches(tried):
             return Outcome(Seen.UNSUPPORTED, detail, tried, layer="kernel without the feature")
+        if tried is not None and tried.name == "socket" and self._other_form(tried):
+            return undecided("a filter refuses some forms of the socket and not all")
         return Outcome(Seen.CLOSED, detail, tried, capability)
+
+    def socket(self, family: int, kind: int, protocol: int = 0) -> int:
+        """A socket, or a negative errno; in the form that a filter lets through, where it tells
+        forms apart that come to the same: flags of its type, and the protocol that 0 stands for."""
+        named = () if protocol else self._named(family, kind)
+        forms = [(form, number) for number in (protocol, *named) for form in (kind, *_forms(kind))]
+        passing = (form for form in forms if self.passes("socket", family, *form).passes)
+        chosen, number = next(passing, (kind, protocol))
+        handle = self.call("socket", family, chosen, number)
+        if handle >= 0 and kind & ~chosen & NONBLOCK:
+            self.child.manage("fcntl", handle, F_SETFL, NONBLOCK)
+        return handle
+
+    @staticmethod
+    def _named(family: int, kind: int) -> tuple[int, ...]:
+        """The protocol of an internet socket of this type (ip(7))."""
+        found = {1: 6, 2: 17}.get(kind & 0xF) if family in (2, 10) else None
+        return () if found is None else (found,)
+
+    def _other_form(self, tried: Tried) -> bool:
+        """Whether filters that refuse a socket let one of the same family and type through, by its
+        flags or by a protocol that was not asked for."""
+        family, kind, protocol = (one for one in tried.arguments if isinstance(one, int))
+        programs, number = self.view.programs, native_calls()["socket"]
+        if not programs or self._reaches(tried):
+            return False
+        # 0 is whichever suits the type, but to netlink(7), where it is one of its own.
+        last = ((2, protocol),) if protocol or family == AF_NETLINK else ()
+        return any(may_pass(programs, number, ((0, family), (1, form), *last))
+                   for form in _forms(kind))  # fmt: skip
 
     def _reaches(self, tried: Tried) -> bool:
         return self.passes(tried.name, *tried.arguments).passes
@@ -130,6 +165,15 @@ class Inside:
 AT_FDCWD = -100
 O_SAFE = 0o2000000 | 0o4000 | 0o400
 """O_CLOEXEC, O_NONBLOCK and O_NOCTTY: nothing waits, and no terminal becomes ours."""
+
+
+CLOEXEC, NONBLOCK, F_SETFL = 0o2000000, 0o4000, 4
+AF_NETLINK = 16
+
+
+def _forms(kind: int) -> tuple[int, ...]:
+    """A socket's type with each choice of flags (socket(2))."""
+    return tuple(kind & 0xF | flags for flags in (0, CLOEXEC, NONBLOCK, CLOEXEC | NONBLOCK))
 
 
 class Probe(msgspec.Struct, frozen=True):
@@ -156,6 +200,11 @@ class Probe(msgspec.Struct, frozen=True):
 def unsupported(detail: str, layer: str = "") -> Outcome:
     """There is nothing to try."""
     return Outcome(Seen.UNSUPPORTED, detail, layer=layer)
+
+
+def undecided(detail: str) -> Outcome:
+    """It can be neither done here nor ruled out."""
+    return Outcome(Seen.UNSUPPORTED, f"not known: {detail}")
 
 
 def opened(detail: str = "") -> Outcome:

@@ -6,24 +6,31 @@ Nothing here decides a result: what is listed is tried inside.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
+import socket
 import stat
+import struct
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from ringfence.collect.process import procfs
 from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.process.paths import resolve
+from ringfence.collect.seccomp.live import FilterUnreadable, read_programs
 from ringfence.model.facts import Facts
 from ringfence.model.process import PathFact, Process
+from ringfence.probe.folders import KERNEL, Folders
+from ringfence.probe.ruleset import Ruleset
+from ringfence.probe.services import Service, services
 from ringfence.run.inside import in_network
-from ringfence.run.listening import listening
 
-MOST_OTHERS = 24
+MOST_OTHERS = 256
+"""Processes that are tried."""
+MOST_PLACES = 24
 STRANGER = 54321
 """Nobody's number, on most systems."""
 PLACES = ("/dev/shm", "/tmp", "/var/tmp", "/run", "/run/lock")  # noqa: S108 - the workload's
@@ -39,6 +46,7 @@ INTERPRETERS = {
     "gcc": ("/usr/bin/gcc",), "apt": ("/usr/bin/apt-get",),
 }  # fmt: skip
 MOST_ENTRIES = 20_000
+SIOCGIFFLAGS, IFF_UP, IFF_LOOPBACK = 0x8913, 0x1, 0x8
 
 
 class Other(msgspec.Struct, frozen=True):
@@ -58,14 +66,21 @@ class View(msgspec.Struct, frozen=True):
     facts: Facts
     paths: dict[str, tuple[PathFact, ...]]
     places: tuple[str, ...]
+    folders: Folders
+    """Further ones, which are sought when somebody asks."""
     others: tuple[Other, ...]
+    unlisted: int
+    """Processes in its view beyond those."""
     setuid: tuple[str, ...]
     interpreters: dict[str, str]
-    ports: tuple[int, ...]
+    services: tuple[Service, ...]
+    """What listens on loopback in its network namespace."""
     stranger: int | None
     """A user number, as the workload counts, that is not its own and means somebody there."""
-    output_closed: bool
-    """Whether rules of its network namespace drop what goes out."""
+    programs: tuple[bytes, ...] | None
+    """Its seccomp filters; None where they were not read."""
+    output: Ruleset | None
+    """The rules of its network namespace for what goes out; None where they were not seen."""
     owns: bool
     """Whether descriptors and terminal are the workload's own (inject)."""
 
@@ -93,33 +108,37 @@ def view_of(process: Process, facts: Facts, owns: bool) -> View:
     paths: dict[str, tuple[PathFact, ...]] = {}
     for fact in process.paths:
         paths[fact.id] = (*paths.get(fact.id, ()), fact)
+    others = _others(pid)
+    found = process.credentials.value
+    listed = foremost(others, found.uid if found is not None else -1)
     return View(
         process=process,
         facts=facts,
         paths=paths,
         places=_places(process),
-        others=_others(pid),
+        folders=Folders(process, root),
+        others=listed,
+        unlisted=len(others) - len(listed),
         setuid=_setuid(root),
         interpreters=_interpreters(root),
-        ports=tuple(sorted(listening(pid))),
+        services=services(pid),
         stranger=_stranger(pid),
-        output_closed=_output_closed(pid),
+        programs=_programs(process, pid),
+        output=_output(pid),
         owns=owns,
     )
 
 
 def _places(process: Process) -> tuple[str, ...]:
     """The usual ones, and every mount that is writable."""
-    kernel = {"proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "securityfs", "tracefs",
-              "debugfs", "bpf", "pstore", "configfs", "fusectl", "hugetlbfs"}  # fmt: skip
     mounts = process.mounts.value or ()
     found = dict.fromkeys(PLACES)
     for item in mounts:
-        if "ro" not in item.options and item.fstype not in kernel:
+        if "ro" not in item.options and item.fstype not in KERNEL:
             found[item.path] = None
     with contextlib.suppress(OSError):
         found[os.readlink(f"/proc/{process.pid}/cwd")] = None
-    return tuple(found)[:MOST_OTHERS]
+    return tuple(found)[:MOST_PLACES]
 
 
 def _others(pid: int) -> tuple[Other, ...]:
@@ -138,8 +157,17 @@ def _others(pid: int) -> tuple[Other, ...]:
         inside = int(fields["NSpid"].split()[-1])
         if inode_of(other, "pid") == space:
             found.append(Other(inside, int(fields["Uid"].split()[1]), fields["Name"]))
-    found.sort(key=lambda item: item.pid)
-    return tuple(found[:MOST_OTHERS])
+    return tuple(found)
+
+
+def foremost(others: tuple[Other, ...], uid: int) -> tuple[Other, ...]:
+    """The most telling ones first: one of each user, then those of the workload's own."""
+    first: dict[int, Other] = {}
+    for other in sorted(others, key=lambda item: item.pid):
+        first.setdefault(other.uid, other)
+    ordered = sorted(others, key=lambda item: (first[item.uid] is not item, item.uid != uid,
+                                               item.pid))  # fmt: skip
+    return tuple(ordered[:MOST_OTHERS])
 
 
 def _kin() -> set[int]:
@@ -172,28 +200,52 @@ def _stranger(pid: int) -> int | None:
     return None
 
 
-def _output_closed(pid: int) -> bool:
-    """Whether some output chain of its network namespace drops what no rule accepts, and has no
-    rule that accepts everything (nft(8))."""
+def _programs(process: Process, pid: int) -> tuple[bytes, ...] | None:
+    found = process.seccomp.value
+    if found is not None and found.mode == 0:
+        return ()
+    with contextlib.suppress(FilterUnreadable, procfs.Vanished):
+        return read_programs(pid).programs
+    return None
+
+
+def _output(pid: int) -> Ruleset | None:
+    """The rules of its network namespace; None where they cannot be read."""
     nft = shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if nft is None or os.geteuid() != 0:
-        return False
+    if nft is None or os.geteuid() != 0 or _older_rules(pid):
+        return None
     command = [nft, "--json", "list", "ruleset"]
-    with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
-        done = in_network(pid, lambda: subprocess.run(command, capture_output=True, timeout=5,
-                                                      check=False))  # fmt: skip
-        items = msgspec.json.decode(done.stdout)["nftables"] if done.returncode == 0 else []
-        chains = [item["chain"] for item in items if "chain" in item]
-        rules = [item["rule"] for item in items if "rule" in item]
-        return any(chain.get("hook") == "output" and chain.get("policy") == "drop"
-                   and not any(_accepts_all(rule, chain) for rule in rules)
-                   for chain in chains)  # fmt: skip
+
+    def read() -> tuple[subprocess.CompletedProcess[bytes], tuple[str, ...]]:
+        done = subprocess.run(command, capture_output=True, timeout=5, check=False)
+        return done, _devices()
+
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired):
+        done, devices = in_network(pid, read)
+        if done.returncode == 0:
+            return Ruleset(msgspec.json.decode(done.stdout), devices)
+    return None
+
+
+def _older_rules(pid: int) -> bool:
+    """Whether there are tables of the older interface, of which nft(8) knows nothing
+    (iptables-legacy(8))."""
+    for name in ("ip_tables_names", "ip6_tables_names"):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/net/{name}").read_bytes().strip():
+                return True
     return False
 
 
-def _accepts_all(rule: dict[str, Any], chain: dict[str, Any]) -> bool:
-    return (rule.get("table") == chain.get("table") and rule.get("chain") == chain.get("name")
-            and rule.get("expr") == [{"accept": None}])  # fmt: skip
+def _devices() -> tuple[str, ...]:
+    """Interfaces that are up, but for loopback (netdevice(7))."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        for _, name in socket.if_nameindex():
+            answer = fcntl.ioctl(handle, SIOCGIFFLAGS, struct.pack("=16sH22x", name.encode(), 0))
+            if struct.unpack("=16sH22x", answer)[1] & (IFF_UP | IFF_LOOPBACK) == IFF_UP:
+                found.append(name)
+    return tuple(found)
 
 
 def _setuid(root: str) -> tuple[str, ...]:

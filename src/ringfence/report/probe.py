@@ -28,7 +28,8 @@ def _head(report: ProbeReport) -> str:
     target, counts = report.target, report.counts
     return (f"{target.program}[{target.pid}] ({target.kind} {target.name}, {target.stance}): "
             f"{counts['attempts']} attempts, {counts['open']} open, {counts['closed']} closed, "
-            f"{counts['unsupported']} not there, in {report.seconds:.2f} s")  # fmt: skip
+            f"{counts['unsupported']} not there or not known, "
+            f"in {report.seconds:.2f} s")  # fmt: skip
 
 
 def _disagreements(report: ProbeReport) -> list[str]:

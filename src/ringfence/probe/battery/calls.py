@@ -10,8 +10,18 @@ from ringfence.collect.seccomp.question import SIGCHLD, parse
 from ringfence.collect.seccomp.tables import native_calls
 from ringfence.knowledge.loader import load
 from ringfence.knowledge.questions import call_questions
-from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, opened, unsupported
+from ringfence.probe.definition import (
+    Inside,
+    Outcome,
+    Probe,
+    Seen,
+    closed,
+    opened,
+    undecided,
+    unsupported,
+)
 from ringfence.probe.oracle import Verdict
+from ringfence.probe.passing import may_pass, passing
 
 GROUP = "system calls"
 TECHNIQUE = "T1106"
@@ -28,9 +38,14 @@ PLAUSIBLE: dict[str, tuple[tuple[int, ...], ...]] = {
 """Arguments of ordinary programs, for filters that look at them."""
 
 
+def _number(name: str) -> int:
+    """Of a call, also of one without a name of ours (`call-470`)."""
+    return native_calls()[name] if name in native_calls() else int(name.removeprefix("call-"))
+
+
 def answers(inside: Inside, name: str) -> Verdict:
     """What the filters say to a call: passes if some ordinary arguments do."""
-    number: str | int = name if name in native_calls() else int(name.removeprefix("call-"))
+    number = _number(name)
     first = inside.passes(number, *USUAL)
     for values in ((0,) * 6, *PLAUSIBLE.get(name, ())):
         if first.passes:
@@ -40,13 +55,29 @@ def answers(inside: Inside, name: str) -> Verdict:
     return first
 
 
+def _by_argument(
+    inside: Inside, number: int, fixed: tuple[tuple[int, int], ...], refused: Verdict
+) -> Outcome:
+    """What becomes of a call whose ordinary arguments are refused: closed where every argument is,
+    open where the filters name some that pass."""
+    programs = inside.view.programs
+    if programs is None:
+        return undecided(f"{refused.words}, and its filters could not be read")
+    if not programs or not may_pass(programs, number, fixed):
+        return closed(refused.words)
+    found = passing(programs, number, fixed)
+    if found is None or not inside.passes(number, *found).passes:
+        return undecided(f"{refused.words}, by an argument")
+    return opened(f"with the arguments {', '.join(f'{value:#x}' for value in found)}")
+
+
 def probe(name: str) -> Probe:
     """The probe of one call."""
 
     def attempt(inside: Inside) -> Outcome:
         """Only what the filters say is asked; the call is not made."""
         verdict = answers(inside, name)
-        return opened() if verdict.passes else closed(verdict.words)
+        return opened() if verdict.passes else _by_argument(inside, _number(name), (), verdict)
 
     condition = (f"syscall:{name}",)
     return Probe(f"call.{name}", GROUP, f"{name} passes the filters", TECHNIQUE, attempt,
@@ -69,7 +100,10 @@ def _question(text: str) -> Probe:
                 if verdict.passes:
                     return opened()
                 refused = refused or verdict
-        return Outcome(Seen.CLOSED, layer=refused.words if refused else "")
+        outcomes = [_by_argument(inside, native_calls()[question.call], limits, refused)
+                    for limits in question.tries if refused is not None]  # fmt: skip
+        order = (Seen.OPEN, Seen.UNSUPPORTED, Seen.CLOSED)
+        return min(outcomes, key=lambda one: order.index(one.seen))
 
     condition = (f"syscall:{text}",)
     return Probe(f"call.{text}", GROUP, f"{text} passes the filters", TECHNIQUE, attempt,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 
 from ringfence.collect.process.mounts import covering
 from ringfence.probe.battery.files import dumpable
@@ -22,6 +23,7 @@ from ringfence.probe.definition import (
     Tried,
     closed,
     opened,
+    undecided,
 )
 from ringfence.probe.elf import program
 from ringfence.probe.view import INTERPRETERS
@@ -72,7 +74,7 @@ def dropped(inside: Inside) -> Outcome:
     """Tries each folder that the workload may write: a nameless file in it is executed up to its
     first instruction."""
     found = refusal = None
-    for place in inside.view.places:
+    for place in _writable(inside):
         handle = inside.open(place, O_TMPFILE | O_RDWR, 0o700)
         if handle < 0:
             refusal = _more_telling(refusal, handle, inside, place)
@@ -80,7 +82,25 @@ def dropped(inside: Inside) -> Outcome:
         found = _executed(inside, handle, place, _noexec(inside, place))
         if found.seen is Seen.OPEN:
             return found
-    return found or refusal or closed("missing file", "no folder to write in")
+    return _nowhere(inside, found or refusal)
+
+
+def _writable(inside: Inside) -> Iterator[str]:
+    """The usual places, and where none of them did, whatever else it may write."""
+    yield from inside.view.places
+    yield from inside.view.folders.found
+
+
+def _nowhere(inside: Inside, refusal: Outcome | None) -> Outcome:
+    """What it means that no place did: a filter refuses in all places, a mount or a mode in those
+    alone that were tried."""
+    found = refusal or closed("missing file", "no folder to write in")
+    tried = found.tried
+    if tried is not None and not inside.passes(tried.name, *tried.arguments).passes:
+        return found
+    if found.seen is Seen.CLOSED and not inside.view.folders.whole:
+        return undecided(f"refused where it was tried ({found.detail}), other folders are left")
+    return found
 
 
 def _more_telling(
@@ -95,7 +115,7 @@ def _more_telling(
 def dropped_with_a_name(inside: Inside) -> Outcome:
     """The same by a file with a name of ours, removed right after, as most droppers do it."""
     found = refusal = None
-    for place in inside.view.places:
+    for place in _writable(inside):
         path = f"{place.rstrip('/')}/.ringfence-{os.getpid()}"
         handle = inside.open(path, O_RDWR | O_CREAT | O_EXCL, 0o700)
         if handle < 0:
@@ -113,14 +133,14 @@ def dropped_with_a_name(inside: Inside) -> Outcome:
             return opened(place)
         tried = Tried("execve", (path, 0, 0), -result, _noexec(inside, place))
         found = Outcome(Seen.CLOSED, place, tried)
-    return found or refusal or closed("missing file", "no folder to write in")
+    return _nowhere(inside, found or refusal)
 
 
 def loader(inside: Inside) -> Outcome:
     """Maps a nameless file of each writable folder executable, as a loader does with a program
     that may not be executed (ld.so PROGRAM): no code of it runs."""
     found = refusal = None
-    for place in inside.view.places:
+    for place in _writable(inside):
         handle = inside.open(place, O_TMPFILE | O_RDWR, 0o700)
         if handle < 0:
             refusal = _more_telling(refusal, handle, inside, place)
@@ -130,7 +150,7 @@ def loader(inside: Inside) -> Outcome:
         if result >= 0:
             return opened(place)
         found = Outcome(Seen.CLOSED, place, inside.last, layer=_not_mapped(inside, place, result))
-    return found or refusal or closed("missing file", "no folder to write in")
+    return _nowhere(inside, found or refusal)
 
 
 def _not_mapped(inside: Inside, place: str, result: int) -> str:

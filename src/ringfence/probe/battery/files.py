@@ -102,7 +102,7 @@ def write_folder(inside: Inside, path: str) -> Outcome:
 def connect(inside: Inside, path: str) -> Outcome:
     """A Unix socket connected to, and closed without a byte."""
     kind = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK
-    handle = inside.call("socket", AF_UNIX, kind, 0)
+    handle = inside.socket(AF_UNIX, kind, 0)
     if handle < 0:
         return inside.judged(handle, detail=path)
     address = AF_UNIX.to_bytes(2, "little") + path.encode()[:107] + b"\0"

@@ -119,7 +119,7 @@ def netfilter(inside: Inside) -> Outcome:
     """Asks nf_tables for its generation number, which changes nothing."""
     if unloaded("net-pf-16-proto-12", "nfnetlink-subsys-10"):
         return unsupported("trying would load the module nf_tables")
-    handle = inside.call("socket", AF_NETLINK, SOCK_RAW, 12)
+    handle = inside.socket(AF_NETLINK, SOCK_RAW, 12)
     if handle < 0:
         return inside.judged(handle)
     message = struct.pack("=IHHII", 20, 10 << 8 | 16, 5, 1, 0) + struct.pack("=BBH", 0, 0, 0)
@@ -149,7 +149,7 @@ def x_tables(inside: Inside) -> Outcome:
     check (net/ipv4/netfilter/ip_tables.c)."""
     if unloaded("ip_tables"):
         return unsupported("trying would load the module ip_tables")
-    handle = inside.call("socket", AF_INET, SOCK_DGRAM, 0)
+    handle = inside.socket(AF_INET, SOCK_DGRAM, 0)
     if handle < 0:
         return inside.judged(handle)
     request, size = bytearray(b"ringfence-none".ljust(84, b"\0")), bytearray(struct.pack("=I", 84))
@@ -160,7 +160,7 @@ def x_tables(inside: Inside) -> Outcome:
 def traffic_control(inside: Inside) -> Outcome:
     """Asks to remove the queueing of an interface that does not exist: ENODEV comes after the
     check (net/sched/sch_api.c)."""
-    handle = inside.call("socket", AF_NETLINK, SOCK_RAW, 0)
+    handle = inside.socket(AF_NETLINK, SOCK_RAW, 0)
     if handle < 0:
         return inside.judged(handle)
     nothing = struct.pack("=BBHiIII", 0, 0, 0, 0x7FFFFFF0, 0, 0xFFFFFFFF, 0)
@@ -173,7 +173,7 @@ def xfrm(inside: Inside) -> Outcome:
     """Asks IPsec for its counters (XFRM_MSG_GETSADINFO), which changes nothing."""
     if unloaded("net-pf-16-proto-6"):
         return unsupported("trying would load the module xfrm_user")
-    handle = inside.call("socket", AF_NETLINK, SOCK_RAW, 6)
+    handle = inside.socket(AF_NETLINK, SOCK_RAW, 6)
     if handle < 0:
         return inside.judged(handle)
     message = struct.pack("=IHHIII", 20, GET_SA_INFO, 5, 1, 0, 0)
@@ -185,7 +185,7 @@ def kernel_tls(inside: Inside) -> Outcome:
     (net/tls/tls_main.c)."""
     if unloaded("tcp-ulp-tls"):
         return unsupported("trying would load the module tls")
-    handle = inside.call("socket", AF_INET, SOCK_STREAM, 0)
+    handle = inside.socket(AF_INET, SOCK_STREAM, 0)
     if handle < 0:
         return inside.judged(handle)
     result = inside.call("setsockopt", handle, 6, 31, "tls", 4)

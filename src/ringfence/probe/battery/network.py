@@ -11,12 +11,14 @@ import errno
 import socket
 import struct
 
-from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, opened
+from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, opened, undecided
+from ringfence.probe.services import Service
 
 GROUP = "network"
 AF_INET, AF_INET6, STREAM, DGRAM = 2, 10, 1, 2
 LOOPBACK, ANY = "127.0.0.1", "0.0.0.0"  # noqa: S104 - nothing listens there
 MOST_TEXT = 1 << 20
+MOST_SERVICES = 32
 NONBLOCK = 0o4000
 SOMEWHERE = {
     "internet": ("192.0.2.1", "T1041"), "internet-ipv6": ("2001:db8::1", "T1041"),
@@ -39,7 +41,7 @@ def address(host: str, port: int) -> bytes:
 
 def bind_port(inside: Inside) -> Outcome:
     """Binds a free port of loopback to a socket that does not listen and ends with the child."""
-    handle = inside.call("socket", AF_INET, STREAM, 0)
+    handle = inside.socket(AF_INET, STREAM, 0)
     if handle < 0:
         return inside.judged(handle)
     result = -errno.EADDRNOTAVAIL
@@ -53,7 +55,7 @@ def bind_port(inside: Inside) -> Outcome:
 def listen(inside: Inside) -> Outcome:
     """Listens on a free port of loopback for the moment until the child ends. Where loopback
     cannot be bound, the kernel would choose every interface: then only the filter is asked."""
-    handle = inside.call("socket", AF_INET, STREAM, 0)
+    handle = inside.socket(AF_INET, STREAM, 0)
     if handle < 0:
         return inside.judged(handle)
     where = address(LOOPBACK, 0)
@@ -64,27 +66,35 @@ def listen(inside: Inside) -> Outcome:
 
 
 def loopback_services(inside: Inside) -> Outcome:
-    """Connects to ports of loopback that listen in its network namespace, and sends nothing."""
-    own = {item.port for item in inside.view.facts.listeners}
-    ports = [port for port in inside.view.ports if port not in own]
-    if not ports:
+    """Connects to what listens on loopback in its network namespace, and sends nothing."""
+    own = {item.inode for item in inside.view.facts.listeners}
+    others = [one for one in inside.view.services if one.inode not in own]
+    if not others:
         return closed("nobody listens", "no other service on its loopback")
     found = None
-    for port in ports[:8]:
-        handle = inside.call("socket", AF_INET, STREAM | NONBLOCK, 0)
-        if handle < 0:
-            return inside.judged(handle)
-        where = address(LOOPBACK, port)
-        result = inside.call("connect", handle, where, len(where))
-        if result == -errno.EINPROGRESS:  # loopback has answered by now, if anything does
-            result = inside.call("connect", handle, where, len(where))
-        if result == -errno.EALREADY:
-            found = closed("network filter", f"port {port}: nothing comes back")
-            continue
-        found = inside.judged(result, (errno.EISCONN,), detail=f"port {port}")
+    for service in others[:MOST_SERVICES]:
+        found = _connected(inside, service)
         if found.seen is Seen.OPEN:
             return found
+    if len(others) > MOST_SERVICES:
+        left = len(others) - MOST_SERVICES
+        return undecided(f"refused by {MOST_SERVICES} services, {left} were not tried")
     return found or closed("nobody listens")
+
+
+def _connected(inside: Inside, service: Service) -> Outcome:
+    where = address(service.host, service.port)
+    family = AF_INET6 if ":" in service.host else AF_INET
+    detail = f"{service.host}, port {service.port}"
+    handle = inside.socket(family, STREAM | NONBLOCK, 0)
+    if handle < 0:
+        return inside.judged(handle, detail=detail)
+    result = inside.call("connect", handle, where, len(where))
+    if result == -errno.EINPROGRESS:  # loopback has answered by now, if anything does
+        result = inside.call("connect", handle, where, len(where))
+    if result == -errno.EALREADY:
+        return closed("network filter", f"{detail}: nothing comes back")
+    return inside.judged(result, (errno.EISCONN,), detail=detail)
 
 
 def _way_out(name: str) -> Probe:
@@ -93,20 +103,33 @@ def _way_out(name: str) -> Probe:
     def attempt(inside: Inside) -> Outcome:
         """Looks up the route that a datagram would take, and sends none."""
         family = AF_INET6 if ":" in host else AF_INET
-        handle = inside.call("socket", family, DGRAM, 0)
+        handle = inside.socket(family, DGRAM, 0)
         if handle < 0:
             return inside.judged(handle)
         where = address(host, 53)
         result = inside.call("connect", handle, where, len(where))
         if -result in NO_ROUTE and inside.passes("connect", handle, where, len(where)).passes:
             return closed("no route", host)
-        if result >= 0 and inside.view.output_closed:
-            return closed("network filter", f"a route to {host}, and rules that drop what goes out")
+        if result >= 0:
+            return _filtered(inside, host)
         return inside.judged(result, detail=f"a route to {host}")
 
     decides = ("net:metadata-reachable",) if name == "metadata" else ()
     return Probe(f"network.{name}", GROUP, f"Send to: {name} ({host})", technique, attempt,
                  decides, decides)  # fmt: skip
+
+
+def _filtered(inside: Inside, host: str) -> Outcome:
+    """What rules say of an address to which there is a route."""
+    rules = inside.view.output
+    if rules is None:
+        return undecided(f"a route to {host}, and its rules could not be read")
+    dropped = rules.drops(host, crafted=inside.view.holds("CAP_NET_RAW"))
+    if dropped is None:
+        return undecided(f"a route to {host}, and rules that tell packets apart by more than that")
+    if dropped:
+        return closed("network filter", f"a route to {host}, and rules that drop what goes out")
+    return opened(f"a route to {host}")
 
 
 def neighbours(inside: Inside) -> Outcome:
@@ -140,7 +163,7 @@ def abstract_sockets(inside: Inside) -> Outcome:
     for line in _lines(inside, handle):
         name = line.split()[-1] if line.split() else b""
         if name.startswith(b"@/containerd-shim"):
-            made = inside.call("socket", 1, STREAM | NONBLOCK, 0)
+            made = inside.socket(1, STREAM | NONBLOCK, 0)
             where = struct.pack("=H", 1) + b"\0" + name[1:]
             return inside.judged(inside.call("connect", made, where, len(where)), (errno.EAGAIN,))
     return closed("namespace (net)", "no containerd shim is in its network namespace")
@@ -148,7 +171,7 @@ def abstract_sockets(inside: Inside) -> Outcome:
 
 def send_datagrams(inside: Inside) -> Outcome:
     """Connects a datagram socket to a port of loopback and sends nothing."""
-    handle = inside.call("socket", AF_INET, DGRAM, 0)
+    handle = inside.socket(AF_INET, DGRAM, 0)
     if handle < 0:
         return inside.judged(handle)
     where = address(LOOPBACK, 9)
@@ -157,7 +180,7 @@ def send_datagrams(inside: Inside) -> Outcome:
 
 def mark_packets(inside: Inside) -> Outcome:
     """Marks what a socket would send, and sends nothing through it."""
-    handle = inside.call("socket", AF_INET, DGRAM, 0)
+    handle = inside.socket(AF_INET, DGRAM, 0)
     if handle < 0:
         return inside.judged(handle)
     value = struct.pack("=I", 1)

@@ -189,7 +189,7 @@ def immutable(inside: Inside) -> Outcome:
 def net_admin(inside: Inside) -> Outcome:
     """Asks for packets of -1 bytes on loopback: EINVAL comes after the check, which is made over
     the network namespace's owner (net/core/dev_ioctl.c, dev_validate_mtu)."""
-    fd = inside.call("socket", AF_INET, SOCK_DGRAM, 0)
+    fd = inside.socket(AF_INET, SOCK_DGRAM, 0)
     if fd < 0:
         return inside.judged(fd)
     request = struct.pack("=16si20x", b"lo", -1)
@@ -199,7 +199,7 @@ def net_admin(inside: Inside) -> Outcome:
 
 def net_raw(inside: Inside) -> Outcome:
     """Makes a raw socket and sends nothing through it; it ends with the child."""
-    result = inside.call("socket", AF_INET, SOCK_RAW, 255)
+    result = inside.socket(AF_INET, SOCK_RAW, 255)
     return inside.judged(result, capability="CAP_NET_RAW")
 
 
@@ -357,7 +357,7 @@ def lease(inside: Inside) -> Outcome:
 def audit_control(inside: Inside) -> Outcome:
     """Asks the audit subsystem for its state (AUDIT_GET), which changes nothing."""
 
-    fd = inside.call("socket", AF_NETLINK, SOCK_RAW, 9)
+    fd = inside.socket(AF_NETLINK, SOCK_RAW, 9)
     if fd < 0:
         return inside.judged(fd)
     request, answer = struct.pack("=IHHII", 16, 1000, 5, 1, 0), bytearray(64)
@@ -378,7 +378,7 @@ def audit_control(inside: Inside) -> Outcome:
 
 def audit_read(inside: Inside) -> Outcome:
     """Joins the audit log's readers with a socket that reads nothing and ends with the child."""
-    fd = inside.call("socket", AF_NETLINK, SOCK_RAW, 9)
+    fd = inside.socket(AF_NETLINK, SOCK_RAW, 9)
     if fd < 0:
         return inside.judged(fd)
     result = inside.call("bind", fd, struct.pack("=HHII", AF_NETLINK, 0, 0, 1), 12)
@@ -433,7 +433,7 @@ def checkpoint_restore(inside: Inside) -> Outcome:
 def net_bind_service(inside: Inside) -> Outcome:
     """Binds a low port of loopback, or where that has no address of every interface, to a socket
     that does not listen and ends with the child."""
-    fd = inside.call("socket", AF_INET, SOCK_STREAM, 0)
+    fd = inside.socket(AF_INET, SOCK_STREAM, 0)
     if fd < 0:
         return inside.judged(fd)
     for host in (bytes((127, 0, 0, 1)), bytes(4)):

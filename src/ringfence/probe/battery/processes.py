@@ -10,7 +10,7 @@ import errno
 import struct
 from collections.abc import Callable
 
-from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, opened
+from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, opened, undecided
 from ringfence.probe.view import Other
 
 GROUP = "processes"
@@ -24,7 +24,7 @@ PTRACE = "CAP_SYS_PTRACE"
 
 
 def _over_others(inside: Inside, ask: Callable[[Other], Outcome]) -> Outcome:
-    """The first process on which it works; else the last refusal."""
+    """The first process on which it works; else the last refusal, if none was left out."""
     if not inside.view.others:
         return closed("namespace (pid)", "no other process is in view")
     found = None
@@ -32,6 +32,9 @@ def _over_others(inside: Inside, ask: Callable[[Other], Outcome]) -> Outcome:
         found = ask(other)
         if found.seen is Seen.OPEN:
             return opened(f"process {other.pid} ({other.name})")
+    if inside.view.unlisted:
+        count = len(inside.view.others)
+        return undecided(f"refused for {count} processes, {inside.view.unlisted} were not tried")
     return found or closed("namespace (pid)")
 
 

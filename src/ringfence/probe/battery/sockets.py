@@ -54,7 +54,7 @@ def _family(name: str) -> Probe:
             return _filtered(inside, number, module)
         found = None
         for kind in KINDS:
-            result = inside.call("socket", number, kind, 0)
+            result = inside.socket(number, kind, 0)
             if result == -errno.EPROTONOSUPPORT and number == 38:
                 continue
             outcome = inside.judged(result, capability=CAPABILITIES.get(name, ""),
@@ -89,7 +89,7 @@ def _protocol(name: str) -> Probe:
         module = unloaded(f"net-pf-16-proto-{number}")
         if module:
             return _filtered(inside, 16, module)
-        return inside.judged(inside.call("socket", 16, RAW, number))
+        return inside.judged(inside.socket(16, RAW, number))
 
     return Probe(f"socket.netlink-{name}", GROUP, f"Make a netlink socket: {name}", TECHNIQUE,
                  attempt, (f"syscall:socket[AF_NETLINK,*,{number}]",))  # fmt: skip
@@ -101,7 +101,7 @@ def _transport(name: str, kind: int, protocol: int, opening: str) -> Probe:
         module = unloaded(f"net-pf-2-proto-{protocol}-type-{kind}", f"net-pf-2-proto-{protocol}")
         if module:
             return _filtered(inside, 2, module)
-        result = inside.call("socket", 2, kind, protocol)
+        result = inside.socket(2, kind, protocol)
         if protocol == MPTCP and result == -errno.ENOPROTOOPT and inside.passes(
             "socket", 2, kind, protocol).passes:  # fmt: skip
             return closed("kernel setting (net.mptcp.enabled)")

@@ -1,0 +1,71 @@
+"""Arguments that pass a filter, found in the filter itself."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from ringfence.collect.seccomp.tables import native_calls
+from ringfence.probe.passing import may_pass, passing
+from tests.seccomp import ALLOW, ERRNO, Instruction
+
+CALL = native_calls()["socket"]
+LOAD, AND, EQUAL, GREATER, ANY_BIT, RETURN = 0x20, 0x54, 0x15, 0x25, 0x45, 0x06
+REFUSE = ERRNO | 1
+
+
+def program(*about: Instruction) -> bytes:
+    """A filter of one call, which goes on with `about`; the others pass."""
+    head = [(LOAD, 0, 0, 0), (EQUAL, 1, 0, CALL), (RETURN, 0, 0, ALLOW)]
+    return b"".join(struct.pack("=HBBI", *one) for one in (*head, *about))
+
+
+def only(index: int, *test: Instruction) -> tuple[Instruction, ...]:
+    """Refuses where the low word of an argument does not pass the test, whose last jump is it."""
+    code, _, _, k = test[-1]
+    return (
+        (LOAD, 0, 0, 16 + 8 * index), *test[:-1], (code, 1, 0, k), (RETURN, 0, 0, REFUSE),
+    )  # fmt: skip
+
+
+PASS = (RETURN, 0, 0, ALLOW)
+NARROW = {
+    "a value": (*only(1, (EQUAL, 0, 0, 0o2000001)), PASS),
+    "two arguments": (*only(0, (EQUAL, 0, 0, 2)), *only(1, (EQUAL, 0, 0, 0o2000001)), PASS),
+    "under a mask": (*only(1, (AND, 0, 0, 0xF0), (EQUAL, 0, 0, 0x50)), PASS),
+    "above": (*only(2, (GREATER, 0, 0, 1000)), PASS),
+    "a bit": (*only(2, (ANY_BIT, 0, 0, 0x400)), PASS),
+    "the high word": ((LOAD, 0, 0, 20), (EQUAL, 1, 0, 7), (RETURN, 0, 0, REFUSE), PASS),
+}
+
+
+@pytest.mark.parametrize("about", NARROW.values(), ids=NARROW)
+def test_what_a_filter_asks_for_is_found(about: tuple[Instruction, ...]) -> None:
+    one = program(*about)
+    assert may_pass((one,), CALL)
+    found = passing((one,), CALL)
+    assert found is not None
+    assert may_pass((one,), CALL, tuple(enumerate(found)))
+    assert not may_pass((one,), CALL, tuple((index, 3) for index in range(6)))
+
+
+def test_every_filter_must_let_it_through() -> None:
+    first, second = (program(*only(0, (EQUAL, 0, 0, 2)), PASS),
+                     program(*only(1, (EQUAL, 0, 0, 5)), PASS))  # fmt: skip
+    found = passing((first, second), CALL)
+    assert found is not None and found[:2] == (2, 5)
+    assert passing((first, program(*only(0, (EQUAL, 0, 0, 3)), PASS)), CALL) is None
+
+
+def test_a_call_that_no_argument_opens() -> None:
+    shut = program((RETURN, 0, 0, REFUSE))
+    assert not may_pass((shut,), CALL)
+    assert passing((shut,), CALL) is None
+    assert may_pass((shut,), CALL + 1)
+
+
+def test_given_arguments_stay() -> None:
+    one = program(*only(0, (EQUAL, 0, 0, 2)), *only(1, (EQUAL, 0, 0, 5)), PASS)
+    assert passing((one,), CALL, ((0, 2),)) == (2, 5, 0, 0, 0, 0)
+    assert not may_pass((one,), CALL, ((0, 3),))
