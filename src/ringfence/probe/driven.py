@@ -271,12 +271,17 @@ class Driven:
 
     def _untouched(self, code: int, texts: Mapping[int, bytes] = NONE) -> None:
         """Compare its instruction, the paths of a call by their addresses, and its limits with
-        what we gave it. Raises Tampered."""
-        for place, wanted in ((code, machine().instruction), *texts.items()):
-            if os.pread(self._memory, len(wanted), place) != wanted:
-                raise Tampered(self.pid, "its memory")
-        if limits(self.pid) != self._limits:
-            raise Tampered(self.pid, "its limits")
+        what we gave it. Raises Tampered, or InjectionFailed where it has just been killed."""
+        wanted = ((code, machine().instruction), *texts.items())
+        if any(os.pread(self._memory, len(data), place) != data for place, data in wanted):
+            changed = "its memory"
+        elif limits(self.pid) != self._limits:
+            changed = "its limits"
+        else:
+            return
+        if not _stands(self.pid):
+            raise InjectionFailed(f"{self.pid} was killed")
+        raise Tampered(self.pid, changed)
 
     def _made(self, regs: Any, name: str) -> int:
         self.executed = self.trapped = False
@@ -338,6 +343,14 @@ def limits(pid: int) -> bytes:
         return procfs.read(pid, "limits")
     except (OSError, procfs.Vanished):
         return b""
+
+
+def _stands(pid: int) -> bool:
+    """Whether it still stands still for us."""
+    try:
+        return procfs.read(pid, "stat").rpartition(b") ")[2][:1] == b"t"
+    except (OSError, procfs.Vanished):
+        return False
 
 
 def ended(pid: int) -> None:

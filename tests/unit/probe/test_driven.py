@@ -7,11 +7,13 @@ import os
 import resource
 import signal
 import struct
+import time
 from collections.abc import Callable, Iterator
 from unittest import mock
 
 import pytest
 
+from ringfence.collect.process import procfs
 from ringfence.probe.attempts import attempted
 from ringfence.probe.definition import Inside, Outcome, Probe
 from ringfence.probe.driven import Driven, Killed, Tampered
@@ -19,6 +21,7 @@ from ringfence.probe.join import joined
 from ringfence.probe.oracle import Answer, Oracle
 from ringfence.probe.view import View
 from ringfence.run.registers import machine
+from ringfence.run.tracee import InjectionFailed
 from tests import seccomp
 
 FORGED = b"\x48\x97\x90\x90"
@@ -48,6 +51,25 @@ def test_a_change_from_outside_is_no_answer(done: Callable[[Driven], None]) -> N
         done(child)
         with pytest.raises(Tampered, match="was tampered with"):
             child.call("getuid")
+
+
+def test_killed_after_a_call_is_not_tampered_with() -> None:
+    with zygote() as found, found.fork() as child:
+        made = child._made
+
+        def then_killed(regs: object, name: str) -> int:
+            answer = made(regs, name)
+            os.kill(child.pid, signal.SIGKILL)
+            while b"Z" not in procfs.read(child.pid, "stat").rpartition(b")")[2]:
+                time.sleep(0.001)
+            return answer
+
+        with (
+            mock.patch.object(child, "_made", then_killed),
+            pytest.raises(InjectionFailed, match="was killed") as caught,
+        ):
+            child.call("getuid")
+        assert caught.type is InjectionFailed
 
 
 def test_a_forged_result_ends_the_probing() -> None:
