@@ -21,6 +21,7 @@ from ringfence.collect.process import procfs
 from ringfence.errors import InputError
 from ringfence.knowledge.loader import load
 from ringfence.probe.inject import Stopped, injected
+from ringfence.probe.leftover import children, left_over
 from ringfence.probe.probing import INJECT, probe_process
 from tests import seccomp
 from tests.command import ringfence
@@ -303,6 +304,38 @@ def leftovers() -> list[int]:
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     return [int(child) for child in children if b"python" in
             Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0]]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM])
+def test_the_program_is_ended_in_the_middle(number: int) -> None:
+    """Nothing is left among the workload's children, where it would count as a process of its."""
+    with counter() as process:
+        words = [sys.executable, "-m", "ringfence", "probe", str(process.pid), "--inject"]
+        probing = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: left_over(process.pid))
+        probing.send_signal(number)
+        assert probing.wait(10) != 0
+        wait_for(lambda: not children(process.pid))
+        assert asked(process) == b"alone\n"
+
+
+def test_what_an_earlier_probing_left_is_collected() -> None:
+    """Even its guardian was killed."""
+    source = f"from ringfence.probe.inject import injected\nwith injected({{}}): {KILL_ALL}"
+    with counter() as process:
+        subprocess.run([sys.executable, "-c", source.format(process.pid)], check=False)
+        wait_for(lambda: list(left_over(process.pid).values()) == [True])
+        with injected(process.pid):
+            assert list(left_over(process.pid).values()) == [False]
+        assert not children(process.pid)
+        assert asked(process) == b"alone\n"
+
+
+KILL_ALL = """
+    import os
+    from ringfence.probe.leftover import children
+    for pid in (*children(os.getpid()), os.getpid()): os.kill(pid, 9)
+"""
 
 
 def test_the_stops_are_told() -> None:

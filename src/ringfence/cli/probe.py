@@ -71,7 +71,9 @@ def command(
     from ringfence.untrusted import check_path
 
     # A plain end would leave behind what was started, and the workload half-way.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1)
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
     if not target and not ctx.obj:
         raise UsageError("nothing to probe", remedy="give a target, or a command after --")
     check_path(target or "")

@@ -3,15 +3,23 @@
 It stands still under ptrace from its first moment to its end. Each call is one step over a system
 call instruction in a page that we mapped there; arguments lie in a second such mapping. Signals
 are never delivered to it. What it forks or executes is caught before its first instruction.
+
+The workload runs as the same user, and may be hostile. Its processes may not open a process that is
+not dumpable (ptrace(2), access mode checking), so ours is not, but where a call asks for that
+(`expose`). prlimit(2) does not look at that: limits, instruction and paths are compared after each
+call, and a difference is the end of the probing (`Tampered`).
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, TypeVar
 
+from ringfence.collect.process import procfs
 from ringfence.collect.seccomp.tables import native_calls
 from ringfence.run import tracee
 from ringfence.run.registers import U64, machine
@@ -29,6 +37,10 @@ LOWEST, HIGHEST = 0x10000, 0x7FFFFFFFF000
 """Everything else of the address space is given up (arch/x86/include/asm/page_64_types.h)."""
 WNOHANG, WALL = 1, 0x40000000
 RSEQ_UNREGISTER = 1
+PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
+OF_LIMITS = frozenset({"prlimit64", "setrlimit"})
+"""Calls that change limits by our own doing."""
+NONE: Mapping[int, bytes] = MappingProxyType({})
 SYS_SECCOMP = 1
 """si_code of a SIGSYS that a filter sent (sigaction(2))."""
 MOST_STOPS = 32
@@ -44,6 +56,15 @@ D = TypeVar("D", bound="Driven")
 
 class Blocked(InjectionFailed):
     """The call does not come back."""
+
+
+class Tampered(InjectionFailed):
+    """Somebody else changed the process: what its calls answered is worth nothing."""
+
+    def __init__(self, pid: int, what: str) -> None:
+        super().__init__(
+            f"process {pid}, which tries, was tampered with ({what}): nothing can be said here"
+        )
 
 
 class Killed(InjectionFailed):
@@ -71,8 +92,13 @@ class Driven:
         self.caught: list[int] = []
         """Processes that it made, standing still."""
         self.alive = True
+        self.dumpable = True
+        """Whether the workload's process is: then its files in /proc are its own."""
+        self.guarded = False
+        """Whether others of the same user are kept out."""
         self._suspendable = True
         self._memory = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+        self._limits = limits(pid)
 
     # --- its life --------------------------------------------------------------------------------
 
@@ -80,6 +106,8 @@ class Driven:
         """Map the two pages that we need, and give up everything else it had: then forks are
         quick, whatever it was a copy of. Raises InjectionFailed."""
         self.code = tracee.instruction(self.pid, self.regs, self._memory)
+        self.dumpable = self.manage("prctl", PR_GET_DUMPABLE, 0, 0, 0, 0) == 1
+        self.guard()
         private = MAP_PRIVATE | MAP_ANONYMOUS
         scratch = self.manage("mmap", 0, SCRATCH, PROT_READ | PROT_WRITE, private, -1, 0)
         code = self.manage("mmap", 0, PAGE, PROT_READ | PROT_EXEC, private, -1, 0)
@@ -98,6 +126,29 @@ class Driven:
         self.manage("munmap", first[1], second[0] - first[1])
         self.manage("munmap", second[1], HIGHEST - second[1])
 
+    def guard(self) -> None:
+        """Keep others of the same user out, where that does not keep us out, too: that asks for
+        CAP_SYS_PTRACE. Raises InjectionFailed."""
+        self.manage("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
+        try:
+            os.close(os.open(f"/proc/{self.pid}/mem", os.O_RDWR | os.O_CLOEXEC))
+        except PermissionError:
+            self.manage("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
+            self.guarded = False
+        else:
+            self.guarded = True
+
+    def expose(self) -> None:
+        """Give it its files in /proc, as the workload has them or may have them by asking
+        (PR_SET_DUMPABLE(2const)). From now on the workload may reach into it. Raises Killed,
+        Blocked or InjectionFailed."""
+        ask = self.manage if self.dumpable else self.call
+        ask("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+    def limited(self) -> None:
+        """Take its limits, as they are now, for those that it should have."""
+        self._limits = limits(self.pid)
+
     def fork(self) -> Driven:
         """A child in the same state. Raises InjectionFailed."""
         return self.fork_as(Driven)
@@ -111,8 +162,15 @@ class Driven:
         pid = self.caught.pop()
         child = kind(pid, self.regs, self, local)
         child.code, child.scratch = self.code, self.scratch
-        child._suspendable = self._suspendable
+        child.dumpable, child.guarded = self.dumpable, self.guarded
+        child._suspendable, child._limits = self._suspendable, self._limits
         tracee.options(pid, OPTIONS)
+        # Whoever opened its parent before that was guarded still writes there, but not here.
+        try:
+            child._untouched(child.code)
+        except Tampered:
+            child.close()
+            raise
         return child
 
     def close(self) -> None:
@@ -159,6 +217,12 @@ class Driven:
         self._place = self.code
         regs = tracee.prepared(self.regs, self.code, number, tuple(placed))
         found = self._made(regs, str(name))
+        if name in OF_LIMITS:
+            self.limited()
+        if not self.executed:
+            texts = zip(arguments, placed, strict=True)
+            self._untouched(self._place, {at: os.fsencode(value) + b"\0" for value, at in texts
+                                          if isinstance(value, str)})  # fmt: skip
         for value, place in zip(arguments, placed, strict=True):
             if isinstance(value, bytearray) and not self.executed:
                 value[:] = os.pread(self._memory, len(value), place)
@@ -205,6 +269,20 @@ class Driven:
             return value
         return self.put(os.fsencode(value) + b"\0" if isinstance(value, str) else bytes(value))
 
+    def _untouched(self, code: int, texts: Mapping[int, bytes] = NONE) -> None:
+        """Compare its instruction, the paths of a call by their addresses, and its limits with
+        what we gave it. Raises Tampered, or InjectionFailed where it has just been killed."""
+        wanted = ((code, machine().instruction), *texts.items())
+        if any(os.pread(self._memory, len(data), place) != data for place, data in wanted):
+            changed = "its memory"
+        elif limits(self.pid) != self._limits:
+            changed = "its limits"
+        else:
+            return
+        if not _stands(self.pid):
+            raise InjectionFailed(f"{self.pid} was killed")
+        raise Tampered(self.pid, changed)
+
     def _made(self, regs: Any, name: str) -> int:
         self.executed = self.trapped = False
         try:
@@ -219,7 +297,7 @@ class Driven:
             self.alive = False
             raise Killed(name, ended.status) from None
         except InjectionFailed as failure:
-            if "did not stop" not in str(failure):
+            if not str(failure).endswith("did not stop"):
                 raise
             raise Blocked(f"{name} does not come back") from None
         if self.executed:
@@ -256,6 +334,22 @@ class Driven:
         return bool(place == self._place + len(kind.instruction))
 
     def _event(self, event: int) -> bool:
+        return False
+
+
+def limits(pid: int) -> bytes:
+    """Its limits, as the kernel shows them; nothing where it has ended."""
+    try:
+        return procfs.read(pid, "limits")
+    except (OSError, procfs.Vanished):
+        return b""
+
+
+def _stands(pid: int) -> bool:
+    """Whether it still stands still for us."""
+    try:
+        return procfs.read(pid, "stat").rpartition(b") ")[2][:1] == b"t"
+    except (OSError, procfs.Vanished):
         return False
 
 

@@ -3,7 +3,8 @@
 One of its threads stops for the time of one clone(2) and, in the end, of one wait4(2). The clone
 has its filters, Landlock domain, descriptors and everything else, whatever started it. Its exit
 signal is 0, so that no handler runs and no wait(2) of the workload's own sees it (waitpid(2),
-__WCLONE); what is left of it is collected in the workload's name.
+__WCLONE); what is left of it is collected in the workload's name, also when we are killed
+(`leftover`).
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from ringfence.collect.process import procfs
 from ringfence.collect.seccomp.tables import native_calls
 from ringfence.errors import InputError, MissingError
 from ringfence.probe.driven import OPTIONS, WALL, WNOHANG, Driven, adopted, ended
+from ringfence.probe.leftover import NAME, guarded, left_over
 from ringfence.run import tracee
 from ringfence.run.registers import machine
 from ringfence.run.tracee import Ended, InjectionFailed
 
 EAGAIN = 11
+PR_SET_NAME = 15
+ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+"""Signals that end the program from outside."""
 
 
 class Stopped:
@@ -41,6 +46,15 @@ def injected(pid: int, stopped: Stopped | None = None) -> Iterator[Driven]:
     native_calls()  # read before anything stands still
     try:
         tracee.stops(pid)
+    except InjectionFailed as failure:
+        raise _refused(pid, failure) from None
+    with guarded(pid, lambda: _collect(pid, watch)), _clone(pid, watch) as zygote:
+        yield zygote
+
+
+@contextlib.contextmanager
+def _clone(pid: int, watch: Stopped) -> Iterator[Driven]:
+    try:
         child, local = _cloned(pid, watch)
     except InjectionFailed as failure:
         raise _refused(pid, failure) from None
@@ -48,6 +62,7 @@ def injected(pid: int, stopped: Stopped | None = None) -> Iterator[Driven]:
     try:
         try:
             zygote = adopted(child, tracee.registers(child))
+            zygote.manage("prctl", PR_SET_NAME, NAME + b"\0", 0, 0, 0)
         except InjectionFailed as failure:
             raise _refused(pid, failure) from None
         yield zygote
@@ -56,7 +71,7 @@ def injected(pid: int, stopped: Stopped | None = None) -> Iterator[Driven]:
             zygote.close()
         else:
             ended(child)
-        _collect(pid, local, watch)
+        _collect(pid, watch, local)
 
 
 def _check(pid: int) -> None:
@@ -100,7 +115,7 @@ def _held(pid: int, watch: Stopped) -> Iterator[Any]:
     filters are lifted for what we make it do: one that refuses clone refuses the workload. Our own
     signals wait, so that nothing leaves it half-way."""
     began = time.perf_counter()
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         tracee.seize(pid, FOLLOWED | tracee.TRACE_SYSGOOD)
         try:
@@ -127,7 +142,9 @@ def _cloned(pid: int, watch: Stopped) -> tuple[int, int]:
             tracee.options(children[-1], OPTIONS)
 
     try:
+        left = _left(pid)
         with _held(pid, watch) as before:
+            _wait(pid, before, left)
             local = tracee.call_made(pid, _prepared(pid, before, "clone", (0, 0, 0, 0, 0)), seen)
     except BaseException:
         for child in children:
@@ -151,8 +168,18 @@ def _prepared(pid: int, before: Any, name: str, values: tuple[int, ...]) -> Any:
     return tracee.prepared(before, place, native_calls()[name], values)
 
 
-def _collect(pid: int, local: int, watch: Stopped) -> None:
-    """Take the ended clone from the workload's list of children."""
+def _collect(pid: int, watch: Stopped, *clones: int) -> None:
+    """Take ended clones from the workload's list of children: these, and what is left over."""
+    ended_ones = {*clones, *_left(pid)}
     with contextlib.suppress(InjectionFailed), _held(pid, watch) as before:
-        regs = _prepared(pid, before, "wait4", (local, 0, WALL | WNOHANG, 0))
+        _wait(pid, before, ended_ones)
+
+
+def _left(pid: int) -> set[int]:
+    return {number for number, over in left_over(pid).items() if over}
+
+
+def _wait(pid: int, before: Any, clones: set[int]) -> None:
+    for number in clones:
+        regs = _prepared(pid, before, "wait4", (number, 0, WALL | WNOHANG, 0))
         tracee.call_made(pid, regs, lambda event: None)

@@ -28,7 +28,7 @@ from ringfence.run.tracee import InjectionFailed
 
 AT_EMPTY_PATH = 0x1000
 SET_MODE_FILTER = 1
-PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 8, 24, 38
+PR_SET_KEEPCAPS, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 8, 24, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
 CAPABILITY_VERSION_3 = 0x20080522
 
@@ -101,8 +101,9 @@ def _put_on(zygote: Driven, wanted: Confinement) -> None:
         _identity(zygote, wanted)
     if wanted.no_new_privileges:
         _must(zygote, "prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    # Changing users took it away; where the workload has it, its own /proc files are its own.
-    zygote.manage("prctl", PR_SET_DUMPABLE, int(wanted.dumpable), 0, 0, 0)
+    # Changing users gave it the dumpable state of the setting fs.suid_dumpable.
+    zygote.guard()
+    zygote.dumpable = wanted.dumpable
 
 
 def _identity(zygote: Driven, wanted: Confinement) -> None:

@@ -10,6 +10,7 @@ these very arguments, and nothing happens.
 from __future__ import annotations
 
 import os
+import signal
 import struct
 from enum import StrEnum
 
@@ -103,12 +104,18 @@ class Oracle:
         child.passed = False
         try:
             found = child.call(name, *arguments)
-        except Killed:
+        except Killed as killed:
             self.close()
+            # Filters kill by this signal alone (seccomp(2)): another one was somebody's doing.
+            if killed.signal != signal.SIGSYS:
+                raise
             return Verdict(Answer.KILL)
         except Blocked:
             self.close()
             return Verdict(Answer.ASK)
+        except InjectionFailed:
+            self.close()
+            raise
         if child.passed:
             return Verdict(Answer.PASS)
         if child.trapped:

@@ -32,6 +32,10 @@ from ringfence.probe.view import View, view_of
 from ringfence.run.tracee import Ended, InjectionFailed
 
 JOIN, INJECT = "join", "inject"
+UNGUARDED = (
+    "without CAP_SYS_PTRACE, processes of the same user cannot be kept out of those that "
+    "try: believe the results only of a workload that is not hostile"
+)
 CONTROL = "this host, as the user who probes, unconfined"
 
 
@@ -109,10 +113,10 @@ def _programs(pid: int) -> tuple[bytes, ...]:
 def _inside(pid: int, stance: str, stopped: Stopped) -> Iterator[tuple[Driven, tuple[str, ...]]]:
     if stance == INJECT:
         with injected(pid, stopped) as zygote:
-            yield zygote, ()
+            yield zygote, () if zygote.guarded else (UNGUARDED,)
         return
     with joined(pid) as (zygote, notes):
-        yield zygote, notes
+        yield zygote, notes if zygote.guarded else (*notes, UNGUARDED)
 
 
 # --- where nothing forbids it --------------------------------------------------------------------

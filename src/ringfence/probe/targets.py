@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
-import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +17,7 @@ from ringfence.collect.process.procfs import is_pid
 from ringfence.errors import InputError, UsageError
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.facts import Facts
+from ringfence.probe.started import SETTLED, started
 from ringfence.run.engine import Container, check_root, working_engine
 from ringfence.run.fence import ENGINE_CAPABILITIES, ENGINE_PATH, Fence, Writable
 from ringfence.run.listening import listening
@@ -31,8 +29,6 @@ from ringfence.run.result import unpacked as unpacked_image
 from ringfence.run.watchdog import guarded
 
 PATIENCE = 15.0
-SETTLED = 0.3
-"""Seconds after which something without a listening socket counts as started."""
 
 
 class Live(msgspec.Struct, frozen=True):
@@ -49,7 +45,9 @@ def live(target: str, command: tuple[str, ...], knowledge: Knowledge) -> Iterato
     """The target while it lasts; what was started for the purpose is ended. Raises InputError,
     UsageError or MissingError."""
     if command and not target:
-        with _command(command) as pid:
+        if shutil.which(command[0]) is None:
+            raise InputError("no such program", where=command[0])
+        with started(command) as pid:
             yield _found("command", command[0], pid, knowledge)
     elif command and not Path(target).is_file():
         raise UsageError("a target or a command after --, not both", where=target)
@@ -78,39 +76,6 @@ def _found(kind: str, name: str, pid: int, knowledge: Knowledge, *, exact: bool 
         waiting = [one for item in facts.listeners for one in item.waiting]
         chosen = waiting[0] if waiting else pid
     return Live(kind, name, chosen, facts)
-
-
-@contextlib.contextmanager
-def _command(command: tuple[str, ...]) -> Iterator[int]:
-    if shutil.which(command[0]) is None:
-        raise InputError("no such program", where=command[0])
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        _until_settled(process.pid, process, command[0])
-        yield process.pid
-    finally:
-        _end_group(process)
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """All that it has started in its session ends with it."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
-
-
-def _until_settled(pid: int, process: subprocess.Popen[bytes], name: str) -> None:
-    limit = time.monotonic() + SETTLED
-    while time.monotonic() < limit:
-        if process.poll() is not None:
-            raise InputError(f"ended by itself with status {process.returncode}", where=name,
-                             remedy="it must stay in the foreground")  # fmt: skip
-        time.sleep(0.01)
 
 
 @contextlib.contextmanager

@@ -201,6 +201,8 @@ def status(thread: int, patience: float = PATIENCE) -> int:
                 raise Ended(thread, value)
             return value
         if late:
+            if _ready(thread):
+                raise InjectionFailed(f"{thread} did not stop: it was given no processor")
             raise InjectionFailed(f"{thread} did not stop")
         looks += 1
         if looks > 50:

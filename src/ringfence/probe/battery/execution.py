@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 
 from ringfence.collect.process.mounts import covering
-from ringfence.probe.battery.files import dumpable
 from ringfence.probe.battery.kernel import memory
 from ringfence.probe.definition import (
     AT_FDCWD,
@@ -199,7 +198,7 @@ def own_code(inside: Inside) -> Outcome:
     page = inside.call("mmap", 0, 4096, READ, PRIVATE | ANONYMOUS, -1, 0)
     if page < 0:
         return inside.judged(page)
-    dumpable(inside)
+    inside.child.expose()
     handle = inside.open("/proc/self/mem", O_RDWR)
     if handle < 0:
         return inside.judged(handle)

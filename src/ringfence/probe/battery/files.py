@@ -148,17 +148,11 @@ def _setting(path: str) -> Probe:
     def attempt(inside: Inside) -> Outcome:
         """Opens a setting of the kernel's for writing and writes nothing."""
         if path.startswith("/proc/self/"):
-            dumpable(inside)
+            inside.child.expose()
         return inside.judged(inside.open(path, O_WRONLY), detail=path)
 
     word = path.strip("/").replace("/", "-").replace("_", "-")
     return Probe(f"file.{word}", GROUP, f"Change {path}", "T1562", attempt)
-
-
-def dumpable(inside: Inside) -> None:
-    """A process that changed users finds its files in /proc to be root's, until it asks for them
-    back, which it always may (PR_SET_DUMPABLE(2const)): a child of ours does."""
-    inside.call("prctl", 4, 1, 0, 0, 0)
 
 
 def open_folders(inside: Inside) -> Outcome:
