@@ -11,6 +11,7 @@ from typing import Any
 
 from qemu.qmp import QMPClient, QMPError
 
+from ringfence.errors import InputError
 from ringfence.guest.debugger import Debugger
 from ringfence.guest.registers import Registers
 
@@ -29,7 +30,8 @@ Look = Callable[["Monitor"], Awaitable[Registers]]
 
 
 class Monitor:
-    """A connected monitor. Every method raises Ended when QEMU, or the guest, has ended.
+    """A connected monitor. Every method raises Ended when QEMU, or the guest, has ended, and
+    InputError when QEMU does not answer.
     `debugger`: QEMU's other interface, for architectures that need it."""
 
     def __init__(self, client: QMPClient, look: Look, debugger: Debugger | None = None) -> None:
@@ -45,7 +47,11 @@ class Monitor:
             async with asyncio.timeout(PATIENCE):
                 return await self._client.execute(command, arguments or None)
         except TimeoutError:
-            raise Ended(f"QEMU did not answer for {PATIENCE:.0f} s") from None
+            # Of the guest this says nothing: the host has no time for QEMU, or has stopped it.
+            raise InputError(
+                f"QEMU did not answer for {PATIENCE:g} s", where="qemu",
+                remedy="see whether it was stopped, or this host is busy",
+            ) from None  # fmt: skip
         except (QMPError, OSError) as error:
             said = str(error).splitlines() or ["QEMU has ended"]
             raise Ended(self.ending or said[0]) from None
