@@ -21,7 +21,7 @@ from ringfence.collect.process import procfs
 from ringfence.errors import InputError
 from ringfence.knowledge.loader import load
 from ringfence.probe.inject import Stopped, injected
-from ringfence.probe.leftover import children, left_over
+from ringfence.probe.leftover import left_over
 from ringfence.probe.probing import INJECT, probe_process
 from tests import seccomp
 from tests.command import ringfence
@@ -315,7 +315,7 @@ def test_the_program_is_ended_in_the_middle(number: int) -> None:
         wait_for(lambda: left_over(process.pid))
         probing.send_signal(number)
         assert probing.wait(10) != 0
-        wait_for(lambda: not children(process.pid))
+        wait_for(lambda: not procfs.children(process.pid))
         assert asked(process) == b"alone\n"
 
 
@@ -327,13 +327,13 @@ def test_what_an_earlier_probing_left_is_collected() -> None:
         wait_for(lambda: list(left_over(process.pid).values()) == [True])
         with injected(process.pid):
             assert list(left_over(process.pid).values()) == [False]
-        assert not children(process.pid)
+        assert not procfs.children(process.pid)
         assert asked(process) == b"alone\n"
 
 
 KILL_ALL = """
     import os
-    from ringfence.probe.leftover import children
+    from ringfence.collect.process.procfs import children
     for pid in (*children(os.getpid()), os.getpid()): os.kill(pid, 9)
 """
 

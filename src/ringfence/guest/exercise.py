@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+from ringfence.collect.process import procfs
 from ringfence.run.kernel import adopt_orphans
 
 _PATIENCE, _AGAIN = 2.0, 0.001
@@ -36,7 +37,7 @@ async def running(
 
     Its standard output is thrown away, its standard error is ours.
     """
-    others = _children(os.getpid())
+    others = set(procfs.children(os.getpid()))
     # What it leaves becomes our child, however it has parted from its parents and its session.
     adopt_orphans(True)
     try:
@@ -59,30 +60,11 @@ async def running(
 async def _end(others: set[int]) -> None:
     """Kill all below us but `others` and theirs, generation by generation, until none is left."""
     until = time.monotonic() + _PATIENCE
-    while (ours := _children(os.getpid()) - others) and time.monotonic() < until:
+    while (ours := set(procfs.children(os.getpid())) - others) and time.monotonic() < until:
         for pid in ours:
-            for one in (pid, *_below(pid)):
+            for one in (pid, *procfs.below(pid)):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(one, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
         await asyncio.sleep(_AGAIN)
-
-
-def _below(pid: int) -> set[int]:
-    found, queue = set[int](), [pid]
-    while queue:
-        more = _children(queue.pop()) - found
-        found |= more
-        queue += more
-    return found
-
-
-def _children(pid: int) -> set[int]:
-    """Processes whose parent is any thread of this one; none of a process that has ended."""
-    found: set[int] = set()
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            text = Path(f"/proc/{pid}/task/{thread}/children").read_text()
-            found.update(int(word) for word in text.split())
-    return found

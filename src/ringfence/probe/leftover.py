@@ -22,21 +22,11 @@ PATIENCE = 2.0
 """Seconds in which what was killed has ended."""
 
 
-def children(pid: int) -> list[int]:
-    """Its children, of all its threads; none where it has ended."""
-    found: list[int] = []
-    with contextlib.suppress(OSError, procfs.Vanished):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            text = procfs.read(pid, f"task/{task}/children")
-            found += [int(word) for word in text.split()]
-    return found
-
-
 def left_over(pid: int) -> dict[int, bool]:
     """Our clones among a process's children, by their numbers as it sees them, each with whether
     it has ended."""
     found = {}
-    for child in children(pid):
+    for child in procfs.children(pid):
         with contextlib.suppress(OSError, procfs.Vanished):
             name, _, rest = procfs.read(child, "stat").partition(b" (")[2].rpartition(b") ")
             if name == NAME:

@@ -15,8 +15,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 
+from ringfence.collect.process import procfs
 from ringfence.errors import InputError
-from ringfence.probe.leftover import children
 from ringfence.run import kernel
 
 SETTLED = 0.3
@@ -120,7 +120,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait(PATIENCE)
     limit = time.monotonic() + PATIENCE
     # Again and again: what is killed may just have started another one.
-    while children(os.getpid()) and time.monotonic() < limit:
+    while procfs.children(os.getpid()) and time.monotonic() < limit:
         _signal(signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -130,9 +130,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _signal(number: int) -> None:
     """To all that stems from us."""
-    queue = children(os.getpid())
-    while queue:
-        pid = queue.pop()
-        queue += children(pid)
+    for pid in procfs.below(os.getpid()):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)

@@ -172,15 +172,7 @@ def foremost(others: tuple[Other, ...], uid: int) -> tuple[Other, ...]:
 
 def _kin() -> set[int]:
     """This process, and what it has started."""
-    found, queue = set(), [os.getpid()]
-    while queue:
-        pid = queue.pop()
-        found.add(pid)
-        with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{pid}/task"):
-                text = Path(f"/proc/{pid}/task/{task}/children").read_text()
-                queue += [int(word) for word in text.split()]
-    return found
+    return {os.getpid(), *procfs.below(os.getpid())}
 
 
 def _stranger(pid: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -112,4 +113,30 @@ def descriptors(pid: int) -> list[str]:
             found.append(link(pid, f"fd/{name}"))
         except (OSError, Vanished):
             continue
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """The processes whose parent is any thread of this one; none where it has ended
+    (proc_tid_children(5))."""
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    for thread in threads:
+        with contextlib.suppress(OSError, Vanished):  # of one that has just ended
+            found += map(int, read(pid, f"task/{thread}/children").split())
+    return found
+
+
+def below(pid: int) -> set[int]:
+    """All that stems from the process, as far as each parent still lives."""
+    found: set[int] = set()
+    queue = children(pid)
+    while queue:
+        one = queue.pop()
+        if one not in found:
+            found.add(one)
+            queue += children(one)
     return found
