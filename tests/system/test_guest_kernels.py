@@ -207,9 +207,17 @@ def test_hostile_guests_do_what_they_are_for(variant: str) -> None:
             entered = wait_for_entry(machine)
             if variant == "never":
                 assert entered["HLT"] == 1
+                return
+            own = entered["CR3"]
+            table = [int(word, 16) for word in machine.monitor(f"xp /2gx {own:#x}").split()[1:]]
+            if variant == "cyclic":
+                assert table[1] & ~0xFFF == own
+            elif variant == "everywhere":
+                assert [entry & ~0xFFF for entry in table] == [own + 0x1000] * 2
             else:
-                table = machine.monitor(f"xp /2gx {entered['CR3']:#x}").split()
-                assert int(table[2], 16) & ~0xFFF == entered["CR3"]
+                assert variant == "toggling"
+                paged = {machine.registers()["CR0"] >> 31 for _ in range(3000)}
+                assert paged == {0, 1}
 
 
 def wait_for_entry(machine: Machine) -> dict[str, int]:

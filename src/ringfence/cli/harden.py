@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ringfence.cli.ending import unwind_on
 from ringfence.cli.ledgered import ledgered, recording
 from ringfence.cli.options import deliver, finite, width
 from ringfence.cli.progress import progress
@@ -156,7 +156,8 @@ def command(ctx: click.Context, /, **words: Any) -> None:
     after -- is run from this host's own files. Observes the service in an isolated copy, keeps
     what it uses or could use, and checks the result against the original before it is written.
     """
-    _end_cleanly()
+    # A plain end would leave the service running on this host, unfenced, and its tree mounted.
+    unwind_on(signal.SIGTERM, signal.SIGHUP)
     output: Path | None = words.pop("output")
     if output is None:
         raise UsageError("no result directory", remedy="give -o DIR")
@@ -175,21 +176,6 @@ def command(ctx: click.Context, /, **words: Any) -> None:
             "calls": sorted(report.calls), "serving": sorted(report.serving),
             "ports": list(report.ports), "writable": list(report.writable),
         })  # fmt: skip
-
-
-def _end_cleanly() -> None:
-    """A plain end would leave the service running on this host, unfenced, and its tree mounted."""
-
-    def end(number: int, frame: object) -> None:
-        # Once: a second signal must not interrupt the removal of what was started.
-        for one in caught:
-            signal.signal(one, signal.SIG_IGN)
-        sys.exit(128 + number)
-
-    caught = [one for one in (signal.SIGTERM, signal.SIGHUP)
-              if signal.getsignal(one) != signal.SIG_IGN]  # fmt: skip
-    for one in caught:
-        signal.signal(one, end)
 
 
 def _machine(form: str, kernel: Path | None, modules: Path | None) -> Parts | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ringfence.cli.ending import unwind_on
 from ringfence.cli.ledgered import ledgered, recording
 from ringfence.cli.options import colour, deliver, width
 from ringfence.errors import UsageError
@@ -71,9 +72,7 @@ def command(
     from ringfence.untrusted import check_path
 
     # A plain end would leave behind what was started, and the workload half-way.
-    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1)
-            signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    unwind_on(signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
     if not target and not ctx.obj:
         raise UsageError("nothing to probe", remedy="give a target, or a command after --")
     check_path(target or "")

@@ -25,8 +25,9 @@ MOST_PLACES = 4
 whose page tables are summed up."""
 AGAIN = 0.25
 """Seconds after which an address space is summed up once more: rights change under load."""
-MOST_WALK = 2.0
-"""Seconds for one look at page tables, in which the guest stands still."""
+MOST_WALK, MOST_MORTEM = 2.0, 20.0
+"""Seconds for one look at page tables, in which the guest stands still; and for that at one which
+has stopped by itself, and waits for nothing."""
 NEW_SHARE, AGAIN_SHARE = 0.5, 0.25
 """Of a boot's time, what may go into looks at new page tables, and at those that are known."""
 GRACE = 1.0
@@ -103,7 +104,7 @@ class Sampler:
         registers = await self.monitor.standing()
         self._forget_walks()
         await self._find_memory()
-        self._inspect(registers)
+        self._examine(registers, MOST_MORTEM)
         self.looks.append(Look(self.phase, self.elapsed, registers, self._console.said))
 
     async def enter(self, phase: Phase) -> None:
@@ -147,16 +148,18 @@ class Sampler:
         return late and steady.busy(self.looks, steady.KNOWN_BUSY)
 
     def _inspect(self, registers: Registers) -> None:
+        if self.phase is not Phase.BOOTING or self.monitor.ending:
+            self._examine(registers, MOST_WALK)
+
+    def _examine(self, registers: Registers, most: float) -> None:
         """While the machine stands still: its page tables, if this sample is of a new kind, or it
-        is time to see what has become of them."""
-        if self.phase is Phase.BOOTING and not self.monitor.ending:
-            return
+        is time to see what has become of them. `most` seconds for that."""
         begun = time.monotonic()
         walk = (self.phase, registers.space, registers.code)
         due = self._due(walk)
         if not due and not self._unplaced(registers):
             return
-        until = min(begun + MOST_WALK, self._end)
+        until = min(begun + most, self._end)
         found = tables(self._memory.read, registers, until)
         if found is None:
             return
