@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import math
 import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,6 +83,11 @@ def writable(ctx: click.Context, param: click.Parameter, output: Path | None) ->
     """A callback for `-o`, so that long work is not begun for nothing. Raises InputError."""
     if output is None:
         return None
+    own = _own_descriptor(output)
+    if own is not None:
+        if fcntl.fcntl(own, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise _unwritten(OSError(errno.EBADF, ""), output)
+        return output
     if _as_it_is(output):
         if not os.access(output, os.W_OK):
             raise _unwritten(PermissionError(errno.EACCES, ""), output)
@@ -98,6 +105,8 @@ def deliver(text: str, output: Path | None) -> None:
         put(text)
         return
     if _as_it_is(output):
+        if _own_descriptor(output) == 1:
+            sys.stdout.flush()
         _into(text, output)
         return
     handle, name = _beside(output)
@@ -122,33 +131,54 @@ def _as_it_is(output: Path) -> bool:
         return False
     if stat.S_ISDIR(found.st_mode):
         raise _unwritten(IsADirectoryError(errno.EISDIR, ""), output)
-    return not stat.S_ISREG(found.st_mode) or _names_open_file(output)
+    return not stat.S_ISREG(found.st_mode) or _open_file(output) is not None
 
 
-def _names_open_file(output: Path) -> bool:
-    """Whether a name that exists leads through a process's table of open files."""
-    while True:
+def _own_descriptor(output: Path) -> int | None:
+    """The descriptor of ours that a name like /dev/stdout or /dev/fd/3 leads to, if it does."""
+    found = _open_file(output)
+    if found is None or found.parts[2] != str(os.getpid()) or not found.name.isdecimal():
+        return None
+    return int(found.name)
+
+
+def _open_file(output: Path) -> Path | None:
+    """Where a name that exists leads through a process's table of open files (/proc/PID/fd)."""
+    while os.path.lexists(output):
         folder = output.parent.resolve()
         if folder.parts[:2] == ("/", "proc") and folder.name == "fd":
-            return True
+            return folder / output.name
         if not output.is_symlink():
-            return False
+            return None
         output = folder / output.readlink()
+    return None
 
 
 def _into(text: str, output: Path) -> None:
     data = memoryview(text.encode("utf-8", "replace"))
     try:
-        # A file that others have open goes on at its end; a block device has no end to go on at.
-        append = os.O_APPEND if output.is_file() else 0
-        handle = os.open(output, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | append)
-        try:
+        with _opened(output) as handle:
             while data:
                 data = data[os.write(handle, data) :]
-        finally:
-            os.close(handle)
     except OSError as error:
         raise _unwritten(error, output) from None
+
+
+@contextlib.contextmanager
+def _opened(output: Path) -> Iterator[int]:
+    """A descriptor to write to: our own where the name is one's, so that whoever shares it goes on
+    behind what we wrote, and sockets can be named."""
+    own = _own_descriptor(output)
+    if own is not None:
+        yield own
+        return
+    # A file that others have open goes on at its end; a block device has no end to go on at.
+    append = os.O_APPEND if output.is_file() else 0
+    handle = os.open(output, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | append)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _beside(output: Path) -> tuple[int, str]:

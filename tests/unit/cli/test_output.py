@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -77,6 +78,36 @@ def test_an_open_file_goes_on_at_its_end(name: str, tmp_path: Path) -> None:
         file.seek(0)
         assert file.read() == "first\nsecond\n"
     assert link.is_symlink()
+
+
+def test_whoever_shares_the_output_goes_on_behind_it(tmp_path: Path) -> None:
+    """A shell's `{ ...; ringfence ... -o /dev/stdout; ...; } > file` has one offset for all."""
+    with open(tmp_path / "file", "w+") as file:
+        place = Path(f"/dev/fd/{file.fileno()}")
+        file.write("first\n")
+        file.flush()
+        deliver("second\n", place)
+        file.write("third\n")
+        file.flush()
+        file.seek(0)
+        assert file.read() == "first\nsecond\nthird\n"
+
+
+def test_a_socket_can_be_named_and_a_descriptor_for_reading_is_refused(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        place = Path(f"/dev/fd/{ours.fileno()}")
+        assert writable(None, None, place) == place  # type: ignore[arg-type]
+        deliver("said", place)
+        assert theirs.recv(16) == b"said"
+    (tmp_path / "file").write_text("kept")
+    with open(tmp_path / "file") as file:
+        place = Path(f"/proc/self/fd/{file.fileno()}")
+        with pytest.raises(InputError, match="bad file descriptor"):
+            writable(None, None, place)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="bad file descriptor"):
+            deliver("lost", place)
+    assert (tmp_path / "file").read_text() == "kept"
 
 
 def test_what_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
