@@ -30,8 +30,9 @@ _SIZE = re.compile(r"([0-9]{1,19})([kmgKMG]?)")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 LEAST_MEMORY, MOST_MEMORY = 6 << 20, 1 << 61
 """Bytes: an engine's own start needs the former, as docker has it; podman doubles the latter."""
-MOST_PIDS = 1 << 22
-"""PID_MAX_LIMIT of Linux (include/linux/threads.h)."""
+LEAST_PIDS, MOST_PIDS = 6, 1 << 22
+"""runc's own start has five threads, and beside them nft(8) loads the firewall, all within the
+container's limit; PID_MAX_LIMIT of Linux (include/linux/threads.h)."""
 
 
 @click.command("run")
@@ -46,7 +47,7 @@ MOST_PIDS = 1 << 22
 )  # fmt: skip
 @click.option("--memory", default="1g", show_default=True, help="Limit, like 512m.")
 @click.option(
-    "--pids", default=512, show_default=True, type=click.IntRange(1, MOST_PIDS),
+    "--pids", default=512, show_default=True, type=click.IntRange(LEAST_PIDS, MOST_PIDS),
     help="Most processes and threads.",
 )  # fmt: skip
 @click.option("--engine", default="", help="runc, crun or podman. Default: the first that works.")
