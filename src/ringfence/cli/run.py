@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 KILLED = 128
 """From this exit status on it was a signal."""
+PODMAN = "podman"
+"""It starts what it creates at once when it is to stay in the foreground."""
 LOOPBACK = "127.0.0.1"
 _PUBLISH = re.compile(
     r"(?:(?P<address>[0-9]+(?:\.[0-9]+){3}|\[[0-9a-f:]+\]):)?"
@@ -76,6 +78,11 @@ def command(
     from ringfence.run.result import Options, ready
     from ringfence.run.workload import run_workload
 
+    if trace and engine == PODMAN:
+        raise UsageError(
+            "cannot be traced from the start", where=f"--engine {PODMAN}",
+            remedy="use --engine runc, or leave out --trace",
+        )  # fmt: skip
     check_root()
     options = Options(_size(memory), pids, tuple(_volume(text) for text in volume))
     ports = tuple(_published(text) for text in publish)

@@ -101,3 +101,10 @@ def test_ports(text: str) -> None:
 def test_no_ports(text: str) -> None:
     done = ringfence("run", "result", "-p", text)
     assert done.code == 2 and "is no port" in done.err and "-p 8080:80" in done.err
+
+
+def test_podman_is_not_traced() -> None:
+    done = ringfence("run", "result", "--trace", "--engine", "podman")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "--engine podman: cannot be traced" in done.err and "--engine runc" in done.err
+    assert options("--trace", "--engine", "runc") and options("--engine", "podman")
