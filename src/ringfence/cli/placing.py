@@ -39,7 +39,7 @@ def placements(
                  for facts, (_, deployment) in zip(read, found, strict=True)]  # fmt: skip
     found += [
         ((shown or read[0]).target, place(service, knowledge.templates[name], knowledge))
-        for name in places
+        for name in dict.fromkeys(places)
     ]
     return _named(found)
 

@@ -228,8 +228,14 @@ def test_control_characters_of_a_hostile_name_never_reach_the_terminal(tmp_path:
     assert "[b]" in done.out
 
 
-@pytest.mark.parametrize("words", [[SERVER], ["--format", "json"], ["--fail-on", "surface>1"]])
-def test_as_file_takes_one_target_and_neither_format_nor_limit(words: list[object]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [[SERVER], ["--format", "json"], ["--fail-on", "surface>1"], ["--from", "local"],
+     ["--scale", "assets"], ["--scale", "classic"], ["--no-plan"]],
+)  # fmt: skip
+def test_as_file_takes_one_target_and_nothing_that_belongs_to_a_measurement(
+    words: list[object],
+) -> None:
     done = ringfence("measure", SERVER, "--as-file", *words)
     assert (done.code, done.out) == (2, "")
     assert "--as-file" in done.err
