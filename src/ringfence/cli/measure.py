@@ -57,7 +57,8 @@ def command(
     """The attack surface of each TARGET now, with the evidence of every number.
 
     A target is a PID, `host`, a container's name, an image archive or layout, a root file
-    system (folder or tar), an OCI bundle, or a deployment written as TOML.
+    system (folder or tar), an OCI bundle, a kernel, unikernel or disk image, a saved examination
+    of `ringfence guest` (its JSON), or a deployment written as TOML.
     """
     from ringfence.cli.fail_on import passed
     from ringfence.cli.known import with_known
