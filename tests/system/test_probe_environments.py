@@ -260,7 +260,7 @@ def test_measuring_by_probes_proves_more() -> None:
         (("--", "/nowhere/program"), 2, "no such program"),
         (("--", "true"), 2, "ended by itself with status 0"),
         (("2",), 2, ""),
-        (("no-such-container-here",), 2, "no container of this name"),
+        (("no-such-container-here",), 2, "no file or container of this name"),
     ],
 )
 def test_wrong_targets(words: tuple[str, ...], code: int, said: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ringfence.cli.run import LEAST_PIDS
 from ringfence.run.result import Options, ready
 from tests.command import ringfence
 from tests.full_pipe import filled
@@ -263,6 +264,12 @@ def test_podman_is_an_engine(result: Path) -> None:
     assert code == 0, err
     names = [program("podman"), "ps", "--all", "--format", "{{.Names}}"]
     assert "ringfence-" not in subprocess.run(names, capture_output=True, text=True).stdout
+
+
+def test_the_least_processes_are_enough(result: Path) -> None:
+    with fenced(result, 8080, "--pids", str(LEAST_PIDS), "--engine", "runc") as service:
+        assert service.ask("/")[1] == b"done"
+        assert service.stop()[0] == 0
 
 
 def test_an_engine_that_does_not_work_is_passed_over(

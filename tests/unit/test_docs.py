@@ -10,6 +10,8 @@ import pytest
 
 from ringfence.cli.main import COMMANDS
 from ringfence.cli.main import ringfence as group
+from ringfence.harden.policy.languages import LANGUAGES
+from ringfence.model.measurement import PlanStep
 from ringfence.watch.baseline.seal import generate
 from tests.command import ringfence
 
@@ -90,3 +92,29 @@ def test_options_of_watch_are_documented() -> None:
         text = shared + (ROOT / "docs" / f"{page}.md").read_text()
         for option in re.findall(r"--[a-z-]+", ringfence("watch", name, "--help").out):
             assert option in text or option == "--help", option
+
+
+def test_the_fields_of_a_step_of_the_plan_are_documented() -> None:
+    text = (ROOT / "docs" / "measure.md").read_text()
+    listed = re.findall(r"`(\w+)`", text.partition("`plan` [{")[2].partition("}]")[0])
+    assert tuple(listed) == PlanStep.__struct_fields__
+
+
+def test_the_languages_of_policies_are_counted() -> None:
+    """A second filter of seccomp and the labels beside SELinux's module are no languages."""
+    languages = set(LANGUAGES) - {"seccomp-serving.json", "selinux.contexts"}
+    assert len(languages) == 9
+    assert "policies in nine languages" in (ROOT / "README.md").read_text()
+
+
+def test_the_help_of_measure_names_every_kind_of_target() -> None:
+    said = " ".join(ringfence("measure", "--help").out.split())
+    for word in ("PID", "`host`", "container's name", "image archive", "root file system", "bundle",
+                 "kernel, unikernel or disk image", "saved examination", "TOML"):  # fmt: skip
+        assert word in said, word
+
+
+def test_the_date_of_files_is_said_as_it_is_chosen() -> None:
+    assert "Default: SOURCE_DATE_EPOCH, else 0." in " ".join(
+        ringfence("harden", "--help").out.split()
+    )

@@ -53,7 +53,7 @@ def command(
     What was observed on TARGET stays observed; what a deployment of the knowledge base supplies
     is graded assumed. With several targets the first one's service is placed, and the others
     stand beside it as they were measured; a guest that `ringfence guest` has examined (its JSON)
-    is taken to run the same service.
+    does not show its service: it is taken to run that of the first target that does.
     """
     from ringfence.cli.fail_on import passed
     from ringfence.cli.known import with_known

@@ -133,7 +133,7 @@ def _check_word(name: str, value: object, where: str) -> None:
 @click.option(
     "--base-time",
     type=click.IntRange(0, LAST_SECOND),
-    help="Date of all files, seconds since 1970. Default 0.",
+    help="Date of all files, seconds since 1970. Default: SOURCE_DATE_EPOCH, else 0.",
 )
 @click.option("--wait", type=click.FloatRange(0, 3600), default=30.0, callback=finite,
               help="Seconds for the service to come up.")  # fmt: skip

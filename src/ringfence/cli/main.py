@@ -39,9 +39,9 @@ class Commands(LazyGroup):
 def ringfence() -> None:
     """Measure and shrink the attack surface of an application as it is really deployed.
 
-    Exit codes: 0 fine; 1 a --fail-on limit was passed, probe --baseline found more open, or watch
-    check a change; 2 wrong usage or unreadable input; 3 a needed privilege or program is missing;
-    130 interrupted.
+    Exit codes: 0 fine; 1 a --fail-on limit was passed, probe --baseline found more open, watch
+    check a change, or watch log --verify that a ledger is not whole; 2 wrong usage or unreadable
+    input; 3 a needed privilege or program is missing; 130 interrupted. run ends with the service's.
     """
 
 

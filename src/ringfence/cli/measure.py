@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 """Columns of a measurement that no terminal shows."""
+OF_A_MEASUREMENT = {
+    "start": "--from", "scale": "--scale", "no_plan": "--no-plan", "fail_on": "--fail-on",
+}  # fmt: skip
+"""Parameters that change nothing in a file that is printed, and their words."""
 
 
 @click.command("measure")
@@ -53,7 +57,8 @@ def command(
     """The attack surface of each TARGET now, with the evidence of every number.
 
     A target is a PID, `host`, a container's name, an image archive or layout, a root file
-    system (folder or tar), an OCI bundle, or a deployment written as TOML.
+    system (folder or tar), an OCI bundle, a kernel, unikernel or disk image, a saved examination
+    of `ringfence guest` (its JSON), or a deployment written as TOML.
     """
     from ringfence.cli.fail_on import passed
     from ringfence.cli.known import with_known
@@ -65,7 +70,7 @@ def command(
     from ringfence.measure.judge import deployment_of
 
     if as_file:
-        _check_as_file(targets, form, fail_on)
+        _check_as_file(targets, form)
     knowledge = load()
     asked = Asked(chosen_scale(scale, knowledge), checked_start(start, knowledge), plan=not no_plan)
     passed(fail_on, ())
@@ -99,14 +104,16 @@ def command(
         sys.exit(1)
 
 
-def _check_as_file(targets: tuple[str, ...], form: str, fail_on: tuple[str, ...]) -> None:
+def _check_as_file(targets: tuple[str, ...], form: str) -> None:
     """Raise UsageError for words that --as-file would otherwise pass over in silence."""
     if len(targets) > 1:
         raise UsageError("--as-file prints one deployment", remedy="name one target")
     if form != "terminal":
         raise UsageError("--as-file prints TOML", remedy=f"leave out --format {form}")
-    if fail_on:
-        raise UsageError("--as-file measures nothing", remedy="leave out --fail-on")
+    context = click.get_current_context()
+    for name, word in OF_A_MEASUREMENT.items():
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise UsageError("--as-file measures nothing", remedy=f"leave out {word}")
 
 
 def _write_facts(read: list[Facts], output: Path) -> None:

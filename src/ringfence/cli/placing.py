@@ -29,15 +29,17 @@ def placements(
         known = ", ".join(knowledge.templates)
         raise UsageError(f"no deployment {unknown[0]!r}", remedy=f"use one of {known}")
     read = [collect(target, knowledge, kind) for target in targets]
-    service = deduce(read[0], knowledge)
     # Several targets run the same service: an examined guest does not show which.
-    same = service if read[0].examined is None else None
+    shown = next((facts for facts in read if facts.examined is None), None)
+    service = deduce(shown or read[0], knowledge)
+    same = service if shown is not None else None
     found = [(facts.target, deployment_of(facts, knowledge, same)) for facts in read]
     if probe:
         found = [(facts.target, tried(facts, deployment, knowledge))
                  for facts, (_, deployment) in zip(read, found, strict=True)]  # fmt: skip
     found += [
-        (read[0].target, place(service, knowledge.templates[name], knowledge)) for name in places
+        ((shown or read[0]).target, place(service, knowledge.templates[name], knowledge))
+        for name in dict.fromkeys(places)
     ]
     return _named(found)
 

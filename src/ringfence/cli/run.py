@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 KILLED = 128
 """From this exit status on it was a signal."""
+PODMAN = "podman"
+"""It starts what it creates at once when it is to stay in the foreground."""
 LOOPBACK = "127.0.0.1"
 _PUBLISH = re.compile(
     r"(?:(?P<address>[0-9]+(?:\.[0-9]+){3}|\[[0-9a-f:]+\]):)?"
@@ -30,8 +32,9 @@ _SIZE = re.compile(r"([0-9]{1,19})([kmgKMG]?)")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 LEAST_MEMORY, MOST_MEMORY = 6 << 20, 1 << 61
 """Bytes: an engine's own start needs the former, as docker has it; podman doubles the latter."""
-MOST_PIDS = 1 << 22
-"""PID_MAX_LIMIT of Linux (include/linux/threads.h)."""
+LEAST_PIDS, MOST_PIDS = 6, 1 << 22
+"""runc's own start has five threads, and beside them nft(8) loads the firewall, all within the
+container's limit; PID_MAX_LIMIT of Linux (include/linux/threads.h)."""
 
 
 @click.command("run")
@@ -46,7 +49,7 @@ MOST_PIDS = 1 << 22
 )  # fmt: skip
 @click.option("--memory", default="1g", show_default=True, help="Limit, like 512m.")
 @click.option(
-    "--pids", default=512, show_default=True, type=click.IntRange(1, MOST_PIDS),
+    "--pids", default=512, show_default=True, type=click.IntRange(LEAST_PIDS, MOST_PIDS),
     help="Most processes and threads.",
 )  # fmt: skip
 @click.option("--engine", default="", help="runc, crun or podman. Default: the first that works.")
@@ -75,6 +78,11 @@ def command(
     from ringfence.run.result import Options, ready
     from ringfence.run.workload import run_workload
 
+    if trace and engine == PODMAN:
+        raise UsageError(
+            "cannot be traced from the start", where=f"--engine {PODMAN}",
+            remedy="use --engine runc, or leave out --trace",
+        )  # fmt: skip
     check_root()
     options = Options(_size(memory), pids, tuple(_volume(text) for text in volume))
     ports = tuple(_published(text) for text in publish)

@@ -16,6 +16,8 @@ from ringfence.model.evidence import Evidence, Grade
 from ringfence.model.facts import Facts, ImageConfig, Target
 from ringfence.untrusted import check_path
 
+HARDENED = "image.oci.tar"
+"""The image in a result of `ringfence harden`."""
 Collector = Callable[[str, Knowledge], Facts]
 
 
@@ -161,9 +163,15 @@ def collect(target: str, knowledge: Knowledge, kind: str = "") -> Facts:
         raise InputError(
             "is neither an image, a root file system, a guest, a bundle nor a .toml deployment",
             where=target,
-            remedy="say what it is with --kind",
+            remedy=_meant(target),
         )
     if "/" in target:
         raise InputError("there is no such file", where=target)
     # A bare word that is no file: perhaps a container that only an engine knows.
     return _container(target, knowledge)
+
+
+def _meant(target: str) -> str:
+    """What to type in place of a file or folder of no kind."""
+    image = os.path.join(target, HARDENED)
+    return f"measure {image}" if os.path.isfile(image) else "say what it is with --kind"

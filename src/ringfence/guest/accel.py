@@ -13,7 +13,7 @@ import functools
 import os
 import subprocess
 
-from ringfence.errors import InputError, MissingError
+from ringfence.errors import InputError, MissingError, UsageError
 from ringfence.guest.arch.architecture import Architecture
 from ringfence.guest.confine import CONFINED, Confinement
 
@@ -35,11 +35,12 @@ _CPUS = ("max", "max,arch-capabilities=off")
 def accelerator(wanted: str, cpu: str, arch: Architecture, box: Confinement) -> tuple[str, str]:
     """Accelerator and processor model for `auto`, `kvm` or `tcg`.
 
-    Raises MissingError where KVM is asked for and QEMU cannot start with it at all; a slow one
+    Raises UsageError where KVM is asked for and the guest's architecture does without, and
+    MissingError where QEMU cannot start with it at all; a slow one
     that was asked for is used.
     """
     if wanted == "kvm" and not arch.kvm:
-        raise MissingError(
+        raise UsageError(
             f"KVM is not used for guests of {arch.name}",
             where="--accel kvm",
             remedy="use --accel tcg, or leave it out",

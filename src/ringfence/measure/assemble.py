@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -49,16 +49,21 @@ class Asked(msgspec.Struct, frozen=True):
     plan: bool = True
 
 
-def choose_start(deployment: Deployment, knowledge: Knowledge) -> str:
-    """The farthest start from which some entry point can be reached.
+def choose_start(deployments: Sequence[Deployment], knowledge: Knowledge) -> str:
+    """The farthest start from which some entry point of each deployment can be reached.
 
     A surface is always stated for a start; a service on loopback has none from the internet, so
-    the natural question about it starts nearer. With no entry point at all: supply-chain.
+    the natural question about it starts nearer. A deployment without entry points decides nothing
+    beside others that have some; where none has any: supply-chain.
     """
-    ranks = [point.reach.rank for point in deployment.entry_points]
+    farthest = [
+        min(point.reach.rank for point in deployment.entry_points)
+        for deployment in deployments
+        if deployment.entry_points
+    ]
     outside = [start for start in knowledge.starts.values() if not start.inside]
     for start in sorted(outside, key=lambda item: Reach(item.reach).rank):
-        if any(rank <= Reach(start.reach).rank for rank in ranks):
+        if farthest and max(farthest) <= Reach(start.reach).rank:
             return start.id
     return next(start.id for start in knowledge.starts.values() if start.inside)
 
@@ -67,7 +72,7 @@ def measure(
     target: Target, deployment: Deployment, knowledge: Knowledge, asked: Asked
 ) -> Measurement:
     """The measurement of `deployment`, with every number's evidence."""
-    start = asked.start or choose_start(deployment, knowledge)
+    start = asked.start or choose_start((deployment,), knowledge)
     openings = find(deployment, knowledge)
     views = {name: View(deployment, openings.open, item) for name, item in knowledge.starts.items()}
     view = views[start]
@@ -239,7 +244,7 @@ def compare(
     placed: list[tuple[Target, Deployment]], knowledge: Knowledge, asked: Asked
 ) -> Comparison:
     """The same service in several deployments, from one start, on one scale."""
-    start = asked.start or choose_start(placed[0][1], knowledge)
+    start = asked.start or choose_start([one for _, one in placed], knowledge)
     fixed = msgspec.structs.replace(asked, start=start)
     results = tuple(measure(target, deployment, knowledge, fixed) for target, deployment in placed)
     histograms = {

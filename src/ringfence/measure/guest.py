@@ -41,14 +41,18 @@ def examined_deployment(
     guest: ExaminedGuest, knowledge: Knowledge, service: Deployment | None = None
 ) -> Deployment:
     """The deployment that the examination shows. `service`: what is known to run inside, from
-    another target that runs the same; None: nothing but that it listens."""
+    another target that runs the same; None: nothing but that it listens.
+
+    Files, programs and system calls were counted where that other target runs, not in here.
+    """
     guests = load_guests()
     system = system_of(guest.kernel, guests)
     choice = system.deployments[-1]
     ring = ring_of(guest)
     template = with_ring(knowledge.templates[choice.template], ring)
     alone = service_alone(guest.name, (supposed_point(guest.name),))
-    placed = place(service or alone, template, knowledge)
+    uncounted = msgspec.structs.replace(service or alone, counts={})
+    placed = place(uncounted, template, knowledge)
     unknown = _unknown(guest.name, knowledge) if system is guests.unknown else {}
     seen = probed(guest.facts, ring if ring is not None else template.ring, knowledge)
     if ring is not None:

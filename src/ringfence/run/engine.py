@@ -17,7 +17,7 @@ from typing import BinaryIO, ClassVar
 
 import msgspec
 
-from ringfence.errors import MissingError, RingfenceError
+from ringfence.errors import MissingError, RingfenceError, UsageError
 from ringfence.run import kernel, memory_programs
 from ringfence.run.fence import ID_BASE, Fence, configuration
 
@@ -237,12 +237,13 @@ def check_root() -> None:
 
 
 def working_engine(wanted: str = "") -> str:
-    """The first engine that really starts containers here, or `wanted`. Raises MissingError.
+    """The first engine that really starts containers here, or `wanted`.
 
-    Tried once a process, with a container that is set up and never started.
+    Raises UsageError for what is none, MissingError where none works. Tried once a process, with a
+    container that is set up and never started.
     """
     if wanted and wanted not in ENGINES:
-        raise MissingError(f"{wanted} is no engine", remedy=f"use {' or '.join(ENGINES)}")
+        raise UsageError(f"{wanted} is no engine", remedy=f"use {' or '.join(ENGINES)}")
     failures = []
     for engine in (wanted,) if wanted else ENGINES:
         failure = _failure(engine)

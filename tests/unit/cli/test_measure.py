@@ -182,6 +182,10 @@ def bad_inputs(place: Path) -> dict[str, tuple[Path | str, str]]:
     (place / "cut.tar").write_bytes(good[:1300])
     (place / "noise.bin").write_bytes(bytes(range(256)) * 40)
     (place / "broken.toml").write_text("name = ")
+    (place / "policy").mkdir()
+    fenced = place / "fenced"
+    fenced.mkdir()
+    (fenced / "image.oci.tar").write_bytes(good)
     (place / "odd.toml").write_text('name = "x"\nzonez = []\n')
     return {
         "cut": (place / "cut.tar", "cut short"),
@@ -190,7 +194,10 @@ def bad_inputs(place: Path) -> dict[str, tuple[Path | str, str]]:
         "no such file": (place / "missing.tar", "there is no such file"),
         "no such process": ("4194304", "4194304"),
         "no such container": ("no-such-container", "no-such-container"),
-        "no digit of ours": ("²", "no container of this name"),
+        "no digit of ours": ("²", "no file or container of this name"),
+        "no number of a process": ("99999999", "no file, process or container of this name"),
+        "result of harden": (fenced, f"measure {fenced}/image.oci.tar"),
+        "folder": (fenced.parent / "policy", "say what it is with --kind"),
         "too many digits": ("9" * 5000, "file name too long"),
         "too long a name": ("a" * 300, "file name too long"),
         "too long a path": (f"{place}/{'a' * 300}", "file name too long"),
@@ -200,7 +207,8 @@ def bad_inputs(place: Path) -> dict[str, tuple[Path | str, str]]:
 
 
 CASES = ("cut", "noise", "manifest list", "no such file", "no such process", "no such container",
-         "no digit of ours", "too many digits", "too long a name", "too long a path",
+         "no digit of ours", "no number of a process",
+         "result of harden", "folder", "too many digits", "too long a name", "too long a path",
          "toml", "unknown field")  # fmt: skip
 
 
@@ -228,8 +236,14 @@ def test_control_characters_of_a_hostile_name_never_reach_the_terminal(tmp_path:
     assert "[b]" in done.out
 
 
-@pytest.mark.parametrize("words", [[SERVER], ["--format", "json"], ["--fail-on", "surface>1"]])
-def test_as_file_takes_one_target_and_neither_format_nor_limit(words: list[object]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [[SERVER], ["--format", "json"], ["--fail-on", "surface>1"], ["--from", "local"],
+     ["--scale", "assets"], ["--scale", "classic"], ["--no-plan"]],
+)  # fmt: skip
+def test_as_file_takes_one_target_and_nothing_that_belongs_to_a_measurement(
+    words: list[object],
+) -> None:
     done = ringfence("measure", SERVER, "--as-file", *words)
     assert (done.code, done.out) == (2, "")
     assert "--as-file" in done.err
@@ -247,3 +261,27 @@ def test_standard_output_that_is_full_is_one_line() -> None:
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "ringfence: standard output: cannot be written: no space left on device\n"
+
+
+@pytest.mark.parametrize("kind", ["image", "rootfs"])
+def test_what_does_not_begin_as_a_tar_archive_is_none(kind: str) -> None:
+    done = ringfence("measure", SERVER, "--kind", kind)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert f"{SERVER}: is no tar archive; is it the right file" in done.err
+
+
+def test_a_container_that_a_file_has_the_name_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("measure", "--kind", "container", "no-such-container")
+    assert "no file or container of this name" in ringfence(*words).err
+    (tmp_path / "no-such-container").touch()
+    assert "no-such-container: no container of this name" in ringfence(*words).err
+
+
+def test_attributes_that_an_image_does_not_have(tmp_path: Path) -> None:
+    image = oci_archive(tmp_path / "image.tar", [layer([Entry("bin/sh", mode=0o755)])])
+    done = ringfence("watch", "init", image, "-o", tmp_path / "b", "--generate-key",
+                     tmp_path / "key", "--with", "inode")  # fmt: skip
+    assert (done.code, done.err) == (2, "ringfence: an image does not tell inode\n")

@@ -34,6 +34,13 @@ def test_compare_with_some_deployments_alone() -> None:
     assert "gvisor" not in done.out
 
 
+def test_a_deployment_that_is_named_twice_is_one() -> None:
+    done = ringfence("compare", SERVER, "--as", "vm", "--as", "unikernel", "--as", "vm", "--format",
+                     "json", "--no-plan")  # fmt: skip
+    names = [item["deployment"]["name"] for item in json.loads(done.out)["measurements"]]
+    assert names == ["general-purpose server", "vm", "unikernel"]
+
+
 def test_compare_refuses_a_deployment_that_it_does_not_know() -> None:
     done = ringfence("compare", SERVER, "--as", "mainframe")
     assert done.code == 2

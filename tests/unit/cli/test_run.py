@@ -52,12 +52,12 @@ def test_no_limit_of_memory(text: str) -> None:
     assert done.code == 2 and "is no size" in done.err and "--memory 512m" in done.err
 
 
-@pytest.mark.parametrize("count", [1, 512, 1 << 22])
+@pytest.mark.parametrize("count", [6, 512, 1 << 22])
 def test_a_limit_of_processes(count: int) -> None:
     assert options("--pids", count).processes == count
 
 
-@pytest.mark.parametrize("text", ["0", "-1", str((1 << 22) + 1), "many"])
+@pytest.mark.parametrize("text", ["0", "-1", "1", "5", str((1 << 22) + 1), "many"])
 def test_no_limit_of_processes(text: str) -> None:
     done = ringfence("run", "result", "--pids", text)
     assert done.code == 2 and "--pids" in done.err
@@ -101,3 +101,10 @@ def test_ports(text: str) -> None:
 def test_no_ports(text: str) -> None:
     done = ringfence("run", "result", "-p", text)
     assert done.code == 2 and "is no port" in done.err and "-p 8080:80" in done.err
+
+
+def test_podman_is_not_traced() -> None:
+    done = ringfence("run", "result", "--trace", "--engine", "podman")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "--engine podman: cannot be traced" in done.err and "--engine runc" in done.err
+    assert options("--trace", "--engine", "runc") and options("--engine", "podman")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.errors import InputError, MissingError
+from ringfence.errors import InputError, MissingError, UsageError
 from ringfence.guest import accel
 from ringfence.guest.arch.aarch64 import AARCH64
 from ringfence.guest.arch.x86 import X86
@@ -108,5 +108,5 @@ def test_tcg_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     assert accel.accelerator("tcg", "Nehalem", X86, BOX) == ("tcg", "Nehalem")
     assert accel.accelerator("auto", "", AARCH64, BOX) == ("tcg", AARCH64.cpu)
     assert asked == []
-    with pytest.raises(MissingError, match="use --accel tcg"):
+    with pytest.raises(UsageError, match="use --accel tcg"):
         accel.accelerator("kvm", "", AARCH64, BOX)

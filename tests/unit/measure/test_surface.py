@@ -75,7 +75,23 @@ def test_a_start_that_stands_too_far_away_reaches_nothing() -> None:
      (Reach.LOCAL, "local"), (Reach.INSIDE, "supply-chain")],
 )  # fmt: skip
 def test_the_start_is_the_farthest_that_reaches_something(reach: Reach, start: str) -> None:
-    assert choose_start(deployment(reach=reach), KNOWLEDGE) == start
+    assert choose_start((deployment(reach=reach),), KNOWLEDGE) == start
+
+
+@pytest.mark.parametrize(
+    ("reaches", "start"),
+    [((Reach.INTERNET, Reach.INTERNET), "internet"),
+     ((Reach.INTERNET, Reach.NEIGHBOUR), "neighbour"),
+     ((Reach.LOCAL, Reach.ADJACENT, Reach.INTERNET), "local"),
+     ((Reach.INTERNET, Reach.INSIDE), "supply-chain")],
+)  # fmt: skip
+def test_several_deployments_start_where_each_has_something_to_reach(
+    reaches: tuple[Reach, ...], start: str
+) -> None:
+    items = [deployment(reach=reach) for reach in reaches]
+    silent = msgspec.structs.replace(deployment(), entry_points=())
+    assert choose_start(items, KNOWLEDGE) == start
+    assert choose_start([silent, *reversed(items)], KNOWLEDGE) == start
 
 
 def test_without_an_entry_point_the_supply_chain_is_left() -> None:

@@ -152,10 +152,18 @@ def _from_engine(name: str, refused: str) -> Container:
     looked = ", ".join(["runc", "crun", *present])
     absent = [engine for engine in ENGINES if engine not in present]
     raise InputError(
-        f"no container of this name (looked at {looked})",
+        f"{_lacking(name)} of this name (looked at {looked})",
         where=name,
         remedy=f"not installed here: {', '.join(absent)}" if absent else "see `podman ps`",
     )
+
+
+def _lacking(name: str) -> str:
+    """What there is not: a person who typed `name` may have meant a file or a process."""
+    others = ["file"] if not os.path.lexists(name) else []
+    if name.isascii() and name.isdigit() and not procfs.is_pid(name):
+        others.append("process")
+    return f"no {', '.join(others)} or container" if others else "no container"
 
 
 def _inspect(engine: str, name: str) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def members(source: Source) -> Iterator[Member]:
             return
         if len(header) < BLOCK:
             raise _broken(source, at, "the archive is cut short inside a header")
-        _check(source, at, header)
+        if not _summed(source, at, header):
+            raise _no_header(source, at)
         kind = header[156:157]
         stored = _number(header[124:136], source, at)
         if kind in (b"L", b"K", b"x", b"g"):
@@ -151,15 +152,26 @@ def _refused(source: Source, at: int, problem: str) -> InputError:
     )
 
 
-def _check(source: Source, at: int, header: bytes) -> None:
-    """The header's own checksum: the sum of its bytes with the field itself as spaces."""
-    stated = _number(header[148:156], source, at)
+def _no_header(source: Source, at: int) -> InputError:
+    """For a block that is none: what does not begin with one is something else, not damaged."""
+    if at == 0:
+        return InputError(
+            "is no tar archive", where=source.name, remedy="is it the right file, and whole?"
+        )
+    return _broken(source, at, "is no tar header (wrong checksum)")
+
+
+def _summed(source: Source, at: int, header: bytes) -> bool:
+    """Whether the header states its own checksum: the sum of its bytes with the field itself as
+    spaces."""
+    try:
+        stated = _number(header[148:156], source, at)
+    except InputError:
+        return False
     unsigned = sum(header) - sum(header[148:156]) + 8 * 32
     if stated == unsigned:
-        return
-    signed = unsigned - 256 * sum(1 for byte in header[:148] + header[156:] if byte > 127)
-    if stated != signed:
-        raise _broken(source, at, "is no tar header (wrong checksum)")
+        return True
+    return stated == unsigned - 256 * sum(1 for byte in header[:148] + header[156:] if byte > 127)
 
 
 def _number(field: bytes, source: Source, at: int) -> int:

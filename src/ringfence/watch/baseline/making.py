@@ -42,7 +42,7 @@ def make(target: Target, wishes: Wishes, signer: Signer, output: Path) -> Made:
     """Take a baseline of `target` and put it, sealed, at `output`. Raises InputError."""
     absent = [attribute for attribute in wishes.attributes if attribute in target.blind]
     if absent:
-        raise UsageError(f"a {target.kind} does not tell {', '.join(absent)}")
+        raise UsageError(f"an {target.kind} does not tell {', '.join(absent)}")
     check_selection(target)
     header = Header(
         kind=target.kind, name=target.name, made=int(time.time()), algorithm=wishes.algorithm,

@@ -301,3 +301,23 @@ def test_compare_takes_it_beside_others_for_the_same_service(tmp_path: Path) -> 
     alone = ringfence("measure", path, "--format", "json", "--no-plan")
     (point,) = msgspec.json.decode(alone.out)["entry_points"]
     assert point["id"] == "tcp:unstated"
+
+
+@pytest.mark.parametrize("kernel", [LINUX, "unknown kernel"])
+def test_compare_is_the_same_in_any_order_and_counts_nothing_of_another_target(
+    kernel: str, tmp_path: Path
+) -> None:
+    path = saved(tmp_path, examination(kernel))
+    (tmp_path / "tree/bin").mkdir(parents=True)
+    (tmp_path / "tree/bin/sh").write_bytes(b"#!")
+    found = []
+    for targets in ((tmp_path / "tree", path), (path, tmp_path / "tree")):
+        done = ringfence("compare", *targets, "--targets-only", "--format", "json", "--no-plan")
+        document = msgspec.json.decode(done.out)
+        found.append({item["target"]["kind"]: item for item in document["measurements"]})
+        assert {item["start"] for item in document["measurements"]} == {"internet"}
+    assert found[0] == found[1]
+    assert found[0]["rootfs"]["counts"]["files"]["value"] == 1
+    assert not {"files", "bytes", "executables", "system_calls"} & set(
+        found[0]["examined"]["counts"]
+    )
