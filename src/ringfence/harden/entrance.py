@@ -80,10 +80,10 @@ def check_folders(paths: Iterable[str]) -> None:
         _check_folder(f"/{path}", "is a folder that it writes, and")
 
 
-def how_to_write(path: str) -> str:
-    """The option that lets the service write a file (relative to the root), as a shell's words; ''
-    for none."""
-    folder = path.rpartition("/")[0]
+def how_to_write(path: str, call: str) -> str:
+    """The option that lets the service do a call that writes `path` (relative to the root), as a
+    shell's words; '' for none. A folder that it makes is all that it needs of those above."""
+    folder = path if call.startswith("mkdir") else path.rpartition("/")[0]
     return f"--writable {shell_word(f'/{folder}')}" if _may_be_writable(folder) else ""
 
 

@@ -30,6 +30,7 @@ _FORBIDDEN = re.compile(
 """Folders of the system: never made writable as a whole."""
 _BROAD = re.compile(r"home(?:/[^/]*)?$|(?:media|mnt|opt|root|srv|var/lib)$")
 """Folders of many services or of a person: not made writable as a whole for one file in them."""
+_HOME = re.compile(r"home/[^/]+")
 _OF_MANY = re.compile(rf"{_BROAD.pattern}|data$")
 """Where --writable names one of these, it is not taken for the service's own."""
 _PEOPLE = re.compile(r"(?:home|root)/")
@@ -50,23 +51,39 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """What the service writes: folders, log files (path -> stdout or stderr), and places it
-    tried to write that stay as they are. `inner` are folders below writable ones that it expects,
-    `links` symlinks on the way to what it writes (/var/run)."""
+    """What the service writes: folders, log files (path -> stdout or stderr), and places it wrote
+    or tried to that stay as they are (path -> the call). `inner` are folders below writable ones
+    that it expects, `links` symlinks on the way to what it writes (/var/run)."""
 
     writable: tuple[Writable, ...]
     logs: dict[str, str]
-    refused: tuple[str, ...]
+    refused: dict[str, str]
     inner: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
 
 
-def changes(tree: Tree, trace: Trace, declared: Iterable[str] = ()) -> Changes:
-    """What a traced run wrote or tried to, as folders to declare. `declared` are the user's.
-    Raises InputError for one of these that leads nowhere."""
+def own_homes(tree: Tree, who: Identity, places: Iterable[str]) -> tuple[str, ...]:
+    """Those of `places` (its home by passwd(5), its working directory) that are folders /home/NAME
+    and belong to the service's user: it has them for itself."""
+    real = dict.fromkeys(tree.resolve(place)[0] for place in places)
+    return tuple(path for path in real if who.uid and _HOME.fullmatch(path)
+                 and tree.is_folder(path) and _owner(tree, path) == who.uid)  # fmt: skip
+
+
+def _owner(tree: Tree, path: str) -> int | None:
+    status = tree.status(path)
+    return None if status is None else status.st_uid
+
+
+def changes(
+    tree: Tree, trace: Trace, declared: Iterable[str] = (), homes: tuple[str, ...] = ()
+) -> Changes:
+    """What a traced run wrote or tried to, as folders to declare. `declared` are the user's,
+    `homes` those that are the service's own. Raises InputError for a declared one that leads
+    nowhere."""
     folders: dict[str, bool] = {}
     logs: dict[str, str] = {}
-    refused: dict[str, None] = {}
+    refused: dict[str, str] = {}
     links: dict[str, None] = {}
     for place in declared:
         path, crossed = tree.resolve(place)
@@ -88,26 +105,33 @@ def changes(tree: Tree, trace: Trace, declared: Iterable[str] = ()) -> Changes:
         elif LOGS.fullmatch(path):
             continue  # its owner and mode are the image's matter
         else:
-            _written(folders, refused, path, use)
+            _written(folders, refused, path, use, homes)
     kept = {path: state for path, state in folders.items()
             if not any(path.startswith(f"{other}/") for other in folders)}  # fmt: skip
     return Changes(
         tuple(sorted(Writable(path, state) for path, state in kept.items())),
         logs,
-        tuple(path for path in refused if not _within(path, kept)),
+        {path: call for path, call in refused.items() if not _within(path, kept)},
         tuple(sorted(folders.keys() - kept.keys())),
         tuple(sorted(links)),
     )
 
 
-def _written(folders: dict[str, bool], refused: dict[str, None], path: str, use: Use) -> None:
+def _written(
+    folders: dict[str, bool],
+    refused: dict[str, str],
+    path: str,
+    use: Use,
+    homes: tuple[str, ...],
+) -> None:
     folder = path.rpartition("/")[0]
     if folder.endswith("__pycache__") or path.endswith("__pycache__"):
         return  # byte code: writable, it would be a place to hide in, and Python goes on without
     if _BROAD.match(folder) and use.call.startswith("mkdir") and not use.error:
         folder = path  # what it made for itself is its own
-    if _FORBIDDEN.match(folder) or _BROAD.match(folder):
-        refused[path] = None
+    if _FORBIDDEN.match(folder) or (_BROAD.match(folder) and folder not in homes):
+        if use.error != "EEXIST":  # which leaves all as it was
+            refused.setdefault(path, use.call)
         return
     state = bool(_STATE.match(folder)) and (use.call in CONTENT or folder == path)
     folders[folder] = folders.get(folder, False) or state

@@ -137,13 +137,21 @@ def test_writable_folders_are_normalised(tmp_path: Path) -> None:
 def test_no_option_is_named_that_would_be_refused(tmp_path: Path) -> None:
     source = _source(tmp_path)
     for path in ("etc/conf", "data/a/b", "dev/shm/x"):
-        option, _, folder = how_to_write(path).partition(" ")
+        option, _, folder = how_to_write(path, "openat").partition(" ")
         assert option == "--writable"
         admitted(source, Wishes(writable=(folder,)))
     for path in ("x", "proc/sys/x", "dev/x"):
-        assert how_to_write(path) == ""
+        assert how_to_write(path, "openat") == ""
         with pytest.raises(UsageError):
             admitted(source, Wishes(writable=(f"/{path.rpartition('/')[0]}",)))
+
+
+def test_who_makes_a_folder_is_offered_that_folder_alone() -> None:
+    assert (
+        how_to_write("srv/up", "mkdir") == how_to_write("srv/up/x", "open") == "--writable /srv/up"
+    )
+    assert how_to_write("srv/up", "unlink") == "--writable /srv"
+    assert how_to_write("proc/x", "mkdirat") == ""
 
 
 def test_folders_that_it_writes_are_looked_at_as_well() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from ringfence.harden.keep.kept import Kept
 from ringfence.harden.keep.observed import keep_observed
-from ringfence.harden.layout import Changes, accounts, changes, entries
+from ringfence.harden.layout import Changes, accounts, changes, entries, own_homes
 from ringfence.harden.observe.trace import Trace, Use
 from ringfence.harden.service import Identity
 from ringfence.harden.tree import Tree
@@ -17,7 +17,7 @@ from ringfence.run.fence import Writable
 from tests.unit.harden.trees import planted
 
 WHO = Identity(33, 44)
-NOTHING = Changes((), {}, ())
+NOTHING = Changes((), {}, {})
 
 
 def wrote(*paths: str, call: str = "openat", error: str = "") -> Trace:
@@ -52,7 +52,7 @@ def test_writes_become_folders_logs_or_refusals(tmp_path: Path) -> None:
         Writable("dev/shm"), Writable("run"), Writable("var/lib/db", state=True),
     )  # fmt: skip
     assert found.logs == {"var/log/web/access.log": "stdout", "var/log/web/error.log": "stderr"}
-    assert found.refused == ("etc/web.state",)
+    assert found.refused == {"etc/web.state": "openat"}
     assert found.links == ("var/run",)
 
 
@@ -84,10 +84,10 @@ def test_folders_of_many_are_not_writable_for_one_file(
 ) -> None:
     found = changes(planted(tmp_path, {}), wrote(f"/{path}"))
     assert [item.path for item in found.writable] == ([writable] if writable else [])
-    assert found.refused == (() if writable else (path,))
+    assert tuple(found.refused) == (() if writable else (path,))
     named = changes(planted(tmp_path / "2", {}), wrote(f"/{path}"), [path.rpartition("/")[0]])
     assert [item.path for item in named.writable] == [path.rpartition("/")[0]]
-    assert named.refused == ()
+    assert named.refused == {}
 
 
 def test_a_folder_that_the_service_makes_among_others_is_its_own(tmp_path: Path) -> None:
@@ -95,17 +95,50 @@ def test_a_folder_that_the_service_makes_among_others_is_its_own(tmp_path: Path)
     assert changes(tree, wrote("/var/lib/own", call="mkdir")).writable == (
         Writable("var/lib/own", state=True),
     )
-    there = changes(tree, wrote("/var/lib/other", call="mkdir", error="EEXIST"))
-    assert (there.writable, there.refused) == ((), ("var/lib/other",))
+    closed = changes(tree, wrote("/var/lib/other", call="mkdir", error="EROFS"))
+    assert (closed.writable, closed.refused) == ((), {"var/lib/other": "mkdir"})
     person = changes(tree, wrote("/home/me", call="mkdir"))
-    assert (person.writable, person.refused) == ((), ("home/me",))
+    assert (person.writable, person.refused) == ((), {"home/me": "mkdir"})
+
+
+@pytest.mark.parametrize("path", ["srv/up", "home", "usr/share"])
+def test_a_folder_that_is_there_already_is_kept_and_not_written(path: str, tmp_path: Path) -> None:
+    tree = planted(tmp_path, {f"{path}/x": ""})
+    there = wrote(f"/{path}", call="mkdir", error="EEXIST")
+    found = changes(tree, there)
+    assert (found.writable, found.refused) == ((), {})
+    kept = Kept(tree)
+    keep_observed(kept, there)
+    assert list(kept.reasons) == [path]
+    other = Kept(tree)
+    keep_observed(other, wrote(f"/{path}", call="mkdir", error="EROFS"))
+    assert not other.reasons
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_the_home_of_the_services_user_is_its_own(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {"home/app/x": "", "home/me/x": "", "srv/x": "", "home/a/in/x": ""},
+                   {"var/home": "../home"})  # fmt: skip
+    for path in ("home/app", "srv", "home/a/in", "home"):
+        os.chown(tmp_path / path, 33, 33)
+    places = ("/var/home/app", "/home/me", "/srv", "", "/home/a/in", "/home", "/home/none")
+    homes = own_homes(tree, WHO, places)
+    assert homes == ("home/app",)
+    assert (
+        own_homes(tree, Identity(34, 34), places) == own_homes(tree, Identity(0, 0), places) == ()
+    )
+    trace = wrote("/home/app/db", "/home/me/db")
+    found = changes(tree, trace, homes=homes)
+    assert found.writable == (Writable("home/app", state=True),)
+    assert found.refused == {"home/me/db": "openat"}
+    assert changes(tree, trace).writable == ()
 
 
 def copies(tree: Tree, folder: str, who: Identity, opened: tuple[str, ...] = ()) -> set[str]:
     """Files of a writable folder that the image gets."""
     kept = Kept(tree)
     keep_observed(kept, Trace(uses={Use(f"/{path}", "openat", "", False): None for path in opened}))
-    written = Changes((Writable(folder, state=True),), {}, ())
+    written = Changes((Writable(folder, state=True),), {}, {})
     return {item.path for item in entries(kept, who, written, {}) if item.kind == "file"}
 
 
