@@ -31,7 +31,15 @@ from ringfence.harden.entrance import check_folders, how_to_write, name_from
 from ringfence.harden.image.layer import write_layer
 from ringfence.harden.keep.everything import keep_everything
 from ringfence.harden.keep.kept import Kept
-from ringfence.harden.layout import Changes, Entry, accounts, changes, entries, own_homes
+from ringfence.harden.layout import (
+    Changes,
+    Entry,
+    accounts,
+    changes,
+    entries,
+    left_behind,
+    own_homes,
+)
 from ringfence.harden.measured import calls_allowed, facts_of
 from ringfence.harden.observe.documents import documents
 from ringfence.harden.observe.exercise import Answer, Exercise, Request, request_of, variants
@@ -268,7 +276,6 @@ def minimize(seen: Observed, wishes: Wishes, shop: Workshop) -> Minimal:
     """The tree that remains, found by running in it until nothing is missed. Raises InputError."""
     packages = Packages(seen.tree)
     trace = seen.trace
-    homes = _homes(seen)
     missed: tuple[str, ...] = ()
     for _ in range(MOST_ROUNDS):
         kept = keep_everything(
@@ -280,7 +287,7 @@ def minimize(seen: Observed, wishes: Wishes, shop: Workshop) -> Minimal:
             dropped=wishes.drop,
             shell=wishes.keep_shell,
         )
-        written = changes(seen.tree, trace, wishes.writable, homes)
+        written = _changes(seen, trace, wishes)
         check_folders(item.path for item in written.writable)
         made = _assemble(kept, packages, seen, written, wishes, shop)
         plain = msgspec.structs.replace(seen.plan, beyond=Exercise())
@@ -291,7 +298,7 @@ def minimize(seen: Observed, wishes: Wishes, shop: Workshop) -> Minimal:
             later, failure = error.trace or Trace(), error
         more = _missed(kept, later)
         both = _united(trace, later)
-        settled = changes(seen.tree, both, wishes.writable, homes) == made.changes
+        settled = _changes(seen, both, wishes) == made.changes
         if failure is None and settled and not more:
             return msgspec.structs.replace(made, trace=later)
         if settled and not more:
@@ -300,12 +307,12 @@ def minimize(seen: Observed, wishes: Wishes, shop: Workshop) -> Minimal:
     raise failure or InputError("the service keeps missing files", where=seen.source.name)
 
 
-def _homes(seen: Observed) -> tuple[str, ...]:
-    """On this host a home is a person's, not the service's own."""
+def _changes(seen: Observed, trace: Trace, wishes: Wishes) -> Changes:
+    """What it wrote. On this host a home is a person's, not the service's own."""
     if seen.source.kind == "command":
-        return ()
+        return changes(seen.tree, trace, wishes.writable, people=True)
     places = (home_of(seen.who, seen.tree), seen.source.service.folder)
-    return own_homes(seen.tree, seen.who, places)
+    return changes(seen.tree, trace, wishes.writable, own_homes(seen.tree, seen.who, places))
 
 
 def _unwritten(failure: RunFailed, written: Changes) -> InputError:
@@ -332,6 +339,9 @@ def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]
              for path, call in made.changes.refused.items()]  # fmt: skip
     notes += [f"/{item.path} holds state and is in memory: give it a volume"
               for item in made.changes.writable if item.state]  # fmt: skip
+    left = left_behind(made.kept, made.changes, made.entries)
+    notes += [f"files in /{path} that were left out, not known to be the service's: {count}; "
+              "--keep those that it needs" for path, count in left.items()]  # fmt: skip
     if found.unclear:
         notes.append(
             f"{len(found.unclear)} places in the code could not be followed: only what was seen "

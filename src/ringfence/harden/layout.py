@@ -34,6 +34,8 @@ _HOME = re.compile(r"home/[^/]+")
 _OF_MANY = re.compile(rf"{_BROAD.pattern}|data$")
 """Where --writable names one of these, it is not taken for the service's own."""
 _PEOPLE = re.compile(r"(?:home|root)/")
+_HIDDEN = re.compile(r"(?:^|/)\.")
+"""In a home: keys, passwords, histories (~/.ssh, ~/.netrc)."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -53,13 +55,15 @@ class Entry(msgspec.Struct, frozen=True):
 class Changes(msgspec.Struct, frozen=True):
     """What the service writes: folders, log files (path -> stdout or stderr), and places it wrote
     or tried to that stay as they are (path -> the call). `inner` are folders below writable ones
-    that it expects, `links` symlinks on the way to what it writes (/var/run)."""
+    that it expects, `links` symlinks on the way to what it writes (/var/run), `own` folders in
+    whose files of its user are its own also below /home and /root."""
 
     writable: tuple[Writable, ...]
     logs: dict[str, str]
     refused: dict[str, str]
     inner: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
+    own: frozenset[str] = frozenset()
 
 
 def own_homes(tree: Tree, who: Identity, places: Iterable[str]) -> tuple[str, ...]:
@@ -76,11 +80,16 @@ def _owner(tree: Tree, path: str) -> int | None:
 
 
 def changes(
-    tree: Tree, trace: Trace, declared: Iterable[str] = (), homes: tuple[str, ...] = ()
+    tree: Tree,
+    trace: Trace,
+    declared: Iterable[str] = (),
+    homes: tuple[str, ...] = (),
+    *,
+    people: bool = False,
 ) -> Changes:
     """What a traced run wrote or tried to, as folders to declare. `declared` are the user's,
-    `homes` those that are the service's own. Raises InputError for a declared one that leads
-    nowhere."""
+    `homes` those that are the service's own; with `people`, what is below others is a person's.
+    Raises InputError for a declared one that leads nowhere."""
     folders: dict[str, bool] = {}
     logs: dict[str, str] = {}
     refused: dict[str, str] = {}
@@ -91,6 +100,7 @@ def changes(
             raise InputError("links that lead in a circle", where=f"--writable {place}")
         folders[path] = True
         links.update(dict.fromkeys(crossed))
+    named = frozenset(folders)
     for use in trace.uses:
         if not use.writes or use.error not in ("", "EEXIST", "EACCES", "EROFS", "EPERM", "ENOENT"):
             continue
@@ -114,7 +124,9 @@ def changes(
         {path: call for path, call in refused.items() if not _within(path, kept)},
         tuple(sorted(folders.keys() - kept.keys())),
         tuple(sorted(links)),
-    )
+        frozenset(path for path in folders if path in homes or not (
+            _OF_MANY.match(path) or (people and path not in named))),
+    )  # fmt: skip
 
 
 def _written(
@@ -164,8 +176,9 @@ def entries(
             found[path] = Entry(path, "folder", 0o755)
     for path in (*writable, *written.inner):
         found[path] = Entry(path, "folder", 0o750, who.uid, who.gid)
+        own = path in written.own
         for file in tree.below(path) if _STATE.match(path) else ():
-            entry = _entry(tree, file, who, True) if _belongs(tree, file, path, who) else None
+            entry = _entry(tree, file, who, True) if _belongs(tree, file, path, who, own) else None
             if entry is not None:
                 found.setdefault(file, entry)
     for path, stream in written.logs.items():
@@ -177,14 +190,28 @@ def entries(
     return _with_folders(tree, found, who, writable)
 
 
-def _belongs(tree: Tree, file: str, folder: str, who: Identity) -> bool:
+def left_behind(kept: Kept, written: Changes, made: Iterable[Entry]) -> dict[str, int]:
+    """Folders of state -> how many of the tree's files in them the image has not, though nobody
+    asked to leave them out."""
+    there = {entry.path for entry in made}
+    counts = {
+        item.path: sum(1 for file in kept.tree.below(item.path)
+                       if file not in there and not kept.unwanted(file))
+        for item in written.writable if item.path and _STATE.match(item.path)
+    }  # fmt: skip
+    return {path: count for path, count in counts.items() if count}
+
+
+def _belongs(tree: Tree, file: str, folder: str, who: Identity, own: bool) -> bool:
     """Whether a file in a writable folder is the service's though it was not seen to open it: its
-    user's, but for people's; or one that everybody may read, in a folder of the service's alone,
-    of the folder's owner or root. Others' files, and keys beside its data, are none of these."""
+    user's, in a home only what is not hidden in a folder of its `own`; or one that everybody may
+    read, in a folder of the service's alone, of the folder's owner or root. Others' files, and
+    keys beside its data, are none of these."""
     status, above = tree.status(file), tree.status(folder)
     if status is None or above is None:
         return False
-    if who.uid and status.st_uid == who.uid and not _PEOPLE.match(file):
+    people = _PEOPLE.match(file) is not None
+    if who.uid and status.st_uid == who.uid and (not people or (own and not _HIDDEN.search(file))):
         return True
     if _OF_MANY.match(folder) or status.st_uid not in (0, above.st_uid, who.uid):
         return False

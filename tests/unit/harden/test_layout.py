@@ -9,7 +9,14 @@ import pytest
 
 from ringfence.harden.keep.kept import Kept
 from ringfence.harden.keep.observed import keep_observed
-from ringfence.harden.layout import Changes, accounts, changes, entries, own_homes
+from ringfence.harden.layout import (
+    Changes,
+    accounts,
+    changes,
+    entries,
+    left_behind,
+    own_homes,
+)
 from ringfence.harden.observe.trace import Trace, Use
 from ringfence.harden.service import Identity
 from ringfence.harden.tree import Tree
@@ -160,7 +167,7 @@ def test_state_is_what_was_opened_and_what_belongs_to_the_service(tmp_path: Path
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
 def test_a_persons_keys_stay_where_they_are(tmp_path: Path) -> None:
-    """Also where the user wants the whole folder writable, and the service to run as that user."""
+    """Also where the whole folder is to be writable, and the service to run as that user."""
     tree = planted(tmp_path, {"home/me/.ssh/id_rsa": "key", "home/me/open": "", "home/me/a/x": ""})
     for path in ("home/me/.ssh/id_rsa", "home/me/open", "home/me/a/x", "home/me/a", "home/me"):
         os.chown(tmp_path / path, 33, 33)
@@ -168,6 +175,54 @@ def test_a_persons_keys_stay_where_they_are(tmp_path: Path) -> None:
     assert copies(tree, "home/me", WHO) == set()
     assert copies(tree, "home/me", WHO, ("home/me/open",)) == {"home/me/open"}
     assert copies(tree, "home/me/a", WHO) == {"home/me/a/x"}
+
+
+def given(root: Path, files: dict[str, tuple[int, int]]) -> Tree:
+    """A tree whose files (path -> owner and mode) lie in folders of WHO's that are closed."""
+    tree = planted(root, dict.fromkeys(files, "x"))
+    for path, (uid, mode) in files.items():
+        os.chown(root / path, uid, uid)
+        (root / path).chmod(mode)
+        for above in list((root / path).relative_to(root).parents)[:-2]:
+            os.chown(root / above, 33, 33)
+            (root / above).chmod(0o750)
+    return tree
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_state_in_a_home_is_the_services_and_keys_beside_it_are_not(tmp_path: Path) -> None:
+    tree = given(tmp_path, {
+        "home/app/state/tmpl": (33, 0o640), "home/app/state/.netrc": (33, 0o600),
+        "home/app/state/other": (34, 0o640), "home/app/.ssh/id_rsa": (33, 0o600),
+        "home/app/beside": (33, 0o640), "home/app/.cache/x/key": (33, 0o600),
+    })  # fmt: skip
+
+    def image(found: Changes) -> set[str]:
+        return {item.path for item in entries(Kept(tree), WHO, found, {}) if item.kind == "file"}
+
+    state, cache = wrote("/home/app/state/n"), wrote("/home/app/.cache/x/n")
+    assert image(changes(tree, state)) == {"home/app/state/tmpl"}
+    assert image(changes(tree, cache)) == set()
+    # A person's home, on this host: nothing that was not named.
+    assert image(changes(tree, state, people=True)) == set()
+    named = changes(tree, Trace(), ["home/app/state"], people=True)
+    assert image(named) == {"home/app/state/tmpl"}
+    # The whole home: its own, or somebody's.
+    both = {"home/app/state/tmpl", "home/app/beside"}
+    assert image(changes(tree, wrote("/home/app/n"), homes=("home/app",))) == both
+    assert image(changes(tree, Trace(), ["home/app"])) == set()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_what_is_left_behind_of_state_is_counted(tmp_path: Path) -> None:
+    tree = given(tmp_path, {"home/app/state/own": (33, 0o640), "home/app/state/a": (34, 0o640),
+                            "home/app/state/b": (34, 0o600), "run/x/c": (34, 0o600)})  # fmt: skip
+    found = changes(tree, wrote("/home/app/state/n", "/run/x/n"))
+    kept = Kept(tree)
+    assert left_behind(kept, found, entries(kept, WHO, found, {})) == {"home/app/state": 2}
+    kept.add("home/app/state/a", "asked for")
+    kept.dropped = ("home/app/state/b",)
+    assert left_behind(kept, found, entries(kept, WHO, found, {})) == {}
 
 
 def test_accounts_hold_root_and_the_service_alone(tmp_path: Path) -> None:
