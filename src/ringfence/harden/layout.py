@@ -165,14 +165,16 @@ def entries(
     tree = kept.tree
     found: dict[str, Entry] = {}
     writable = [item.path for item in written.writable]
-    for path in (*kept.reasons, *written.links):
+    worked, ways = tree.resolve(folder)
+    anew, further = _placed(tree, extra)
+    for path in (*kept.reasons, *written.links, *ways, *further):
         if path in written.logs:
             continue
         entry = _entry(tree, path, who, _within(path, writable))
         if entry is not None:
             found[path] = entry
-    for path in [*writable, folder.strip("/")]:
-        if path and path not in found:
+    for path in (*writable, worked):
+        if path not in ("", NOWHERE) and path not in found:
             found[path] = Entry(path, "folder", 0o755)
     for path in (*writable, *written.inner):
         found[path] = Entry(path, "folder", 0o750, who.uid, who.gid)
@@ -183,11 +185,25 @@ def entries(
                 found.setdefault(file, entry)
     for path, stream in written.logs.items():
         found[path] = Entry(path, "link", 0o777, target=f"/dev/{stream}")
-    for path, content in extra.items():
+    for path, content in anew.items():
         found[path] = Entry(path, "file", 0o644, content=content)
     for place in ("proc", "sys", "dev"):
         found[place] = Entry(place, "folder", 0o755)
     return _with_folders(tree, found, who, writable)
+
+
+def _placed(tree: Tree, extra: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, None]]:
+    """Files to be written anew by the real folders that they come into, and the links on the way:
+    nothing of an archive may lie below a link. What links lead nowhere with is left out."""
+    placed: dict[str, bytes] = {}
+    links: dict[str, None] = {}
+    for path, content in extra.items():
+        folder, _, name = path.rpartition("/")
+        real, crossed = tree.resolve(folder)
+        if real != NOWHERE:
+            placed[f"{real}/{name}".lstrip("/")] = content
+            links.update(dict.fromkeys(crossed))
+    return placed, links
 
 
 def left_behind(kept: Kept, written: Changes, made: Iterable[Entry]) -> dict[str, int]:

@@ -141,6 +141,44 @@ def test_the_home_of_the_services_user_is_its_own(tmp_path: Path) -> None:
     assert changes(tree, trace).writable == ()
 
 
+@pytest.mark.parametrize(
+    ("folder", "links", "real"),
+    [
+        ("/srv/d/app", {"srv/d": "../data/x"}, "data/x/app"),
+        ("/var/run/app", {"var/run": "/run"}, "run/app"),
+        ("/opt/app", {"opt/app": "app-1"}, "opt/app-1"),
+        ("/a/in", {"a": "b", "b": "/c"}, "c/in"),
+        ("/srv/new/in", {}, "srv/new/in"),
+        ("/", {}, "bin"),
+    ],
+)
+def test_a_working_directory_behind_links_is_where_they_lead(
+    folder: str, links: dict[str, str], real: str, tmp_path: Path
+) -> None:
+    tree = planted(tmp_path, {f"{real}/x": ""}, links)
+    kept = Kept(tree)
+    kept.add(f"{real}/x", "test")
+    found = {item.path: item for item in entries(kept, WHO, NOTHING, {}, folder)}
+    assert found[real].kind == "folder"
+    assert {path: item.target for path, item in found.items() if item.kind == "link"} == links
+    assert not [path for path in found if any(path.startswith(f"{link}/") for link in links)]
+
+
+def test_a_working_directory_in_a_circle_of_links_is_none(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {}, {"a": "b", "b": "a"})
+    assert {item.path for item in entries(Kept(tree), WHO, NOTHING, {"a/x": b""}, "/a/in")} == {
+        "dev", "proc", "sys",
+    }  # fmt: skip
+
+
+def test_what_is_written_anew_comes_to_where_links_lead(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {"usr/state/x": ""}, {"var": "usr"})
+    found = {item.path: item for item in
+             entries(Kept(tree), WHO, NOTHING, {"var/state/y": b"1", "etc/z": b"2"})}  # fmt: skip
+    assert found["var"].target == "usr" and "var/state" not in found and "var/state/y" not in found
+    assert (found["usr/state/y"].content, found["etc/z"].content) == (b"1", b"2")
+
+
 def copies(tree: Tree, folder: str, who: Identity, opened: tuple[str, ...] = ()) -> set[str]:
     """Files of a writable folder that the image gets."""
     kept = Kept(tree)
