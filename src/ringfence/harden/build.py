@@ -350,8 +350,8 @@ def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]
     if seen.asked_nothing:
         notes.append("no exercise was given: only its start, one GET of each port and its stop "
                      "were seen (--http, --exercise)")  # fmt: skip
-    notes += [f"the variable {name} is not in service.service: systemd takes none of that name"
-              for name in systemd.unsaid(seen.source.service)]  # fmt: skip
+    notes += [f"the variable {name} is not in service.service: systemd {why}"
+              for name, why in systemd.unsaid(seen.source.service).items()]  # fmt: skip
     spaces = sorted(flag for flag in seen.trace.clones if flag.startswith("CLONE_NEW"))
     if spaces:
         notes.append(f"it makes namespaces ({', '.join(spaces)}), which the filter refuses")
