@@ -309,7 +309,7 @@ def minimize(seen: Observed, wishes: Wishes, shop: Workshop) -> Minimal:
 
 def _changes(seen: Observed, trace: Trace, wishes: Wishes) -> Changes:
     """What it wrote. On this host a home is a person's, not the service's own."""
-    if seen.source.kind == "command":
+    if seen.source.root == Path("/"):
         return changes(seen.tree, trace, wishes.writable, people=True)
     places = (home_of(seen.who, seen.tree), seen.source.service.folder)
     return changes(seen.tree, trace, wishes.writable, own_homes(seen.tree, seen.who, places))
