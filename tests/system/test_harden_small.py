@@ -188,7 +188,7 @@ def test_wrong_input_ends_in_one_line_and_no_result(
         ({"WorkingDir": "/srv\nExecStartPre=/bin/evil"}, "policies cannot say"),
         ({"WorkingDir": "srv"}, "does not begin with /"),
         ({"Env": ["=x"]}, "no name of a variable"),
-        ({"Env": ["A=x\rExecStartPre=/bin/evil"]}, "control character"),
+        ({"WorkingDir": "/my'app"}, "give it another name in the tree"),
         ({"User": "70000"}, "below 65536"),
     ],
 )
@@ -242,6 +242,37 @@ def test_a_service_that_ends_by_itself(tmp_path: Path) -> None:
     tree = busybox(tmp_path / "tree", "sh", "echo")
     done = Done(str(tree), "-o", str(tmp_path / "result"), command=("/bin/echo", "error: bye"))
     assert done.code == 2 and "ended by itself with status 0" in done.err and "bye" in done.err
+
+
+def test_a_service_writes_into_its_own_home_and_into_no_other(tmp_path: Path) -> None:
+    """With its state and without the keys beside it; a folder that it finds is not written."""
+    tree = busybox(tmp_path / "tree", "httpd", "sh", "mkdir")
+    for path, text in (
+        ("etc/passwd", "root:x:0:0::/:\napp:x:1000:1000::/home/app:\n"),
+        ("home/app/state", "kept\n"), ("home/app/.ssh/key", "secret\n"), ("home/you/x", "yours\n"),
+    ):  # fmt: skip
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(text)
+    for path in ("home/app", "home/app/state", "home/app/.ssh", "home/app/.ssh/key"):
+        os.chown(tree / path, 1000, 1000)
+    (tree / "home/app/state").chmod(0o600)
+
+    def hardened(home: str) -> Done:
+        serve = f"mkdir -p /home/you && echo x > {home}/db && exec httpd -f -p 8080 -h /home"
+        return Done(str(tree), "-o", str(tmp_path / "result"), "--user", "app", "--port", "8080",
+                    command=("/bin/sh", "-c", serve))  # fmt: skip
+
+    other = hardened("/home/you")
+    assert other.code == 2 and "--writable /home/you" in other.err, other.err
+    assert "foreground" not in other.err
+    done = hardened("/home/app")
+    assert done.code == 0, done.err
+    found = report(tmp_path / "result")
+    paths = {file.path for file in found.files}
+    assert "home/app/state" in paths and "home/app/.ssh/key" not in paths
+    notes = " ".join(found.notes)
+    assert "files in /home/app that were left out, not known to be the service's: 1;" in notes
+    assert "was written" not in notes
 
 
 def test_an_image_of_another_architecture(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ringfence.cli.ending import unwind_on
 from ringfence.cli.ledgered import Record, ledgered, recording
 from ringfence.errors import UsageError
 
@@ -107,6 +109,8 @@ def _traced(
     from ringfence.harden.lacks import lacks
     from ringfence.run.workload import run_workload
 
+    # Until the workload is there to be given them.
+    unwind_on(signal.SIGTERM, signal.SIGHUP)
     with tempfile.TemporaryDirectory(prefix="ringfence-trace-") as place:
         status = run_workload(workload, ports, engines, _say, record, trace=Path(place))
         fence = workload.fence

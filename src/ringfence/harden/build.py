@@ -31,7 +31,15 @@ from ringfence.harden.entrance import check_folders, how_to_write, name_from
 from ringfence.harden.image.layer import write_layer
 from ringfence.harden.keep.everything import keep_everything
 from ringfence.harden.keep.kept import Kept
-from ringfence.harden.layout import Changes, Entry, accounts, changes, entries
+from ringfence.harden.layout import (
+    Changes,
+    Entry,
+    accounts,
+    changes,
+    entries,
+    left_behind,
+    own_homes,
+)
 from ringfence.harden.measured import calls_allowed, facts_of
 from ringfence.harden.observe.documents import documents
 from ringfence.harden.observe.exercise import Answer, Exercise, Request, request_of, variants
@@ -44,7 +52,15 @@ from ringfence.harden.policy import nftables, systemd
 from ringfence.harden.policy.calls import allowed, serving
 from ringfence.harden.policy.needs import Needs, destinations
 from ringfence.harden.policy.seccomp import FILTERED, profile
-from ringfence.harden.service import ROOT, Identity, Service, check_fenced, identity, program_of
+from ringfence.harden.service import (
+    ROOT,
+    Identity,
+    Service,
+    check_fenced,
+    home_of,
+    identity,
+    program_of,
+)
 from ringfence.harden.source import Source
 from ringfence.harden.tree import Tree
 from ringfence.harden.wishes import Wishes
@@ -61,6 +77,8 @@ from ringfence.run.unpack import unpack
 NOBODY = Identity(65532, 65532)
 """The user of a service that has none of its own: `nonroot`, as distroless images have it."""
 MOST_ROUNDS = 6
+MOST_NAMED = 3
+"""Of places that could not be written, in a message."""
 MEMORY, PROCESSES = 1 << 30, 512
 """Default limits of a fence."""
 
@@ -269,7 +287,7 @@ def minimize(seen: Observed, wishes: Wishes, shop: Workshop) -> Minimal:
             dropped=wishes.drop,
             shell=wishes.keep_shell,
         )
-        written = changes(seen.tree, trace, wishes.writable)
+        written = _changes(seen, trace, wishes)
         check_folders(item.path for item in written.writable)
         made = _assemble(kept, packages, seen, written, wishes, shop)
         plain = msgspec.structs.replace(seen.plan, beyond=Exercise())
@@ -280,22 +298,50 @@ def minimize(seen: Observed, wishes: Wishes, shop: Workshop) -> Minimal:
             later, failure = error.trace or Trace(), error
         more = _missed(kept, later)
         both = _united(trace, later)
-        settled = changes(seen.tree, both, wishes.writable) == made.changes
+        settled = _changes(seen, both, wishes) == made.changes
         if failure is None and settled and not more:
             return msgspec.structs.replace(made, trace=later)
         if settled and not more:
-            raise failure or InputError("does not settle")
+            raise _unwritten(failure, written) if failure else InputError("does not settle")
         missed, trace = (*missed, *more), both
     raise failure or InputError("the service keeps missing files", where=seen.source.name)
+
+
+def _changes(seen: Observed, trace: Trace, wishes: Wishes) -> Changes:
+    """What it wrote. On this host a home is a person's, not the service's own."""
+    if seen.source.root == Path("/"):
+        return changes(seen.tree, trace, wishes.writable, people=True)
+    places = (home_of(seen.who, seen.tree), seen.source.service.folder)
+    return changes(seen.tree, trace, wishes.writable, own_homes(seen.tree, seen.who, places))
+
+
+def _unwritten(failure: RunFailed, written: Changes) -> InputError:
+    """The failure in the minimal tree, with what stayed read-only there, a likely cause."""
+    if not written.refused:
+        return failure
+    shown = list(written.refused.items())[:MOST_NAMED]
+    options = dict.fromkeys(how_to_write(path, call) for path, call in shown)
+    places = ", ".join(f"/{path}" for path, _ in shown)
+    further = len(written.refused) - len(shown)
+    words = " ".join(option for option in options if option)
+    return InputError(
+        failure.what,
+        where=failure.where,
+        remedy=f"as given it wrote {places}{f' and {further} more' if further else ''}, which "
+        f"stays read-only here{f': try {words}' if words else ''}",
+    )
 
 
 def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]:
     """What the user should know of the result."""
     notes = [f"/{path} was written when it ran as given, and stays read-only here"
-             + (f": {option} if it must" if (option := how_to_write(path)) else "")
-             for path in made.changes.refused]  # fmt: skip
+             + (f": {option} if it must" if (option := how_to_write(path, call)) else "")
+             for path, call in made.changes.refused.items()]  # fmt: skip
     notes += [f"/{item.path} holds state and is in memory: give it a volume"
               for item in made.changes.writable if item.state]  # fmt: skip
+    left = left_behind(made.kept, made.changes, made.entries)
+    notes += [f"files in /{path} that were left out, not known to be the service's: {count}; "
+              "--keep those that it needs" for path, count in left.items()]  # fmt: skip
     if found.unclear:
         notes.append(
             f"{len(found.unclear)} places in the code could not be followed: only what was seen "
@@ -304,8 +350,8 @@ def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]
     if seen.asked_nothing:
         notes.append("no exercise was given: only its start, one GET of each port and its stop "
                      "were seen (--http, --exercise)")  # fmt: skip
-    notes += [f"the variable {name} is not in service.service: systemd takes none of that name"
-              for name in systemd.unsaid(seen.source.service)]  # fmt: skip
+    notes += [f"the variable {name} is not in service.service: systemd {why}"
+              for name, why in systemd.unsaid(seen.source.service).items()]  # fmt: skip
     spaces = sorted(flag for flag in seen.trace.clones if flag.startswith("CLONE_NEW"))
     if spaces:
         notes.append(f"it makes namespaces ({', '.join(spaces)}), which the filter refuses")

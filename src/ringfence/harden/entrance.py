@@ -28,9 +28,6 @@ _NAME = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
 _SEPARATOR = re.compile(r"\.|__?|-+")
 _VARIABLE = re.compile("[!-<>-~]+")
 """Names of variables: ASCII without spaces."""
-_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f]")
-"""Of control characters a systemd unit can hold tabs and line feeds in a variable
-(env_value_is_valid in systemd's src/basic/env-util.c)."""
 _UNSAID = ":\"'\\$`"
 """Separates a folder from its options in what engines take, or is a quote or a variable in some
 language: no way to write it is understood by all."""
@@ -80,10 +77,10 @@ def check_folders(paths: Iterable[str]) -> None:
         _check_folder(f"/{path}", "is a folder that it writes, and")
 
 
-def how_to_write(path: str) -> str:
-    """The option that lets the service write a file (relative to the root), as a shell's words; ''
-    for none."""
-    folder = path.rpartition("/")[0]
+def how_to_write(path: str, call: str) -> str:
+    """The option that lets the service do a call that writes `path` (relative to the root), as a
+    shell's words; '' for none. A folder that it makes is all that it needs of those above."""
+    folder = path if call.startswith("mkdir") else path.rpartition("/")[0]
     return f"--writable {shell_word(f'/{folder}')}" if _may_be_writable(folder) else ""
 
 
@@ -97,7 +94,8 @@ def _check_folder(path: str, what: str) -> None:
         odd = " "
     if odd:
         raise InputError(f"{what} has {odd!r} in its name, which policies cannot say",
-                         where=path[:LONGEST_SHOWN])  # fmt: skip
+                         where=path[:LONGEST_SHOWN],
+                         remedy="give it another name in the tree")  # fmt: skip
 
 
 def _service(source: Source) -> Service:
@@ -126,11 +124,13 @@ def _check_variable(word: str, where: str) -> None:
     name, _, value = word.partition("=")
     if not _VARIABLE.fullmatch(name):
         raise InputError(f"{name[:LONGEST_SHOWN]!r} is no name of a variable: printable ASCII "
-                         "without spaces", where=where)  # fmt: skip
+                         "without spaces", where=where,
+                         remedy="build the image without it")  # fmt: skip
     _check_utf8(value, f"the variable {name[:LONGEST_SHOWN]}")
-    if _CONTROL.search(value):
-        raise InputError(f"the variable {name[:LONGEST_SHOWN]} holds a control character, which a "
-                         "systemd unit cannot say", where=where)  # fmt: skip
+    if "\0" in value:
+        raise InputError(f"the variable {name[:LONGEST_SHOWN]} holds a zero byte, which no process "
+                         "can be given", where=where,
+                         remedy="build the image without it")  # fmt: skip
 
 
 def _check_utf8(text: str, what: str) -> None:

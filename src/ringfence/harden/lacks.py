@@ -48,7 +48,7 @@ def _was_there(path: str, left_out: frozenset[str] | None) -> bool:
 def _closed(use: Use, path: str) -> str:
     word = shell_word(f"/{path}")
     if use.writes:
-        option = how_to_write(path)
+        option = how_to_write(path, use.call)
         words = f"ringfence harden ... {option}" if option else "no option makes it writable"
         return f"it could not write {word} ({use.error}): {words}"
     return f"its user may not use {word} ({use.call}: {use.error})"

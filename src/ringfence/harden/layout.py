@@ -30,9 +30,12 @@ _FORBIDDEN = re.compile(
 """Folders of the system: never made writable as a whole."""
 _BROAD = re.compile(r"home(?:/[^/]*)?$|(?:media|mnt|opt|root|srv|var/lib)$")
 """Folders of many services or of a person: not made writable as a whole for one file in them."""
+_HOME = re.compile(r"home/[^/]+")
 _OF_MANY = re.compile(rf"{_BROAD.pattern}|data$")
 """Where --writable names one of these, it is not taken for the service's own."""
 _PEOPLE = re.compile(r"(?:home|root)/")
+_HIDDEN = re.compile(r"(?:^|/)\.")
+"""In a home: keys, passwords, histories (~/.ssh, ~/.netrc)."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -50,23 +53,46 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """What the service writes: folders, log files (path -> stdout or stderr), and places it
-    tried to write that stay as they are. `inner` are folders below writable ones that it expects,
-    `links` symlinks on the way to what it writes (/var/run)."""
+    """What the service writes: folders, log files (path -> stdout or stderr), and places it wrote
+    or tried to that stay as they are (path -> the call). `inner` are folders below writable ones
+    that it expects, `links` symlinks on the way to what it writes (/var/run), `own` folders in
+    whose files of its user are its own also below /home and /root."""
 
     writable: tuple[Writable, ...]
     logs: dict[str, str]
-    refused: tuple[str, ...]
+    refused: dict[str, str]
     inner: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
+    own: frozenset[str] = frozenset()
 
 
-def changes(tree: Tree, trace: Trace, declared: Iterable[str] = ()) -> Changes:
-    """What a traced run wrote or tried to, as folders to declare. `declared` are the user's.
-    Raises InputError for one of these that leads nowhere."""
+def own_homes(tree: Tree, who: Identity, places: Iterable[str]) -> tuple[str, ...]:
+    """Those of `places` (its home by passwd(5), its working directory) that are folders /home/NAME
+    and belong to the service's user: it has them for itself."""
+    real = dict.fromkeys(tree.resolve(place)[0] for place in places)
+    return tuple(path for path in real if who.uid and _HOME.fullmatch(path)
+                 and tree.is_folder(path) and _owner(tree, path) == who.uid)  # fmt: skip
+
+
+def _owner(tree: Tree, path: str) -> int | None:
+    status = tree.status(path)
+    return None if status is None else status.st_uid
+
+
+def changes(
+    tree: Tree,
+    trace: Trace,
+    declared: Iterable[str] = (),
+    homes: tuple[str, ...] = (),
+    *,
+    people: bool = False,
+) -> Changes:
+    """What a traced run wrote or tried to, as folders to declare. `declared` are the user's,
+    `homes` those that are the service's own; with `people`, what is below others is a person's.
+    Raises InputError for a declared one that leads nowhere."""
     folders: dict[str, bool] = {}
     logs: dict[str, str] = {}
-    refused: dict[str, None] = {}
+    refused: dict[str, str] = {}
     links: dict[str, None] = {}
     for place in declared:
         path, crossed = tree.resolve(place)
@@ -74,6 +100,7 @@ def changes(tree: Tree, trace: Trace, declared: Iterable[str] = ()) -> Changes:
             raise InputError("links that lead in a circle", where=f"--writable {place}")
         folders[path] = True
         links.update(dict.fromkeys(crossed))
+    named = frozenset(folders)
     for use in trace.uses:
         if not use.writes or use.error not in ("", "EEXIST", "EACCES", "EROFS", "EPERM", "ENOENT"):
             continue
@@ -88,26 +115,35 @@ def changes(tree: Tree, trace: Trace, declared: Iterable[str] = ()) -> Changes:
         elif LOGS.fullmatch(path):
             continue  # its owner and mode are the image's matter
         else:
-            _written(folders, refused, path, use)
+            _written(folders, refused, path, use, homes)
     kept = {path: state for path, state in folders.items()
             if not any(path.startswith(f"{other}/") for other in folders)}  # fmt: skip
     return Changes(
         tuple(sorted(Writable(path, state) for path, state in kept.items())),
         logs,
-        tuple(path for path in refused if not _within(path, kept)),
+        {path: call for path, call in refused.items() if not _within(path, kept)},
         tuple(sorted(folders.keys() - kept.keys())),
         tuple(sorted(links)),
-    )
+        frozenset(path for path in folders if path in homes or not (
+            _OF_MANY.match(path) or (people and path not in named))),
+    )  # fmt: skip
 
 
-def _written(folders: dict[str, bool], refused: dict[str, None], path: str, use: Use) -> None:
+def _written(
+    folders: dict[str, bool],
+    refused: dict[str, str],
+    path: str,
+    use: Use,
+    homes: tuple[str, ...],
+) -> None:
     folder = path.rpartition("/")[0]
     if folder.endswith("__pycache__") or path.endswith("__pycache__"):
         return  # byte code: writable, it would be a place to hide in, and Python goes on without
     if _BROAD.match(folder) and use.call.startswith("mkdir") and not use.error:
         folder = path  # what it made for itself is its own
-    if _FORBIDDEN.match(folder) or _BROAD.match(folder):
-        refused[path] = None
+    if _FORBIDDEN.match(folder) or (_BROAD.match(folder) and folder not in homes):
+        if use.error != "EEXIST":  # which leaves all as it was
+            refused.setdefault(path, use.call)
         return
     state = bool(_STATE.match(folder)) and (use.call in CONTENT or folder == path)
     folders[folder] = folders.get(folder, False) or state
@@ -129,38 +165,69 @@ def entries(
     tree = kept.tree
     found: dict[str, Entry] = {}
     writable = [item.path for item in written.writable]
-    for path in (*kept.reasons, *written.links):
+    worked, ways = tree.resolve(folder)
+    anew, further = _placed(tree, extra)
+    for path in (*kept.reasons, *written.links, *ways, *further):
         if path in written.logs:
             continue
         entry = _entry(tree, path, who, _within(path, writable))
         if entry is not None:
             found[path] = entry
-    for path in [*writable, folder.strip("/")]:
-        if path and path not in found:
+    for path in (*writable, worked):
+        if path not in ("", NOWHERE) and path not in found:
             found[path] = Entry(path, "folder", 0o755)
     for path in (*writable, *written.inner):
         found[path] = Entry(path, "folder", 0o750, who.uid, who.gid)
+        own = path in written.own
         for file in tree.below(path) if _STATE.match(path) else ():
-            entry = _entry(tree, file, who, True) if _belongs(tree, file, path, who) else None
+            entry = _entry(tree, file, who, True) if _belongs(tree, file, path, who, own) else None
             if entry is not None:
                 found.setdefault(file, entry)
     for path, stream in written.logs.items():
         found[path] = Entry(path, "link", 0o777, target=f"/dev/{stream}")
-    for path, content in extra.items():
+    for path, content in anew.items():
         found[path] = Entry(path, "file", 0o644, content=content)
     for place in ("proc", "sys", "dev"):
         found[place] = Entry(place, "folder", 0o755)
     return _with_folders(tree, found, who, writable)
 
 
-def _belongs(tree: Tree, file: str, folder: str, who: Identity) -> bool:
+def _placed(tree: Tree, extra: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, None]]:
+    """Files to be written anew by the real folders that they come into, and the links on the way:
+    nothing of an archive may lie below a link. What links lead nowhere with is left out."""
+    placed: dict[str, bytes] = {}
+    links: dict[str, None] = {}
+    for path, content in extra.items():
+        folder, _, name = path.rpartition("/")
+        real, crossed = tree.resolve(folder)
+        if real != NOWHERE:
+            placed[f"{real}/{name}".lstrip("/")] = content
+            links.update(dict.fromkeys(crossed))
+    return placed, links
+
+
+def left_behind(kept: Kept, written: Changes, made: Iterable[Entry]) -> dict[str, int]:
+    """Folders of state -> how many of the tree's files in them the image has not, though nobody
+    asked to leave them out."""
+    there = {entry.path for entry in made}
+    counts = {
+        item.path: sum(1 for file in kept.tree.below(item.path)
+                       if file not in there and not kept.unwanted(file))
+        for item in written.writable if item.path and _STATE.match(item.path)
+    }  # fmt: skip
+    return {path: count for path, count in counts.items() if count}
+
+
+def _belongs(tree: Tree, file: str, folder: str, who: Identity, own: bool) -> bool:
     """Whether a file in a writable folder is the service's though it was not seen to open it: its
-    user's, but for people's; or one that everybody may read, in a folder of the service's alone,
-    of the folder's owner or root. Others' files, and keys beside its data, are none of these."""
+    user's, in a home only what is not hidden in a folder of its `own`; or one that everybody may
+    read, in a folder of the service's alone, of the folder's owner or root. Others' files, and
+    keys beside its data, are none of these."""
     status, above = tree.status(file), tree.status(folder)
     if status is None or above is None:
         return False
-    if who.uid and status.st_uid == who.uid and not _PEOPLE.match(file):
+    people = _PEOPLE.match(file) is not None
+    if who.uid and status.st_uid == who.uid and (not people or (own and not _HIDDEN.search(file))):
         return True
     if _OF_MANY.match(folder) or status.st_uid not in (0, above.st_uid, who.uid):
         return False

@@ -83,6 +83,12 @@ def identity(user: str, tree: Tree) -> Identity:
     )
 
 
+def home_of(who: Identity, tree: Tree) -> str:
+    """The home of a user by the tree's passwd(5), '' where it names none."""
+    row = _row(tree, "etc/passwd", str(who.uid))
+    return row[5] if row and len(row) > 5 else ""
+
+
 def check_fenced(who: Identity, where: str) -> None:
     """Raises InputError for a user or group that a fence's user namespace does not have."""
     if max(who.uid, who.gid) >= ID_COUNT:

@@ -21,8 +21,6 @@ LOG = "trace"
 class Tracer:
     """strace on a process and all that it starts, from `start` on."""
 
-    process: subprocess.Popen[bytes]
-
     def __init__(self, pid: int, folder: Path) -> None:
         """`folder` gets the log, to which a later start adds. Raises MissingError."""
         if shutil.which("strace") is None:
@@ -30,12 +28,13 @@ class Tracer:
         self._pid = pid
         self._log = folder / LOG
         self._complaints = folder / "strace.err"
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Returns when all of it is traced. Raises MissingError."""
         members = descendants(self._pid)
         with self._complaints.open("wb") as errors:
-            self.process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [*WORDS, "-A", "-o", str(self._log), *(f"--attach={one}" for one in members)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -44,16 +43,25 @@ class Tracer:
             )
         limit = time.monotonic() + 10
         while not all(_traced(one) for one in members):
-            if self.process.poll() is not None or time.monotonic() > limit:
+            if self._process.poll() is not None or time.monotonic() > limit:
                 said = self._complaints.read_text(errors="replace").strip()
                 raise MissingError(f"strace cannot trace: {said}", remedy="run as root")
             time.sleep(0.005)
 
     def stop(self) -> None:
-        """Let go of all of it."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        self.process.wait()
+        """Let go of all of it. Where a signal came between strace's start and our hearing of it,
+        it ends with the container."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.terminate()
+        self._process.wait()
+
+    def finish(self, patience: float) -> None:
+        """Wait until the log is whole: strace ends with the last process that it traces. Raises
+        subprocess.TimeoutExpired after `patience` seconds."""
+        if self._process is not None:
+            self._process.wait(timeout=patience)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

@@ -9,7 +9,14 @@ import pytest
 
 from ringfence.harden.keep.kept import Kept
 from ringfence.harden.keep.observed import keep_observed
-from ringfence.harden.layout import Changes, accounts, changes, entries
+from ringfence.harden.layout import (
+    Changes,
+    accounts,
+    changes,
+    entries,
+    left_behind,
+    own_homes,
+)
 from ringfence.harden.observe.trace import Trace, Use
 from ringfence.harden.service import Identity
 from ringfence.harden.tree import Tree
@@ -17,7 +24,7 @@ from ringfence.run.fence import Writable
 from tests.unit.harden.trees import planted
 
 WHO = Identity(33, 44)
-NOTHING = Changes((), {}, ())
+NOTHING = Changes((), {}, {})
 
 
 def wrote(*paths: str, call: str = "openat", error: str = "") -> Trace:
@@ -52,7 +59,7 @@ def test_writes_become_folders_logs_or_refusals(tmp_path: Path) -> None:
         Writable("dev/shm"), Writable("run"), Writable("var/lib/db", state=True),
     )  # fmt: skip
     assert found.logs == {"var/log/web/access.log": "stdout", "var/log/web/error.log": "stderr"}
-    assert found.refused == ("etc/web.state",)
+    assert found.refused == {"etc/web.state": "openat"}
     assert found.links == ("var/run",)
 
 
@@ -84,10 +91,10 @@ def test_folders_of_many_are_not_writable_for_one_file(
 ) -> None:
     found = changes(planted(tmp_path, {}), wrote(f"/{path}"))
     assert [item.path for item in found.writable] == ([writable] if writable else [])
-    assert found.refused == (() if writable else (path,))
+    assert tuple(found.refused) == (() if writable else (path,))
     named = changes(planted(tmp_path / "2", {}), wrote(f"/{path}"), [path.rpartition("/")[0]])
     assert [item.path for item in named.writable] == [path.rpartition("/")[0]]
-    assert named.refused == ()
+    assert named.refused == {}
 
 
 def test_a_folder_that_the_service_makes_among_others_is_its_own(tmp_path: Path) -> None:
@@ -95,17 +102,88 @@ def test_a_folder_that_the_service_makes_among_others_is_its_own(tmp_path: Path)
     assert changes(tree, wrote("/var/lib/own", call="mkdir")).writable == (
         Writable("var/lib/own", state=True),
     )
-    there = changes(tree, wrote("/var/lib/other", call="mkdir", error="EEXIST"))
-    assert (there.writable, there.refused) == ((), ("var/lib/other",))
+    closed = changes(tree, wrote("/var/lib/other", call="mkdir", error="EROFS"))
+    assert (closed.writable, closed.refused) == ((), {"var/lib/other": "mkdir"})
     person = changes(tree, wrote("/home/me", call="mkdir"))
-    assert (person.writable, person.refused) == ((), ("home/me",))
+    assert (person.writable, person.refused) == ((), {"home/me": "mkdir"})
+
+
+@pytest.mark.parametrize("path", ["srv/up", "home", "usr/share"])
+def test_a_folder_that_is_there_already_is_kept_and_not_written(path: str, tmp_path: Path) -> None:
+    tree = planted(tmp_path, {f"{path}/x": ""})
+    there = wrote(f"/{path}", call="mkdir", error="EEXIST")
+    found = changes(tree, there)
+    assert (found.writable, found.refused) == ((), {})
+    kept = Kept(tree)
+    keep_observed(kept, there)
+    assert list(kept.reasons) == [path]
+    other = Kept(tree)
+    keep_observed(other, wrote(f"/{path}", call="mkdir", error="EROFS"))
+    assert not other.reasons
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_the_home_of_the_services_user_is_its_own(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {"home/app/x": "", "home/me/x": "", "srv/x": "", "home/a/in/x": ""},
+                   {"var/home": "../home"})  # fmt: skip
+    for path in ("home/app", "srv", "home/a/in", "home"):
+        os.chown(tmp_path / path, 33, 33)
+    places = ("/var/home/app", "/home/me", "/srv", "", "/home/a/in", "/home", "/home/none")
+    homes = own_homes(tree, WHO, places)
+    assert homes == ("home/app",)
+    assert (
+        own_homes(tree, Identity(34, 34), places) == own_homes(tree, Identity(0, 0), places) == ()
+    )
+    trace = wrote("/home/app/db", "/home/me/db")
+    found = changes(tree, trace, homes=homes)
+    assert found.writable == (Writable("home/app", state=True),)
+    assert found.refused == {"home/me/db": "openat"}
+    assert changes(tree, trace).writable == ()
+
+
+@pytest.mark.parametrize(
+    ("folder", "links", "real"),
+    [
+        ("/srv/d/app", {"srv/d": "../data/x"}, "data/x/app"),
+        ("/var/run/app", {"var/run": "/run"}, "run/app"),
+        ("/opt/app", {"opt/app": "app-1"}, "opt/app-1"),
+        ("/a/in", {"a": "b", "b": "/c"}, "c/in"),
+        ("/srv/new/in", {}, "srv/new/in"),
+        ("/", {}, "bin"),
+    ],
+)
+def test_a_working_directory_behind_links_is_where_they_lead(
+    folder: str, links: dict[str, str], real: str, tmp_path: Path
+) -> None:
+    tree = planted(tmp_path, {f"{real}/x": ""}, links)
+    kept = Kept(tree)
+    kept.add(f"{real}/x", "test")
+    found = {item.path: item for item in entries(kept, WHO, NOTHING, {}, folder)}
+    assert found[real].kind == "folder"
+    assert {path: item.target for path, item in found.items() if item.kind == "link"} == links
+    assert not [path for path in found if any(path.startswith(f"{link}/") for link in links)]
+
+
+def test_a_working_directory_in_a_circle_of_links_is_none(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {}, {"a": "b", "b": "a"})
+    assert {item.path for item in entries(Kept(tree), WHO, NOTHING, {"a/x": b""}, "/a/in")} == {
+        "dev", "proc", "sys",
+    }  # fmt: skip
+
+
+def test_what_is_written_anew_comes_to_where_links_lead(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {"usr/state/x": ""}, {"var": "usr"})
+    found = {item.path: item for item in
+             entries(Kept(tree), WHO, NOTHING, {"var/state/y": b"1", "etc/z": b"2"})}  # fmt: skip
+    assert found["var"].target == "usr" and "var/state" not in found and "var/state/y" not in found
+    assert (found["usr/state/y"].content, found["etc/z"].content) == (b"1", b"2")
 
 
 def copies(tree: Tree, folder: str, who: Identity, opened: tuple[str, ...] = ()) -> set[str]:
     """Files of a writable folder that the image gets."""
     kept = Kept(tree)
     keep_observed(kept, Trace(uses={Use(f"/{path}", "openat", "", False): None for path in opened}))
-    written = Changes((Writable(folder, state=True),), {}, ())
+    written = Changes((Writable(folder, state=True),), {}, {})
     return {item.path for item in entries(kept, who, written, {}) if item.kind == "file"}
 
 
@@ -127,7 +205,7 @@ def test_state_is_what_was_opened_and_what_belongs_to_the_service(tmp_path: Path
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
 def test_a_persons_keys_stay_where_they_are(tmp_path: Path) -> None:
-    """Also where the user wants the whole folder writable, and the service to run as that user."""
+    """Also where the whole folder is to be writable, and the service to run as that user."""
     tree = planted(tmp_path, {"home/me/.ssh/id_rsa": "key", "home/me/open": "", "home/me/a/x": ""})
     for path in ("home/me/.ssh/id_rsa", "home/me/open", "home/me/a/x", "home/me/a", "home/me"):
         os.chown(tmp_path / path, 33, 33)
@@ -135,6 +213,54 @@ def test_a_persons_keys_stay_where_they_are(tmp_path: Path) -> None:
     assert copies(tree, "home/me", WHO) == set()
     assert copies(tree, "home/me", WHO, ("home/me/open",)) == {"home/me/open"}
     assert copies(tree, "home/me/a", WHO) == {"home/me/a/x"}
+
+
+def given(root: Path, files: dict[str, tuple[int, int]]) -> Tree:
+    """A tree whose files (path -> owner and mode) lie in folders of WHO's that are closed."""
+    tree = planted(root, dict.fromkeys(files, "x"))
+    for path, (uid, mode) in files.items():
+        os.chown(root / path, uid, uid)
+        (root / path).chmod(mode)
+        for above in list((root / path).relative_to(root).parents)[:-2]:
+            os.chown(root / above, 33, 33)
+            (root / above).chmod(0o750)
+    return tree
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_state_in_a_home_is_the_services_and_keys_beside_it_are_not(tmp_path: Path) -> None:
+    tree = given(tmp_path, {
+        "home/app/state/tmpl": (33, 0o640), "home/app/state/.netrc": (33, 0o600),
+        "home/app/state/other": (34, 0o640), "home/app/.ssh/id_rsa": (33, 0o600),
+        "home/app/beside": (33, 0o640), "home/app/.cache/x/key": (33, 0o600),
+    })  # fmt: skip
+
+    def image(found: Changes) -> set[str]:
+        return {item.path for item in entries(Kept(tree), WHO, found, {}) if item.kind == "file"}
+
+    state, cache = wrote("/home/app/state/n"), wrote("/home/app/.cache/x/n")
+    assert image(changes(tree, state)) == {"home/app/state/tmpl"}
+    assert image(changes(tree, cache)) == set()
+    # A person's home, on this host: nothing that was not named.
+    assert image(changes(tree, state, people=True)) == set()
+    named = changes(tree, Trace(), ["home/app/state"], people=True)
+    assert image(named) == {"home/app/state/tmpl"}
+    # The whole home: its own, or somebody's.
+    both = {"home/app/state/tmpl", "home/app/beside"}
+    assert image(changes(tree, wrote("/home/app/n"), homes=("home/app",))) == both
+    assert image(changes(tree, Trace(), ["home/app"])) == set()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_what_is_left_behind_of_state_is_counted(tmp_path: Path) -> None:
+    tree = given(tmp_path, {"home/app/state/own": (33, 0o640), "home/app/state/a": (34, 0o640),
+                            "home/app/state/b": (34, 0o600), "run/x/c": (34, 0o600)})  # fmt: skip
+    found = changes(tree, wrote("/home/app/state/n", "/run/x/n"))
+    kept = Kept(tree)
+    assert left_behind(kept, found, entries(kept, WHO, found, {})) == {"home/app/state": 2}
+    kept.add("home/app/state/a", "asked for")
+    kept.dropped = ("home/app/state/b",)
+    assert left_behind(kept, found, entries(kept, WHO, found, {})) == {}
 
 
 def test_accounts_hold_root_and_the_service_alone(tmp_path: Path) -> None:

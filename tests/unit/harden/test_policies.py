@@ -216,6 +216,21 @@ def test_systemd_starts_what_the_command_names_and_not_what_it_leads_to() -> Non
     assert 'ExecStart="/bin/httpd" "-g"' in systemd.write(needs)
 
 
+def test_a_variable_that_systemd_does_not_take_is_told_and_left_out() -> None:
+    words = ("A=x\rExecStartPre=/bin/evil", "PS1=\x1b[0m", "B=1\n\t2", "C=\x85é", "D.d=1")
+    needs = msgspec.structs.replace(
+        NEEDS, service=msgspec.structs.replace(NEEDS.service, environment=words)
+    )
+    lines = systemd.write(needs).split("\n")
+    assert [line for line in lines if line.startswith("Environment=")] == [
+        'Environment="B=1\\x0a\\x092"', 'Environment="C=\x85é"',
+    ]  # fmt: skip
+    told = [line for line in lines if "systemd takes no variable" in line]
+    assert [line.partition(":")[0] for line in told] == ["# A", "# PS1", "# D.d"]
+    assert not any("\r" in line or "\x1b" in line or "evil" in line for line in lines)
+    assert list(systemd.unsaid(needs.service)) == ["A", "PS1", "D.d"]
+
+
 def test_systemd_variables_are_quoted_as_systemd_reads_them(tmp_path: Path) -> None:
     """`$` means nothing there; a name that systemd does not take is told and left out."""
     words = ('A=$x %h \\ "q"', "B=1\n2", "discovery.type=x")

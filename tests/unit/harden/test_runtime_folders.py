@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
+from ringfence.errors import InputError
 from ringfence.harden.observe.runtime_folders import Folder, make, runtime_folders
 from tests.unit.harden.trees import planted
 
@@ -61,3 +63,21 @@ def test_a_file_in_the_way_stays_and_the_others_are_made(tmp_path: Path) -> None
     make(runtime_folders(tree), tmp_path)
     assert (tmp_path / "run/foo").read_text() == "x"
     assert (tmp_path / "run/good").is_dir()
+
+
+def test_a_name_that_no_folder_can_have_is_passed_over(tmp_path: Path) -> None:
+    names = ("a" * 300, f"{'a' * 256}/b", "a" * 255)
+    tree = planted(tmp_path, {CONF: "".join(line(f"/run/{name}") for name in names)})
+    make(runtime_folders(tree), tmp_path)
+    assert os.listdir(tmp_path / "run") == ["a" * 255]
+
+
+def test_a_host_without_room_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "mkdir", full)
+    with pytest.raises(InputError, match="/run/x: cannot be made: No space left"):
+        make((Folder("run/x", 0o755, OWN, GROUP),), tmp_path)

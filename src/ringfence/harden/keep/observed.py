@@ -10,8 +10,11 @@ MADE = frozenset(("creat", "mkdir", "mkdirat", "symlink", "symlinkat", "rename",
 
 
 def keep_observed(kept: Kept, trace: Trace) -> None:
-    """Everything that a call with a path succeeded on, if it was there before the run."""
+    """Everything that a call with a path succeeded on, or a folder that it wanted to make and
+    found, if it was there before the run."""
     for use in trace.uses:
+        if use.error == "EEXIST" and use.call.startswith("mkdir"):
+            kept.add(use.path, f"found there while it was observed ({use.call})")
         if use.error or use.call in MADE:
             continue
         verb = "executed" if use.call.startswith("exec") else (

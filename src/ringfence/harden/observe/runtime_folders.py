@@ -6,7 +6,7 @@ the tree's own tmpfiles.d says, with the owner and mode named there.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import re
 from pathlib import Path
@@ -17,8 +17,11 @@ from ringfence.collect.files.paths import inside
 from ringfence.errors import InputError
 from ringfence.harden.service import identity
 from ringfence.harden.tree import Tree
+from ringfence.untrusted import LONGEST_SHOWN
 
 _MODE = re.compile("[0-7]{1,5}")
+_UNMADE = (errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""Something else in the way, or a name that no folder can have."""
 
 
 class Folder(msgspec.Struct, frozen=True):
@@ -60,13 +63,17 @@ def _or_root(word: str) -> str:
 
 
 def make(folders: tuple[Folder, ...], root: Path) -> None:
-    """Make them below `root`, a copy of ours, where nothing else is in the way, as
-    systemd-tmpfiles(8) does."""
+    """Make them below `root`, a copy of ours, as systemd-tmpfiles(8) does: a line that cannot be
+    followed is passed over. Raises InputError where the host has no room for them."""
     handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for folder in folders:
-            with contextlib.suppress(NotADirectoryError):
+            try:
                 _make(folder, handle)
+            except OSError as error:
+                if error.errno not in _UNMADE:
+                    raise InputError(f"cannot be made: {error.strerror}",
+                                     where=f"/{folder.path[:LONGEST_SHOWN]}") from None  # fmt: skip
     finally:
         os.close(handle)
 

@@ -86,7 +86,7 @@ def run(
         except RunFailed as failure:
             if tracer is not None:
                 container.remove()
-                tracer.process.wait(timeout=plan.patience)
+                tracer.finish(plan.patience)
                 failure.trace = _read(folder, fence, time.time(), time.time())
             raise
         ready = time.time()
@@ -104,7 +104,7 @@ def run(
         log = container.output.finish()
         trace = None
         if tracer is not None:
-            tracer.process.wait(timeout=plan.patience)
+            tracer.finish(plan.patience)
             trace = _read(folder, fence, ready, stopping)
     return Run(answers, beyond, again or (), ports, log, status, trace)
 

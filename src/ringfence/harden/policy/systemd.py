@@ -12,6 +12,8 @@ from ringfence.harden.service import Service
 
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile("[\0-\x1f\x7f]")
+_UNTAKEN = re.compile("[\0-\x08\x0b-\x1f\x7f]")
+"""In a variable's value: of control characters systemd takes tabs and line feeds alone."""
 _FIXED = """\
 NoNewPrivileges=yes
 CapabilityBoundingSet=
@@ -49,6 +51,7 @@ TasksMax=512"""
 def write(needs: Needs) -> str:
     """The unit."""
     service = needs.service
+    left_out = unsaid(service)
     families = sorted({family for family, _ in needs.sockets if family.startswith("AF_")})
     lines = [
         f"# {needs.origin}", "[Unit]", f"Description={needs.name}, fenced by Ringfence", "",
@@ -59,8 +62,8 @@ def write(needs: Needs) -> str:
         f"ExecStart={_command(needs)}",
         f"KillSignal={service.signal}",
         *(f"Environment={_quoted(word)}" for word in service.environment
-          if word.partition("=")[0] not in unsaid(service)),
-        *(f"# {name}: systemd takes no variable of this name" for name in unsaid(service)),
+          if word.partition("=")[0] not in left_out),
+        *(f"# {name}: systemd {why}" for name, why in left_out.items()),
         *_FIXED.splitlines(),
         f"RestrictAddressFamilies={' '.join(families) or 'none'}",
         # The manager itself makes a few calls between the filter and the program.
@@ -85,11 +88,18 @@ def _command(needs: Needs) -> str:
     return " ".join(words)
 
 
-def unsaid(service: Service) -> tuple[str, ...]:
-    """Names of the service's variables that systemd does not take (env_name_is_valid in its
-    src/basic/env-util.c): it would start the service without them."""
-    names = [word.partition("=")[0] for word in service.environment]
-    return tuple(name for name in names if not _VARIABLE.fullmatch(name))
+def unsaid(service: Service) -> dict[str, str]:
+    """Names of the service's variables that systemd does not take (env_name_is_valid and
+    env_value_is_valid in its src/basic/env-util.c), each with the reason: it would start the
+    service without them."""
+    found: dict[str, str] = {}
+    for word in service.environment:
+        name, _, value = word.partition("=")
+        if not _VARIABLE.fullmatch(name):
+            found[name] = "takes no variable of this name"
+        elif _UNTAKEN.search(value):
+            found[name] = "takes no variable with such a control character"
+    return found
 
 
 def _quoted(text: str) -> str:
