@@ -27,6 +27,7 @@ LIMITED = ("limit", "quota", "ct count")
 """Statements that hold for some packets and not for others."""
 FLAGS = frozenset({"fin", "syn", "rst", "psh", "ack", "urg"})
 """Those that are known of the first packet of a connection (RFC 9293); not those of RFC 3168."""
+TABLE_FLAGS = frozenset({"dormant", "owner", "persist"})
 MOST_PORTS, MOST_WORK = 256, 200_000
 
 
@@ -62,11 +63,9 @@ class Ruleset:
 
     def __init__(self, document: Row, devices: tuple[str, ...]) -> None:
         rows = [row for row in document["nftables"] if isinstance(row, dict)]
-        asleep = {(one["family"], one["name"]) for one in _of(rows, "table")
-                  if "dormant" in one.get("flags", ())}  # fmt: skip
+        self._awake = {(one["family"], one["name"]): _awake(one) for one in _of(rows, "table")}
         self._devices = devices
-        self._base = [one for one in _of(rows, "chain") if one.get("hook") in HOOKS
-                      and (one["family"], one["table"]) not in asleep]  # fmt: skip
+        self._base = [one for one in _of(rows, "chain") if one.get("hook") in HOOKS]
         self._rules: dict[Place, list[list[Row]]] = {}
         for one in _of(rows, "rule"):
             place = one["family"], one["table"], one["chain"]
@@ -113,19 +112,30 @@ class Ruleset:
         known: dict[Place, frozenset[End]] = {}
         every = []
         for chain in self._base:
-            if chain["family"] not in FAMILIES[packet.version] or not _on(chain, packet):
+            seen = self._sees(chain, packet)
+            if seen is False:
                 continue
             place = chain["family"], chain["table"], chain["name"]
             ends = set(self._chain(place, packet, known))
             if End.THROUGH in ends:
                 ends.remove(End.THROUGH)
                 ends.add(End(chain.get("policy", "accept")))
+            if seen is None:
+                ends.add(End.ACCEPT)
             every.append(ends)
         if any(End.ELSEWHERE in ends for ends in every):
             return None
         if any(ends == {End.DROP} for ends in every):
             return End.DROP
         return End.ACCEPT if all(ends == {End.ACCEPT} for ends in every) else None
+
+    def _sees(self, chain: Row, packet: Packet) -> bool | None:
+        """Whether a base chain sees the packet; None where that is not known."""
+        awake = self._awake.get((chain["family"], chain["table"]), True)
+        on = _on(chain, packet)
+        if chain["family"] not in FAMILIES[packet.version] or False in (awake, on):
+            return False
+        return None if None in (awake, on) else True
 
     def _chain(
         self, place: Place, packet: Packet, known: dict[Place, frozenset[End]]
@@ -222,7 +232,17 @@ def _of(rows: list[Row], kind: str) -> list[Row]:
     return [row[kind] for row in rows if kind in row]
 
 
-def _on(chain: Row, packet: Packet) -> bool:
+def _awake(table: Row) -> bool | None:
+    """Whether a table's chains are run; None where its flags are not words that are known: nft
+    1.0.6 writes "t" for dormant."""
+    flags = table.get("flags", [])
+    words = [flags] if isinstance(flags, str) else flags
+    if not isinstance(words, list) or not TABLE_FLAGS.issuperset(words):
+        return None
+    return "dormant" not in words
+
+
+def _on(chain: Row, packet: Packet) -> bool | None:
     """Whether a chain sees what leaves by the packet's interface: those of netdev have theirs."""
     if chain["family"] != "netdev":
         return True

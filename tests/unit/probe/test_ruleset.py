@@ -53,6 +53,19 @@ def test_policies() -> None:
     assert drops(chain("drop", family="ip6"), host=SIX) is True
 
 
+@pytest.mark.parametrize(
+    ("flags", "dropped"),
+    [("t", None), ([""], None), (7, None), (["dormant"], False), (["owner"], True), ([], True)],
+)  # fmt: skip
+def test_a_table_that_may_be_dormant(flags: object, dropped: bool | None) -> None:
+    """nft 1.0.6 writes "t" for dormant."""
+    table = {"table": {"family": "inet", "name": "f", "flags": flags}}
+    assert drops(table, chain("drop")) is dropped
+    assert drops(table, chain("accept")) is False
+    sure = chain("drop", table="g")
+    assert drops(table, chain("drop"), sure) is True
+
+
 def test_statements_that_only_count_do_not_hide_an_accept() -> None:
     counted = ({"counter": {"packets": 0, "bytes": 0}}, {"log": None}, ACCEPT)
     assert drops(chain("drop"), rule(*counted)) is False
