@@ -133,12 +133,16 @@ class Ruleset:
         return End.ACCEPT if all(ends == {End.ACCEPT} for ends in every) else None
 
     def _sees(self, chain: Row, packet: Packet) -> bool | None:
-        """Whether a base chain sees the packet; None where that is not known."""
+        """Whether a base chain sees the packet; None where that is not known.
+
+        Those of type nat may not: they are not run without tracking of connections, nor after one
+        of the same hook has set up a translation.
+        """
         awake = self._awake.get((chain["family"], chain["table"]), True)
         on = _on(chain, packet)
         if chain["family"] not in FAMILIES[packet.version] or False in (awake, on):
             return False
-        return None if None in (awake, on) else True
+        return None if None in (awake, on) or chain.get("type") == "nat" else True
 
     def _chain(
         self, place: Place, packet: Packet, known: dict[Place, frozenset[End]]

@@ -68,6 +68,15 @@ def test_a_table_that_may_be_dormant(flags: object, dropped: bool | None) -> Non
     assert drops(table, chain("drop"), sure) is True
 
 
+def test_a_chain_of_type_nat_may_be_skipped() -> None:
+    nat = chain("drop", type="nat")
+    assert drops(nat) is None
+    assert drops(chain("accept", type="nat"), rule(DROP)) is None
+    assert drops(chain("accept", type="nat"), rule({"masquerade": None})) is False
+    assert drops(nat, chain("drop", type="filter", table="g")) is True
+    assert drops(chain("drop", type="filter")) is True
+
+
 def test_statements_that_only_count_do_not_hide_an_accept() -> None:
     counted = ({"counter": {"packets": 0, "bytes": 0}}, {"log": None}, ACCEPT)
     assert drops(chain("drop"), rule(*counted)) is False
