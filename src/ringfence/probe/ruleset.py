@@ -259,10 +259,13 @@ def _awake(table: Row) -> bool | None:
 
 
 def _on(chain: Row, packet: Packet) -> bool | None:
-    """Whether a chain sees what leaves by the packet's interface: those of netdev have theirs."""
+    """Whether a chain sees what leaves by the packet's interface: those of netdev have theirs, and
+    nft 1.0.6 does not write which; then it is None."""
     if chain["family"] != "netdev":
         return True
-    named = chain.get("dev", ())
+    named = chain.get("dev")
+    if not named:
+        return None
     return packet.device in ([named] if isinstance(named, str) else named)
 
 

@@ -77,6 +77,17 @@ def test_a_chain_of_type_nat_may_be_skipped() -> None:
     assert drops(chain("drop", type="filter")) is True
 
 
+def test_a_chain_of_an_interface() -> None:
+    """nft 1.0.6 does not write whose it is."""
+    egress = {"family": "netdev", "hook": "egress"}
+    assert drops(chain("drop", **egress)) is None
+    assert drops(chain("accept", **egress)) is False
+    assert drops(chain("drop", dev="eth0", **egress)) is True
+    assert drops(chain("drop", dev=["eth0", "eth1"], **egress), devices=("eth0", "eth1")) is True
+    assert drops(chain("drop", dev="eth1", **egress)) is False
+    assert drops(chain("drop", **egress), chain("drop", table="g")) is True
+
+
 def test_statements_that_only_count_do_not_hide_an_accept() -> None:
     counted = ({"counter": {"packets": 0, "bytes": 0}}, {"log": None}, ACCEPT)
     assert drops(chain("drop"), rule(*counted)) is False
