@@ -52,7 +52,7 @@ OPTIONS = FOLLOWED | tracee.TRACE_SECCOMP | tracee.EXITKILL
 PATIENCE = 0.5
 """Seconds that a call may take; none of those that are made here waits for anything."""
 MOST_SECONDS = 300.0
-"""All that is made of one process ends in this time: on an idle machine it takes a few seconds."""
+"""No call but those that clear away is begun later: an idle machine needs a few seconds for all."""
 
 
 D = TypeVar("D", bound="Driven")
