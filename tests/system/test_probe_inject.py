@@ -14,12 +14,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from ringfence.collect.process import procfs
 from ringfence.errors import InputError
 from ringfence.knowledge.loader import load
+from ringfence.probe.driven import scheduling
 from ringfence.probe.inject import Stopped, injected
 from ringfence.probe.leftover import left_over
 from ringfence.probe.probing import INJECT, JOIN, probe_process
@@ -282,6 +284,26 @@ def test_static_programs(tmp_path: Path, compiler: str) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("policy", [os.SCHED_BATCH, os.SCHED_BATCH | os.SCHED_RESET_ON_FORK])
+def test_a_clone_is_scheduled_like_its_original(policy: int) -> None:
+    """Whoever changes that, from its first moment on, has tampered with it."""
+    with counter() as process:
+        os.sched_setscheduler(process.pid, policy, os.sched_param(0))
+        with injected(process.pid) as zygote:
+            assert zygote.call("getuid") == os.getuid()
+        os.sched_setscheduler(process.pid, os.SCHED_BATCH, os.sched_param(0))
+        mine = scheduling(process.pid)
+        assert mine is not None
+        other = os.SCHED_IDLE, *mine[1:]
+        with (
+            mock.patch("ringfence.probe.inject.scheduling", return_value=other),
+            pytest.raises(InputError, match="its scheduling"),
+            injected(process.pid),
+        ):
+            pass
+        assert not left_over(process.pid)
 
 
 LEADERLESS = """

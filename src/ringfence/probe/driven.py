@@ -388,13 +388,17 @@ def limits(pid: int) -> bytes:
         return b""
 
 
-def scheduling(pid: int) -> tuple[object, ...]:
-    """Its policy, priority, nice value and processors (sched(7)); nothing where it has ended."""
+Scheduling = tuple[int, int, int, set[int]]
+"""Policy, priority, nice value and processors (sched(7))."""
+
+
+def scheduling(pid: int) -> Scheduling | None:
+    """Its own; None where it has ended."""
     try:
         return (os.sched_getscheduler(pid), os.sched_getparam(pid).sched_priority,
                 os.getpriority(os.PRIO_PROCESS, pid), os.sched_getaffinity(pid))  # fmt: skip
     except ProcessLookupError:
-        return ()
+        return None
 
 
 def _stands(pid: int) -> bool:
@@ -414,13 +418,15 @@ def ended(pid: int) -> None:
             tracee.status(pid)
 
 
-def adopted(pid: int, regs: Any) -> Driven:
+def adopted(pid: int, regs: Any, scheduled: Scheduling | None = None) -> Driven:
     """A process that stands still for us, taken over for good; where that cannot be, it is ended.
-    Raises InjectionFailed."""
+    `scheduled` is the `scheduling` that it should have, if not what it has. Raises InjectionFailed.
+    """
     try:
         tracee.options(pid, OPTIONS)
         tracee.set_signal_mask(pid, U64)
         found = Driven(pid, regs)
+        found._scheduling = scheduled or found._scheduling
     except (InjectionFailed, OSError) as error:
         ended(pid)
         raise InjectionFailed(str(error)) from None
