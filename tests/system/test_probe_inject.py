@@ -14,15 +14,17 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from ringfence.collect.process import procfs
 from ringfence.errors import InputError
 from ringfence.knowledge.loader import load
+from ringfence.probe.driven import scheduling
 from ringfence.probe.inject import Stopped, injected
 from ringfence.probe.leftover import left_over
-from ringfence.probe.probing import INJECT, probe_process
+from ringfence.probe.probing import INJECT, JOIN, probe_process
 from tests import seccomp
 from tests.command import ringfence
 from tests.system.conftest import program
@@ -282,6 +284,50 @@ def test_static_programs(tmp_path: Path, compiler: str) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("policy", [os.SCHED_BATCH, os.SCHED_BATCH | os.SCHED_RESET_ON_FORK])
+def test_a_clone_is_scheduled_like_its_original(policy: int) -> None:
+    """Whoever changes that, from its first moment on, has tampered with it."""
+    with counter() as process:
+        os.sched_setscheduler(process.pid, policy, os.sched_param(0))
+        with injected(process.pid) as zygote:
+            assert zygote.call("getuid") == os.getuid()
+        os.sched_setscheduler(process.pid, os.SCHED_BATCH, os.sched_param(0))
+        mine = scheduling(process.pid)
+        assert mine is not None
+        other = os.SCHED_IDLE, *mine[1:]
+        with (
+            mock.patch("ringfence.probe.inject.scheduling", return_value=other),
+            pytest.raises(InputError, match="its scheduling"),
+            injected(process.pid),
+        ):
+            pass
+        assert not left_over(process.pid)
+
+
+LEADERLESS = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(300,)).start()
+ctypes.CDLL(None).syscall(60, 0)
+"""
+
+
+@pytest.mark.parametrize("stance", [JOIN, INJECT])
+def test_a_process_whose_first_thread_has_ended(stance: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", LEADERLESS]) as process:
+        try:
+            until = time.monotonic() + 20
+            while procfs.living(process.pid) == process.pid and time.monotonic() < until:
+                time.sleep(0.01)
+            found = probe_process(process.pid, KNOWLEDGE, stance=stance)
+            assert found.report.target.pid == process.pid
+            assert found.report.counts["open"] > 100
+            assert not left_over(process.pid)
+        finally:
+            process.kill()
+    with pytest.raises(InputError):
+        probe_process(process.pid, KNOWLEDGE, stance=stance)
 
 
 def test_a_process_that_ends_in_the_middle() -> None:

@@ -11,7 +11,7 @@ import click
 
 from ringfence.cli.ending import unwind_on
 from ringfence.cli.ledgered import ledgered, recording
-from ringfence.cli.options import colour, deliver, width
+from ringfence.cli.options import colour, deliver, width, writable
 from ringfence.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ class WithCommand(click.Command):
     "--format", "form", type=click.Choice(["terminal", "json", "markdown"]), default="terminal",
     show_default=True,
 )  # fmt: skip
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to a file instead.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), callback=writable,
+    help="Write to a file instead.",
+)  # fmt: skip
 @ledgered
 @click.pass_context
 def command(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ringfence.cli.options import colour, deliver, width
+from ringfence.cli.options import colour, deliver, width, writable
 from ringfence.cli.progress import progress
 from ringfence.cli.watch_init import KINDS
 from ringfence.errors import UsageError
@@ -29,7 +29,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--update", is_flag=True, help="Seal what this check sees as the new baseline.")
 @click.option("--key", default="", metavar="FILE|command:CMD", help="The key for --update.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)
-@click.option("-o", "--output", type=FILE, help="Write to a file instead.")
+@click.option("-o", "--output", type=FILE, callback=writable, help="Write to a file instead.")
 @click.option("--kind", type=click.Choice(KINDS), default=None, help="What the target is.")
 def command(
     target: tuple[str, ...],

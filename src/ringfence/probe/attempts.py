@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ringfence.probe.definition import Inside, Outcome, Probe, Seen
-from ringfence.probe.driven import Blocked, Driven, Killed, Tampered
+from ringfence.probe.driven import Blocked, Driven, Killed, Worthless
 from ringfence.probe.layers import layer_of
 from ringfence.probe.oracle import Oracle
 from ringfence.probe.view import View
@@ -55,7 +55,7 @@ def _judged(probe: Probe, inside: Inside) -> Result:
         outcome = _ended(inside, killed)
     except Blocked as blocked:
         outcome = Outcome(Seen.UNSUPPORTED, str(blocked))
-    except (Ended, Tampered):
+    except (Ended, Worthless):
         raise
     except (InjectionFailed, OSError) as failure:
         outcome = Outcome(Seen.UNSUPPORTED, f"could not be tried: {failure}")

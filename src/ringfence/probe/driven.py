@@ -6,14 +6,16 @@ are never delivered to it. What it forks or executes is caught before its first 
 
 The workload runs as the same user, and may be hostile. Its processes may not open a process that is
 not dumpable (ptrace(2), access mode checking), so ours is not, but where a call asks for that
-(`expose`). prlimit(2) does not look at that: limits, instruction and paths are compared after each
-call, and a difference is the end of the probing (`Tampered`).
+(`expose`). prlimit(2) and sched_setscheduler(2) do not look at that: limits, scheduling,
+instruction and paths are compared after each call, and a difference is the end of the probing
+(`Tampered`). So is a time that no probing takes (`Late`): the workload may keep processors from us.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType
@@ -38,8 +40,8 @@ LOWEST, HIGHEST = 0x10000, 0x7FFFFFFFF000
 WNOHANG, WALL = 1, 0x40000000
 RSEQ_UNREGISTER = 1
 PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
-OF_LIMITS = frozenset({"prlimit64", "setrlimit"})
-"""Calls that change limits by our own doing."""
+OF_LIMITS = frozenset({"prlimit64", "setrlimit", "setpriority"})
+"""Calls that change limits or scheduling by our own doing."""
 NONE: Mapping[int, bytes] = MappingProxyType({})
 SYS_SECCOMP = 1
 """si_code of a SIGSYS that a filter sent (sigaction(2))."""
@@ -49,6 +51,8 @@ FOLLOWED = tracee.TRACE_FORK | tracee.TRACE_VFORK | tracee.TRACE_CLONE | tracee.
 OPTIONS = FOLLOWED | tracee.TRACE_SECCOMP | tracee.EXITKILL
 PATIENCE = 0.5
 """Seconds that a call may take; none of those that are made here waits for anything."""
+MOST_SECONDS = 300.0
+"""No call but those that clear away is begun later: an idle machine needs a few seconds for all."""
 
 
 D = TypeVar("D", bound="Driven")
@@ -58,7 +62,21 @@ class Blocked(InjectionFailed):
     """The call does not come back."""
 
 
-class Tampered(InjectionFailed):
+class Worthless(InjectionFailed):
+    """The end of the probing, not of one attempt."""
+
+
+class Late(Worthless):
+    """The time for all attempts is over."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(
+            f"process {pid}, which tries, was not done after {MOST_SECONDS:.0f} seconds: something "
+            "keeps the processors from it"
+        )
+
+
+class Tampered(Worthless):
     """Somebody else changed the process: what its calls answered is worth nothing."""
 
     def __init__(self, pid: int, what: str) -> None:
@@ -98,7 +116,8 @@ class Driven:
         """Whether others of the same user are kept out."""
         self._suspendable = True
         self._memory = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
-        self._limits = limits(pid)
+        self._limits, self._scheduling = limits(pid), scheduling(pid)
+        self._until: float = parent._until if parent else time.monotonic() + MOST_SECONDS
 
     # --- its life --------------------------------------------------------------------------------
 
@@ -146,8 +165,8 @@ class Driven:
         ask("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
 
     def limited(self) -> None:
-        """Take its limits, as they are now, for those that it should have."""
-        self._limits = limits(self.pid)
+        """Take its limits and scheduling, as they are now, for those that it should have."""
+        self._limits, self._scheduling = limits(self.pid), scheduling(self.pid)
 
     def fork(self) -> Driven:
         """A child in the same state. Raises InjectionFailed."""
@@ -163,7 +182,8 @@ class Driven:
         child = kind(pid, self.regs, self, local)
         child.code, child.scratch = self.code, self.scratch
         child.dumpable, child.guarded = self.dumpable, self.guarded
-        child._suspendable, child._limits = self._suspendable, self._limits
+        child._suspendable = self._suspendable
+        child._limits, child._scheduling = self._limits, self._scheduling
         tracee.options(pid, OPTIONS)
         # Whoever opened its parent before that was guarded still writes there, but not here.
         try:
@@ -179,7 +199,7 @@ class Driven:
             ended(pid)
             if self.alive:
                 with suppress(InjectionFailed):
-                    self.manage("wait4", -1, 0, WALL | WNOHANG, 0)
+                    self._managed("wait4", -1, 0, WALL | WNOHANG, 0)
         if self.alive:
             ended(self.pid)
             self.alive = False
@@ -188,7 +208,7 @@ class Driven:
             self._memory = -1
         if self.parent is not None and self.parent.alive:
             with suppress(InjectionFailed):
-                self.parent.manage("wait4", self.local, 0, WALL | WNOHANG, 0)
+                self.parent._managed("wait4", self.local, 0, WALL | WNOHANG, 0)
 
     @property
     def memory(self) -> int:
@@ -209,7 +229,21 @@ class Driven:
     # --- its calls -------------------------------------------------------------------------------
 
     def call(self, name: str | int, *arguments: Argument) -> int:
-        """What the kernel answers: negative for an errno. Raises Killed or Blocked."""
+        """What the kernel answers: negative for an errno. Raises Killed, Blocked or Worthless."""
+        self._in_time()
+        return self._called(name, *arguments)
+
+    def manage(self, name: str, *arguments: Argument) -> int:
+        """The same, but its own filters are not asked: for what belongs to the driving, not to
+        the probing. Raises Killed, Blocked or Worthless."""
+        self._in_time()
+        return self._managed(name, *arguments)
+
+    def _in_time(self) -> None:
+        if time.monotonic() > self._until:
+            raise Late(self.pid)
+
+    def _called(self, name: str | int, *arguments: Argument) -> int:
         number = native_calls().get(name, -1) if isinstance(name, str) else name
         if number < 0:
             return -38  # ENOSYS: this architecture has no such call
@@ -228,20 +262,18 @@ class Driven:
                 value[:] = os.pread(self._memory, len(value), place)
         return found
 
-    def manage(self, name: str, *arguments: Argument) -> int:
-        """The same, but its own filters are not asked: for what belongs to the driving, not to
-        the probing. Raises Killed or Blocked."""
+    def _managed(self, name: str, *arguments: Argument) -> int:
         if not self._suspendable:
-            return self.call(name, *arguments)
+            return self._called(name, *arguments)
         try:
             tracee.options(self.pid, OPTIONS | tracee.SUSPEND_SECCOMP)
         except Ended:
             raise
         except InjectionFailed:
             self._suspendable = False  # asks for CAP_SYS_ADMIN; then we have put no filter on it
-            return self.call(name, *arguments)
+            return self._called(name, *arguments)
         try:
-            return self.call(name, *arguments)
+            return self._called(name, *arguments)
         finally:
             with suppress(InjectionFailed):
                 tracee.options(self.pid, OPTIONS)
@@ -270,18 +302,25 @@ class Driven:
         return self.put(os.fsencode(value) + b"\0" if isinstance(value, str) else bytes(value))
 
     def _untouched(self, code: int, texts: Mapping[int, bytes] = NONE) -> None:
-        """Compare its instruction, the paths of a call by their addresses, and its limits with
-        what we gave it. Raises Tampered, or InjectionFailed where it has just been killed."""
+        """Compare its instruction, the paths of a call by their addresses, its limits and its
+        scheduling with what we gave it. Raises Tampered, or InjectionFailed where it has just been
+        killed."""
         wanted = ((code, machine().instruction), *texts.items())
         if any(os.pread(self._memory, len(data), place) != data for place, data in wanted):
             changed = "its memory"
-        elif limits(self.pid) != self._limits:
-            changed = "its limits"
         else:
+            changed = self._altered()
+        if not changed:
             return
         if not _stands(self.pid):
             raise InjectionFailed(f"{self.pid} was killed")
         raise Tampered(self.pid, changed)
+
+    def _altered(self) -> str:
+        """What of limits and scheduling is not as we gave it; '' where all is."""
+        if limits(self.pid) != self._limits:
+            return "its limits"
+        return "its scheduling" if scheduling(self.pid) != self._scheduling else ""
 
     def _made(self, regs: Any, name: str) -> int:
         self.executed = self.trapped = False
@@ -299,6 +338,10 @@ class Driven:
         except InjectionFailed as failure:
             if not str(failure).endswith("did not stop"):
                 raise
+            # It still runs, or would: whoever keeps the processors from it can have it wait.
+            changed = self._altered()
+            if changed and limits(self.pid):
+                raise Tampered(self.pid, changed) from None
             raise Blocked(f"{name} does not come back") from None
         if self.executed:
             return 0
@@ -345,6 +388,19 @@ def limits(pid: int) -> bytes:
         return b""
 
 
+Scheduling = tuple[int, int, int, set[int]]
+"""Policy, priority, nice value and processors (sched(7))."""
+
+
+def scheduling(pid: int) -> Scheduling | None:
+    """Its own; None where it has ended."""
+    try:
+        return (os.sched_getscheduler(pid), os.sched_getparam(pid).sched_priority,
+                os.getpriority(os.PRIO_PROCESS, pid), os.sched_getaffinity(pid))  # fmt: skip
+    except ProcessLookupError:
+        return None
+
+
 def _stands(pid: int) -> bool:
     """Whether it still stands still for us."""
     try:
@@ -362,13 +418,15 @@ def ended(pid: int) -> None:
             tracee.status(pid)
 
 
-def adopted(pid: int, regs: Any) -> Driven:
+def adopted(pid: int, regs: Any, scheduled: Scheduling | None = None) -> Driven:
     """A process that stands still for us, taken over for good; where that cannot be, it is ended.
-    Raises InjectionFailed."""
+    `scheduled` is the `scheduling` that it should have, if not what it has. Raises InjectionFailed.
+    """
     try:
         tracee.options(pid, OPTIONS)
         tracee.set_signal_mask(pid, U64)
         found = Driven(pid, regs)
+        found._scheduling = scheduled or found._scheduling
     except (InjectionFailed, OSError) as error:
         ended(pid)
         raise InjectionFailed(str(error)) from None

@@ -19,7 +19,16 @@ from typing import Any
 from ringfence.collect.process import procfs
 from ringfence.collect.seccomp.tables import native_calls
 from ringfence.errors import InputError, MissingError
-from ringfence.probe.driven import OPTIONS, WALL, WNOHANG, Driven, adopted, ended
+from ringfence.probe.driven import (
+    OPTIONS,
+    WALL,
+    WNOHANG,
+    Driven,
+    Scheduling,
+    adopted,
+    ended,
+    scheduling,
+)
 from ringfence.probe.leftover import NAME, guarded, left_over
 from ringfence.run import tracee
 from ringfence.run.registers import machine
@@ -54,6 +63,7 @@ def injected(pid: int, stopped: Stopped | None = None) -> Iterator[Driven]:
 
 @contextlib.contextmanager
 def _clone(pid: int, watch: Stopped) -> Iterator[Driven]:
+    scheduled = _inherited(pid)
     try:
         child, local = _cloned(pid, watch)
     except InjectionFailed as failure:
@@ -61,7 +71,7 @@ def _clone(pid: int, watch: Stopped) -> Iterator[Driven]:
     zygote = None
     try:
         try:
-            zygote = adopted(child, tracee.registers(child))
+            zygote = adopted(child, tracee.registers(child), scheduled)
             zygote.manage("prctl", PR_SET_NAME, NAME + b"\0", 0, 0, 0)
         except InjectionFailed as failure:
             raise _refused(pid, failure) from None
@@ -72,6 +82,13 @@ def _clone(pid: int, watch: Stopped) -> Iterator[Driven]:
         else:
             ended(child)
         _collect(pid, watch, local)
+
+
+def _inherited(pid: int) -> Scheduling | None:
+    """The scheduling that a clone of it has; None where that is another one than its own.
+    Others of its user may change the clone's from its first moment."""
+    found = scheduling(pid)
+    return None if found is None or found[0] & os.SCHED_RESET_ON_FORK else found
 
 
 def _check(pid: int) -> None:

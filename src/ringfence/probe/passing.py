@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -20,6 +20,7 @@ from ringfence.collect.seccomp.verdicts import words
 WORD = 0xFFFFFFFF
 ALWAYS = (0, 1, WORD)
 MOST_STATES, MOST_TRIES = 20_000, 600
+"""Of a program, and of the arguments in each of two orders."""
 LOAD, AND, JUMP, RETURN = 0x20, 0x54, 0x05, 0x06
 EQUAL, GREATER, NOT_LESS, ANY_BIT = 0x15, 0x25, 0x35, 0x45
 PASSES = frozenset({"allow", "log"})
@@ -44,14 +45,42 @@ def passing(
         for offset, value in _compared(parse(program), number):
             wanted.setdefault(offset, {})[value] = None
     free = [offset for offset in sorted(wanted) if offset not in given]
-    choices = [dict.fromkeys((*wanted[offset], *ALWAYS)) for offset in free]
-    for values in itertools.islice(itertools.product(*choices), MOST_TRIES):
+    choices = [_ordered(wanted[offset]) for offset in free]
+    orders = itertools.product(*choices), _diagonally(choices)
+    tries = (itertools.islice(order, MOST_TRIES) for order in orders)
+    for values in dict.fromkeys(itertools.chain.from_iterable(tries)):
         known = {**dict.fromkeys(range(ARGUMENTS, ARGUMENTS + 48, 4), 0), **given,
                  **dict(zip(free, values, strict=True))}  # fmt: skip
         if _may(programs, Call(number, AUDIT_ARCH[native()], tuple(sorted(known.items())))):
             return tuple(known[at] | known[at + 4] << 32
                          for at in range(ARGUMENTS, ARGUMENTS + 48, 8))  # fmt: skip
     return None
+
+
+def _ordered(wanted: Iterable[int]) -> tuple[int, ...]:
+    """What may pass a list of the only values that pass comes first, and next to it what may pass
+    a list of those that do not."""
+    first, *others = wanted
+    return tuple(dict.fromkeys((first, *ALWAYS, *others)))
+
+
+def _diagonally(choices: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+    """One value of each, those near the beginnings first: a product in order keeps to the first
+    value of the first one as long as another one has many."""
+    for total in range(sum(len(each) - 1 for each in choices) + 1):
+        yield from _away(choices, total)
+
+
+def _away(choices: Sequence[tuple[int, ...]], total: int) -> Iterator[tuple[int, ...]]:
+    """Those whose places, counted from 0, sum up to `total`."""
+    if not choices:
+        yield ()
+        return
+    first, others = choices[0], choices[1:]
+    least = max(total - sum(len(each) - 1 for each in others), 0)
+    for place in range(least, min(total, len(first) - 1) + 1):
+        for values in _away(others, total - place):
+            yield (first[place], *values)
 
 
 def _may(programs: tuple[bytes, ...], call: Call) -> bool:

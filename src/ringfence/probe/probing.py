@@ -63,13 +63,14 @@ def probe_process(
     control = control or control_of(knowledge)
     calls = (name for name in control.table if name.startswith("call-"))
     probes = (*PROBES, *map(call_group.probe, calls))
-    process = _process(pid, questions(probes, knowledge), knowledge)
+    thread = procfs.living(pid)  # nothing can be read or joined of one that has ended
+    process = _process(thread, questions(probes, knowledge), knowledge)
     alone = msgspec.structs.replace(read, processes=(process,))
     expectations = Expectations(alone, knowledge)
     view = view_of(process, alone, owns=stance == INJECT)
     stopped = Stopped()
-    programs = _programs(pid) if stance == INJECT else ()
-    with _inside(pid, stance, stopped) as (zygote, notes):
+    programs = _programs(thread) if stance == INJECT else ()
+    with _inside(thread, stance, stopped) as (zygote, notes):
         began = time.perf_counter()
         try:
             results = attempted(zygote, view, probes, programs)

@@ -27,7 +27,9 @@ LIMITED = ("limit", "quota", "ct count")
 """Statements that hold for some packets and not for others."""
 FLAGS = frozenset({"fin", "syn", "rst", "psh", "ack", "urg"})
 """Those that are known of the first packet of a connection (RFC 9293); not those of RFC 3168."""
-MOST_PORTS, MOST_WORK = 256, 200_000
+TABLE_FLAGS = frozenset({"dormant", "owner", "persist"})
+MOST_PORTS, MOST_WORK = 256, 400_000
+"""Ports that are told apart; statements and elements of sets that are looked at for an address."""
 
 
 class End(StrEnum):
@@ -62,33 +64,33 @@ class Ruleset:
 
     def __init__(self, document: Row, devices: tuple[str, ...]) -> None:
         rows = [row for row in document["nftables"] if isinstance(row, dict)]
-        asleep = {(one["family"], one["name"]) for one in _of(rows, "table")
-                  if "dormant" in one.get("flags", ())}  # fmt: skip
+        self._awake = {(one["family"], one["name"]): _awake(one) for one in _of(rows, "table")}
         self._devices = devices
-        self._base = [one for one in _of(rows, "chain") if one.get("hook") in HOOKS
-                      and (one["family"], one["table"]) not in asleep]  # fmt: skip
+        self._base = [one for one in _of(rows, "chain") if one.get("hook") in HOOKS]
         self._rules: dict[Place, list[list[Row]]] = {}
         for one in _of(rows, "rule"):
             place = one["family"], one["table"], one["chain"]
             self._rules.setdefault(place, []).append(one["expr"])
         self._sets = {(one["family"], one["table"], one["name"]): one for one in _of(rows, "set")}
+        self._listed: dict[tuple[int, type, object], bool | None] = {}
+        """Answers of lists by their identity and what was sought in them."""
+        self._left = 0
+        """Of the work for one address."""
 
     def drops(self, host: str, *, crafted: bool) -> bool | None:
         """Whether every packet to this address that begins something is dropped; False where some
         protocol and port surely passes by every interface, None where neither is known."""
         found = []
+        self._left = MOST_WORK
         try:
             ports = self._ports()
-            work = len(self._devices) * len(ports) * sum(map(len, self._rules.values()))
-            if work > MOST_WORK:
-                return None
             for protocol, port in (("", None), *((name, port) for name in TRANSPORT
                                                  for port in ports)):  # fmt: skip
                 ends = {self._end(Packet(host, device, protocol, port, crafted))
                         for device in self._devices or ("",)}  # fmt: skip
                 found.append(ends.pop() if len(ends) == 1 else None)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-            return None  # a form that this does not know
+            return None  # a form that this does not know, or too much work
         if all(end is End.DROP for end in found):
             return True
         return False if End.ACCEPT in found else None
@@ -113,19 +115,34 @@ class Ruleset:
         known: dict[Place, frozenset[End]] = {}
         every = []
         for chain in self._base:
-            if chain["family"] not in FAMILIES[packet.version] or not _on(chain, packet):
+            seen = self._sees(chain, packet)
+            if seen is False:
                 continue
             place = chain["family"], chain["table"], chain["name"]
             ends = set(self._chain(place, packet, known))
             if End.THROUGH in ends:
                 ends.remove(End.THROUGH)
                 ends.add(End(chain.get("policy", "accept")))
+            if seen is None:
+                ends.add(End.ACCEPT)
             every.append(ends)
         if any(End.ELSEWHERE in ends for ends in every):
             return None
         if any(ends == {End.DROP} for ends in every):
             return End.DROP
         return End.ACCEPT if all(ends == {End.ACCEPT} for ends in every) else None
+
+    def _sees(self, chain: Row, packet: Packet) -> bool | None:
+        """Whether a base chain sees the packet; None where that is not known.
+
+        Those of type nat may not: they are not run without tracking of connections, nor after one
+        of the same hook has set up a translation.
+        """
+        awake = self._awake.get((chain["family"], chain["table"]), True)
+        on = _on(chain, packet)
+        if chain["family"] not in FAMILIES[packet.version] or False in (awake, on):
+            return False
+        return None if None in (awake, on) or chain.get("type") == "nat" else True
 
     def _chain(
         self, place: Place, packet: Packet, known: dict[Place, frozenset[End]]
@@ -150,6 +167,7 @@ class Ruleset:
         """Whether it surely applies, and the ends that it then has; None is the next rule."""
         sure = True
         for statement in rule:
+            self._spend(1)
             (kind, body), = statement.items()  # fmt: skip
             if kind == "match":
                 holds = self._holds(body, place, packet)
@@ -199,9 +217,7 @@ class Ruleset:
         """Whether a value is one of those at the right of a match."""
         if isinstance(right, dict):
             if "prefix" in right:
-                net = ipaddress.ip_network(f"{right['prefix']['addr']}/{right['prefix']['len']}",
-                                           strict=False)  # fmt: skip
-                return value in net
+                return _begins(right["prefix"], value)
             if "range" in right:
                 first, last = (_like(one, value) for one in right["range"])
                 return None if first is None or last is None else bool(first <= value <= last)
@@ -209,24 +225,47 @@ class Ruleset:
                 return self._among(right["elem"]["val"], value, place)
             right = right["set"]
         if isinstance(right, list):
-            found = [self._among(one, value, place) for one in right]
-            return True if True in found else None if None in found else False
+            # Once for each value: many rules may name one set, for many ports.
+            asked = id(right), type(value), value
+            if asked not in self._listed:
+                self._spend(len(right))
+                found = {self._among(one, value, place) for one in right}
+                self._listed[asked] = True if True in found else None if None in found else False
+            return self._listed[asked]
         if isinstance(right, str) and right.startswith("@"):
             named = self._sets[(*place[:2], right[1:])]
             changing = {"dynamic", "timeout"}.intersection(named.get("flags", ()))
             return None if changing else self._among(named.get("elem", []), value, place)
         return _equal(right, value)
 
+    def _spend(self, work: int) -> None:
+        self._left -= work
+        if self._left < 0:
+            raise ValueError("too much work")
+
 
 def _of(rows: list[Row], kind: str) -> list[Row]:
     return [row[kind] for row in rows if kind in row]
 
 
-def _on(chain: Row, packet: Packet) -> bool:
-    """Whether a chain sees what leaves by the packet's interface: those of netdev have theirs."""
+def _awake(table: Row) -> bool | None:
+    """Whether a table's chains are run; None where its flags are not words that are known: nft
+    1.0.6 writes "t" for dormant."""
+    flags = table.get("flags", [])
+    words = [flags] if isinstance(flags, str) else flags
+    if not isinstance(words, list) or not TABLE_FLAGS.issuperset(words):
+        return None
+    return "dormant" not in words
+
+
+def _on(chain: Row, packet: Packet) -> bool | None:
+    """Whether a chain sees what leaves by the packet's interface: those of netdev have theirs, and
+    nft 1.0.6 does not write which; then it is None."""
     if chain["family"] != "netdev":
         return True
-    named = chain.get("dev", ())
+    named = chain.get("dev")
+    if not named:
+        return None
     return packet.device in ([named] if isinstance(named, str) else named)
 
 
@@ -328,6 +367,16 @@ def _like(text: Any, value: object) -> Any:
     if isinstance(value, ipaddress.IPv4Address | ipaddress.IPv6Address):
         return ipaddress.ip_address(text)
     return None
+
+
+def _begins(prefix: Row, value: object) -> bool | None:
+    """Whether an address is in a network."""
+    address = _like(prefix["addr"], value)
+    if not isinstance(value, ipaddress.IPv4Address | ipaddress.IPv6Address):
+        return None
+    rest = address.max_prefixlen - prefix["len"]
+    same = address.version == value.version and int(address) >> rest == int(value) >> rest
+    return bool(same)
 
 
 def _equal(right: Any, value: object) -> bool | None:

@@ -123,6 +123,24 @@ def test_what_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "about"),
+    [
+        (("probe", "no-target"), "no-target"),
+        (("watch", "check", ".", "--baseline", "no-baseline", "--public-key", "no-key"), "no-key"),
+    ],
+    ids=("probe", "watch check"),
+)
+def test_other_commands_tell_it_before_their_work(
+    words: tuple[str, ...], about: str, tmp_path: Path
+) -> None:
+    done = ringfence(*words, "-o", tmp_path / "gone" / "x")
+    assert done.code == 2 and "cannot be written: no such file" in done.err
+    done = ringfence(*words, "-o", tmp_path / "x")
+    assert done.code != 0 and about in done.err
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ("guest", "no-image", "--time", "nan"),

@@ -9,6 +9,7 @@ import signal
 import struct
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from ringfence.collect.process import procfs
 from ringfence.probe.attempts import attempted
 from ringfence.probe.definition import Inside, Outcome, Probe
-from ringfence.probe.driven import Driven, Killed, Tampered
+from ringfence.probe.driven import MOST_SECONDS, Blocked, Driven, Killed, Late, Tampered
 from ringfence.probe.join import joined
 from ringfence.probe.oracle import Answer, Oracle
 from ringfence.probe.view import View
@@ -44,7 +45,26 @@ def limited(child: Driven) -> None:
     resource.prlimit(child.pid, resource.RLIMIT_NOFILE, (0, hard))
 
 
-@pytest.mark.parametrize("done", [rewritten, limited])
+def idle(child: Driven) -> None:
+    os.sched_setscheduler(child.pid, os.SCHED_IDLE, os.sched_param(0))
+
+
+def nicer(child: Driven) -> None:
+    os.setpriority(os.PRIO_PROCESS, child.pid, os.getpriority(os.PRIO_PROCESS, child.pid) + 1)
+
+
+def pinned(child: Driven) -> None:
+    os.sched_setaffinity(child.pid, {min(os.sched_getaffinity(child.pid))})
+
+
+SEVERAL = len(os.sched_getaffinity(0)) > 1
+
+
+@pytest.mark.parametrize(
+    "done",
+    [rewritten, limited, idle, nicer,
+     pytest.param(pinned, marks=pytest.mark.skipif(not SEVERAL, reason="one processor"))],
+)  # fmt: skip
 def test_a_change_from_outside_is_no_answer(done: Callable[[Driven], None]) -> None:
     with zygote() as found, found.fork() as child:
         assert child.call("getuid") == os.getuid()
@@ -153,3 +173,40 @@ def opened_by(become: Callable[[], None], pid: int) -> bool:
             os._exit(1)
         os._exit(0)
     return os.waitpid(asking, 0)[1] == 0
+
+
+def test_a_call_that_does_not_come_back_may_be_somebodys_doing() -> None:
+    late = mock.patch("ringfence.run.tracee.step", side_effect=InjectionFailed("1 did not stop"))
+    with zygote() as found, found.fork() as child:
+        with late, pytest.raises(Blocked):
+            child.call("getuid")
+        idle(child)
+        with late, pytest.raises(Tampered, match="its scheduling"):
+            child.call("getuid")
+
+
+def test_a_priority_that_a_probe_sets_is_its_own() -> None:
+    with zygote() as found, found.fork() as child:
+        mine = os.getpriority(os.PRIO_PROCESS, child.pid)
+        assert child.call("setpriority", 0, 0, 19) == 0
+        assert child.call("getuid") == os.getuid()
+        assert os.getpriority(os.PRIO_PROCESS, found.pid) == mine
+
+
+def test_the_time_for_all_attempts_ends_the_probing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what was made is cleared away all the same."""
+
+    def attempt(inside: Inside) -> Outcome:
+        """Asks for nothing."""
+        answer = inside.call("getuid")
+        monkeypatch.setattr(time, "monotonic", lambda: began + MOST_SECONDS + 60)
+        made.append(inside.child.pid)
+        inside.call("getuid")
+        return inside.judged(answer)
+
+    began, made = time.monotonic(), list[int]()
+    probe = Probe("test.late", "test", "", "", attempt)
+    with zygote() as found:
+        with pytest.raises(Late, match="was not done after 300 seconds"):
+            attempted(found, mock.Mock(spec=View), [probe])
+        assert made and not Path(f"/proc/{made[0]}").exists()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
+from collections.abc import Iterable
 
 import pytest
 
@@ -48,6 +50,31 @@ def test_what_a_filter_asks_for_is_found(about: tuple[Instruction, ...]) -> None
     assert found is not None
     assert may_pass((one,), CALL, tuple(enumerate(found)))
     assert not may_pass((one,), CALL, tuple((index, 3) for index in range(6)))
+
+
+def none_of(index: int, values: Iterable[int]) -> tuple[Instruction, ...]:
+    """Refuses where the low word of an argument is one of these."""
+    tests = [((EQUAL, 0, 1, value), (RETURN, 0, 0, REFUSE)) for value in values]
+    return ((LOAD, 0, 0, 16 + 8 * index), *itertools.chain.from_iterable(tests))
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [(range(5, 605), {0, 1, 4, 605, 0xFFFFFFFF}), (range(600), {600, 0xFFFFFFFF})],
+)
+def test_two_arguments_with_many_refused_values(values: range, wanted: set[int]) -> None:
+    one = program(*none_of(0, values), *none_of(1, values), PASS)
+    found = passing((one,), CALL)
+    assert found is not None
+    assert wanted.issuperset(found[:2]) and may_pass((one,), CALL, tuple(enumerate(found)))
+    shut = program(*none_of(0, values), *none_of(1, values), (RETURN, 0, 0, REFUSE))
+    assert passing((shut,), CALL) is None
+
+
+def test_a_late_value_of_one_argument_and_many_refused_of_another() -> None:
+    one = program(*none_of(0, range(300)), *only(1, (EQUAL, 0, 0, 7)), PASS)
+    found = passing((one,), CALL)
+    assert found is not None and found[0] >= 300 and found[1] == 7
 
 
 def test_every_filter_must_let_it_through() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
+from ringfence.probe import ruleset
 from ringfence.probe.ruleset import Ruleset
 
 METADATA, INTERNET, SIX = "169.254.169.254", "192.0.2.1", "2001:db8::1"
@@ -51,6 +53,39 @@ def test_policies() -> None:
                  chain("drop")) is False  # fmt: skip
     assert drops(chain("drop", family="ip6")) is False
     assert drops(chain("drop", family="ip6"), host=SIX) is True
+
+
+@pytest.mark.parametrize(
+    ("flags", "dropped"),
+    [("t", None), ([""], None), (7, None), (["dormant"], False), (["owner"], True), ([], True)],
+)  # fmt: skip
+def test_a_table_that_may_be_dormant(flags: object, dropped: bool | None) -> None:
+    """nft 1.0.6 writes "t" for dormant."""
+    table = {"table": {"family": "inet", "name": "f", "flags": flags}}
+    assert drops(table, chain("drop")) is dropped
+    assert drops(table, chain("accept")) is False
+    sure = chain("drop", table="g")
+    assert drops(table, chain("drop"), sure) is True
+
+
+def test_a_chain_of_type_nat_may_be_skipped() -> None:
+    nat = chain("drop", type="nat")
+    assert drops(nat) is None
+    assert drops(chain("accept", type="nat"), rule(DROP)) is None
+    assert drops(chain("accept", type="nat"), rule({"masquerade": None})) is False
+    assert drops(nat, chain("drop", type="filter", table="g")) is True
+    assert drops(chain("drop", type="filter")) is True
+
+
+def test_a_chain_of_an_interface() -> None:
+    """nft 1.0.6 does not write whose it is."""
+    egress = {"family": "netdev", "hook": "egress"}
+    assert drops(chain("drop", **egress)) is None
+    assert drops(chain("accept", **egress)) is False
+    assert drops(chain("drop", dev="eth0", **egress)) is True
+    assert drops(chain("drop", dev=["eth0", "eth1"], **egress), devices=("eth0", "eth1")) is True
+    assert drops(chain("drop", dev="eth1", **egress)) is False
+    assert drops(chain("drop", **egress), chain("drop", table="g")) is True
 
 
 def test_statements_that_only_count_do_not_hide_an_accept() -> None:
@@ -140,3 +175,31 @@ def test_every_chain_must_let_it_through() -> None:
     later["chain"]["name"] = "later"
     assert drops(chain("accept"), later) is True
     assert drops(chain("accept"), rule(ACCEPT), later) is True
+
+
+def large(elements: int) -> dict[str, Any]:
+    """A set of addresses from 10.0.0.0 on, each a network of its own."""
+    return {"set": {"family": "inet", "table": "f", "name": "large", "type": "ipv4_addr",
+                    "elem": [{"prefix": {"addr": f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}",
+                                         "len": 32}} for n in range(elements)]}}  # fmt: skip
+
+
+def test_a_large_set_that_many_rules_name_is_searched_once() -> None:
+    rules = [rule(match(TO, "@large"), match(PORT, number), DROP) for number in range(1, 600, 7)]
+    rows = large(50_000), chain("accept"), *rules
+    began = time.process_time()
+    assert drops(*rows) is False
+    assert drops(*rows, host="10.0.0.7") is False  # other ports
+    assert drops(*rows, rule(match(TO, "@large"), DROP), host="10.0.0.7") is True
+    assert time.process_time() - began < 20
+
+
+def test_more_work_than_is_done_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ruleset, "MOST_WORK", 100)
+    rows = chain("accept"), rule(match(TO, "@large"), DROP)
+    assert drops(large(50), *rows, host="10.0.0.7") is True
+    assert drops(large(101), *rows, host="10.0.0.7") is None
+    counted = [rule({"counter": None}) for _ in range(101)]
+    assert drops(*rows, *counted[:10]) is None  # no such set
+    assert drops(chain("drop"), *counted[:10]) is True
+    assert drops(chain("drop"), *counted) is None
