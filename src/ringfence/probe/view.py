@@ -145,7 +145,7 @@ def _others(pid: int) -> tuple[Other, ...]:
     """Processes of its PID namespace, and of those below it, without ourselves and kin."""
     space, ours = inode_of(pid, "pid"), _kin()
     found = []
-    for other in procfs.pids():
+    for other in map(procfs.living, procfs.pids()):
         if other == pid or other in ours:
             continue
         try:
