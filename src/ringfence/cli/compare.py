@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from ringfence.cli.options import deliver, measuring
+from ringfence.cli.delivery import deliver
+from ringfence.cli.options import measuring
 from ringfence.cli.progress import progress
 from ringfence.cli.rendering import comparison
 from ringfence.errors import UsageError

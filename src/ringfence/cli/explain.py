@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ringfence.cli.options import deliver
+from ringfence.cli.delivery import deliver
 
 
 @click.command("explain")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from ringfence.cli.options import colour, deliver, finite, width, writable
+from ringfence.cli.delivery import colour, deliver, width, writable
+from ringfence.cli.options import finite
 from ringfence.errors import UsageError
 
 _SIZE = re.compile(r"(\d{1,9})([kmg]?)", re.IGNORECASE)

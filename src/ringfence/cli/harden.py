@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ringfence.cli.delivery import deliver, width
 from ringfence.cli.ending import unwind_on
 from ringfence.cli.ledgered import ledgered, recording
-from ringfence.cli.options import deliver, finite, width
+from ringfence.cli.options import finite
 from ringfence.cli.progress import progress
 from ringfence.errors import InputError, UsageError
 from ringfence.untrusted import decode_json, read_toml

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ringfence.cli.options import deliver, measuring
+from ringfence.cli.delivery import deliver
+from ringfence.cli.options import measuring
 from ringfence.cli.progress import progress
 from ringfence.cli.rendering import measurements
 from ringfence.errors import UsageError

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ringfence.cli.delivery import colour, deliver, width, writable
 from ringfence.cli.ending import unwind_on
 from ringfence.cli.ledgered import ledgered, recording
-from ringfence.cli.options import colour, deliver, width, writable
 from ringfence.errors import UsageError
 
 if TYPE_CHECKING:

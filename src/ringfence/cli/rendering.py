@@ -6,7 +6,8 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from ringfence.cli.options import FORMATS, colour, width
+from ringfence.cli.delivery import colour, width
+from ringfence.cli.options import FORMATS
 
 if TYPE_CHECKING:
     from ringfence.model.measurement import Comparison, Measurement

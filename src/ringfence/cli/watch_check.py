@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ringfence.cli.options import colour, deliver, width, writable
+from ringfence.cli.delivery import colour, deliver, width, writable
 from ringfence.cli.progress import progress
 from ringfence.cli.watch_init import KINDS
 from ringfence.errors import UsageError

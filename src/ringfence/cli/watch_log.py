@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ringfence.cli.options import put
+from ringfence.cli.delivery import put
 from ringfence.errors import InputError, UsageError
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ringfence.cli.options import finite, put
+from ringfence.cli.delivery import put
+from ringfence.cli.options import finite
 from ringfence.cli.watch_init import KINDS
 from ringfence.errors import UsageError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.cli.options import deliver, writable
+from ringfence.cli.delivery import deliver, writable
 from ringfence.errors import InputError
 from tests.command import ringfence
 
@@ -69,7 +69,7 @@ def test_a_file_is_replaced_and_a_link_to_one_is_not_followed(tmp_path: Path) ->
 def test_an_open_file_goes_on_at_its_end(name: str, tmp_path: Path) -> None:
     link = tmp_path / "stdout"
     link.symlink_to(name)
-    program = "import sys, pathlib; from ringfence.cli.options import deliver;"
+    program = "import sys, pathlib; from ringfence.cli.delivery import deliver;"
     program += "deliver('second\\n', pathlib.Path(sys.argv[1]))"
     with open(tmp_path / "file", "w+") as file:
         file.write("first\n")
