@@ -14,7 +14,8 @@ from ringfence.errors import InputError, UsageError
 from ringfence.watch.baseline.aide.configuration import read_configuration
 from ringfence.watch.baseline.aide.database import Row, is_database, read_database
 from ringfence.watch.baseline.entry import Group, joined
-from ringfence.watch.baseline.making import Made, Wishes, make, with_own
+from ringfence.watch.baseline.making import Made, Wishes, make, rules_of, with_own
+from ringfence.watch.baseline.passes import kept
 from ringfence.watch.baseline.rules import Mode, rule_for
 from ringfence.watch.baseline.seal import Signer
 from ringfence.watch.baseline.sorting import Sorter
@@ -63,15 +64,19 @@ def _from_database(
         rules = wishes.rules
         if not wishes.unlisted:
             rules = (*(rule_for(item, Mode.GROWS) for item in growing), *rules)
-        only = () if wishes.unlisted else tuple(_outermost(sorter.groups()))
         header = Header(
             kind="host", name=target.name, made=int(time.time()), algorithm=database.algorithm,
             attributes=tuple(dict.fromkeys((*wishes.attributes, *present))),
-            rules=with_own(rules, target, output), only=only, blind=BLIND,
+            rules=with_own(rules, target, output), blind=BLIND,
             unlisted=wishes.unlisted, version=__version__,
             notes=(f"taken over from AIDE's {path.name}", *wishes.notes),
         )  # fmt: skip
-        entries = _write(header, sorter.groups(), signer, output)
+        # What the rules leave out no check looks at: it would be missed as removed.
+        of_header = rules_of(header)
+        if not wishes.unlisted:
+            only = tuple(_outermost(kept(sorter.groups(), of_header, ())))
+            header = msgspec.structs.replace(header, only=only)
+        entries = _write(header, kept(sorter.groups(), of_header, ()), signer, output)
     return Made(entries, 0, ())
 
 
@@ -118,6 +123,6 @@ def _write(header: Header, groups: Iterable[Group], signer: Signer, output: Path
             entries += len(found)
             size += sum(entry.size or 0 for entry in found)
         if not entries:
-            raise InputError("holds no entries", where="AIDE's database")
+            raise InputError("holds no entries that the rules keep", where="AIDE's database")
         writer.seal(Totals(entries, size), signer)
     return entries
