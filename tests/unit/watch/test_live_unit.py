@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ringfence.watch.live.running import Wishes
@@ -15,31 +16,35 @@ OWN_MOUNTS = (
     "ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths",
 )  # fmt: skip
 """Each makes a mount namespace (exec_needs_mount_namespace of systemd 252)."""
-MARKING = ({"enforce": True}, {"learning": Path("/learned.json")})
+PLAIN = Wishes(("/srv",), "", Path("/base"), Path("/key.pub"))
+MARKING = (
+    msgspec.structs.replace(PLAIN, enforce=True),
+    msgspec.structs.replace(PLAIN, learning=Path("/learned.json")),
+)
 
 
-def settings(ledger: str = "", **chosen: object) -> dict[str, str]:
+def settings(wishes: Wishes, ledger: str = "") -> dict[str, str]:
     """The settings of the unit, of each name the last."""
-    kept = {"ledger": Path(ledger), "key": Path("/key")} if ledger else {}
-    wishes = Wishes(("/srv",), "", Path("/base"), Path("/key.pub"), **kept, **chosen)  # type: ignore[arg-type]
+    if ledger:
+        wishes = msgspec.structs.replace(wishes, ledger=Path(ledger), key=Path("/key"))
     rows = (row.partition("=") for row in unit(wishes).splitlines() if not row.startswith("#"))
     return {name: value for name, equals, value in rows if equals}
 
 
 def test_a_run_that_marks_mounts_shares_those_of_the_host() -> None:
-    assert set(settings()) & set(OWN_MOUNTS)
-    for chosen in MARKING:
+    assert set(settings(PLAIN)) & set(OWN_MOUNTS)
+    for wishes in MARKING:
         for ledger in ("", "/var/lib/ringfence/ledger", "/data/ledger"):
-            assert not set(settings(ledger, **chosen)) & set(OWN_MOUNTS)
+            assert not set(settings(wishes, ledger)) & set(OWN_MOUNTS)
 
 
-@pytest.mark.parametrize("chosen", [{}, *MARKING])
-def test_the_ledgers_folder_is_made(chosen: dict[str, object]) -> None:
-    found = settings("/var/lib/ringfence/ledger", **chosen)
+@pytest.mark.parametrize("wishes", [PLAIN, *MARKING])
+def test_the_ledgers_folder_is_made(wishes: Wishes) -> None:
+    found = settings(wishes, "/var/lib/ringfence/ledger")
     assert (found["StateDirectory"], found["StateDirectoryMode"]) == ("ringfence/ledger", "0700")
-    assert settings("/var/log/ringfence", **chosen)["LogsDirectory"] == "ringfence"
-    assert not {"StateDirectory", "LogsDirectory"} & set(settings(**chosen))
+    assert settings(wishes, "/var/log/ringfence")["LogsDirectory"] == "ringfence"
+    assert not {"StateDirectory", "LogsDirectory"} & set(settings(wishes))
 
 
 def test_a_folder_elsewhere_can_be_written_through_the_fence() -> None:
-    assert settings("/data/ledger")["ReadWritePaths"] == "/data/ledger"
+    assert settings(PLAIN, "/data/ledger")["ReadWritePaths"] == "/data/ledger"
