@@ -25,7 +25,9 @@ FILE = click.Path(path_type=Path)
 @click.option("-o", "--output", type=FILE, required=True, help="Where the baseline goes.")
 @click.option("--key", default="", metavar="FILE|command:CMD",
               help="The private key, or a command that signs its standard input.")  # fmt: skip
-@click.option("--public-key", type=FILE, help="The public key that belongs to command:CMD.")
+@click.option(
+    "--public-key", type=FILE, help="The public key that belongs to --key: command:CMD needs it."
+)
 @click.option("--generate-key", type=FILE, help="Make a key pair FILE and FILE.pub, and use it.")
 @click.option("--rule", "rule", multiple=True, metavar="GLOB=MODE",
               help="exact, grows, metadata-only or ignored; the last match wins. Repeatable.",
@@ -86,7 +88,14 @@ def _signer(key: str, public: Path | None, generate: Path | None) -> Signer:
         raise UsageError(
             "a baseline is sealed with one key", remedy="give --key, or --generate-key FILE"
         )
-    return seal.generate(generate) if generate else seal.signer(key, public)
+    if not generate:
+        return seal.signer(key, public)
+    if public is not None:
+        raise UsageError(
+            f"--generate-key writes the public key to {generate}.pub",
+            remedy="leave out --public-key",
+        )
+    return seal.generate(generate)
 
 
 def _tell(made: Made, output: Path, wishes: Wishes) -> None:
