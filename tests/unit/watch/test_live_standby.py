@@ -1,4 +1,4 @@
-"""The end of a standby, and what its decider says of it. Needs no root: sh stands for the decider."""
+"""The end of a standby, and what its decider says of it; a shell stands for the decider."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class Stand:
                   Process.this()), [],
         )  # fmt: skip
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.decider = subprocess.Popen(["sh", "-c", SAYS_WHEN_ITS_LINE_ENDS], stdin=theirs,
-                                        stdout=subprocess.PIPE)  # fmt: skip
+        self.decider = subprocess.Popen(
+            ["sh", "-c", SAYS_WHEN_ITS_LINE_ENDS], stdin=theirs.fileno(), stdout=subprocess.PIPE
+        )
         theirs.close()
         assert self.decider.stdout is not None
         assert self.decider.stdout.readline() == b"up\n"
