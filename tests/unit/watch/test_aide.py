@@ -69,3 +69,39 @@ def test_a_database_of_nothing_but_ignored_files_is_refused(tree: Path, tmp_path
     assert done.code == 2
     assert "holds no entries that the rules keep" in done.err
     assert not watched.baseline.exists()
+
+
+@pytest.mark.parametrize(("target", "words", "why"), [
+    ("host", ["--only", "/etc"], "leave out --only"),
+    ("host", ["--hash", "sha256"], "leave out --hash"),
+    ("host", ["--hash", "blake3"], "leave out --hash"),
+    ("host", ["--with", "mtime"], "leave out --with"),
+    ("/etc /usr", [], "the target is `host`"),
+])  # fmt: skip
+def test_what_a_database_has_no_use_for_is_refused(
+    tree: Path, tmp_path: Path, target: str, words: list[str], why: str
+) -> None:
+    watched = Watched(tmp_path, *target.split())
+    done = ringfence("watch", "init", *watched.targets, "-o", watched.baseline, "--key",
+                     watched.key, "--from-aide", database(tree), *words)  # fmt: skip
+    assert (done.code, done.out) == (2, "")
+    assert why in done.err
+    assert not watched.baseline.exists()
+
+
+def test_a_configuration_alone_is_a_pass_that_looks_as_asked(tree: Path, tmp_path: Path) -> None:
+    configuration = tmp_path / "aide.conf"
+    configuration.write_text(f"{tree} p+s+sha256\n")
+    watched = Watched(tmp_path, "host")
+    done = watched.init("--from-aide", configuration, "--hash", "blake3")
+    assert done.err.endswith(" blake3, sealed\n")
+    assert watched.check().code == 0
+
+
+def test_the_digests_of_a_database_are_named(tree: Path, tmp_path: Path) -> None:
+    path = database(tree)
+    done = Watched(tmp_path, "host").init("--from-aide", path)
+    assert done.err.endswith(" sha256, sealed\n")
+    path.write_text(path.read_text().replace("size sha256", "size sha512"))
+    done = Watched(tmp_path, "host").init("--from-aide", path)
+    assert done.err.endswith(" sha512, sealed\n")

@@ -30,10 +30,12 @@ class Wishes(msgspec.Struct, frozen=True):
 
 
 class Made(msgspec.Struct, frozen=True):
-    """A baseline that was made: its entries, the bytes read, and what could not be looked at."""
+    """A baseline that was made: its entries, the bytes read, the digests' algorithm, and what could
+    not be looked at."""
 
     entries: int
     bytes_read: int
+    algorithm: str
     unseen: tuple[tuple[bytes, str], ...]
     notes: tuple[str, ...] = ()
 
@@ -64,7 +66,7 @@ def make(target: Target, wishes: Wishes, signer: Signer, output: Path) -> Made:
             if not entries:
                 raise InputError("holds no files", where=target.name, remedy="is it the right one?")
             writer.seal(Totals(entries, size), signer)
-    return Made(entries, size, tuple(unseen))
+    return Made(entries, size, wishes.algorithm, tuple(unseen))
 
 
 def rules_of(header: Header) -> Rules:

@@ -28,16 +28,21 @@ MOST_GROWING = 10_000
 
 
 def take_over(
-    target: Target, wishes: Wishes, signer: Signer, output: Path, sources: tuple[Path, ...]
-) -> Made:
+    target: Target, wishes: Wishes, signer: Signer, output: Path, sources: tuple[Path, ...],
+    looks: tuple[str, ...] = (),
+) -> Made:  # fmt: skip
     """A baseline from AIDE's files. A configuration alone gives rules for a pass over the target;
-    with a database, its entries are the baseline. Raises InputError, UsageError."""
-    if target.kind != "host":
+    with a database, its entries are the baseline. `looks` are options that a person gave for how a
+    pass looks at files: none is made with a database. Raises InputError, UsageError."""
+    if target.name != "host":
         raise UsageError("AIDE's paths are those of a host", remedy="the target is `host`")
     databases = [path for path in sources if is_database(path)]
     configurations = [path for path in sources if path not in databases]
     if len(databases) > 1 or len(configurations) > 1:
         raise UsageError("take one configuration and one database at a time")
+    if databases and looks:
+        raise UsageError(f"{looks[0]} is for a pass over files, and these entries are AIDE's",
+                         where=str(databases[0]), remedy=f"leave out {looks[0]}")  # fmt: skip
     for path in configurations:
         found = read_configuration(path)
         wishes = msgspec.structs.replace(
@@ -77,7 +82,7 @@ def _from_database(
             only = tuple(_outermost(kept(sorter.groups(), of_header, ())))
             header = msgspec.structs.replace(header, only=only)
         entries = _write(header, kept(sorter.groups(), of_header, ()), signer, output)
-    return Made(entries, 0, ())
+    return Made(entries, 0, database.algorithm, ())
 
 
 def _sorted(sorter: Sorter, rows: Iterable[Row]) -> tuple[list[bytes], tuple[str, ...]]:
