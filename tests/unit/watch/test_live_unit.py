@@ -9,6 +9,7 @@ import pytest
 
 from ringfence.watch.live.running import Wishes
 from ringfence.watch.live.unit import unit
+from tests.command import Outcome, ringfence
 
 OWN_MOUNTS = (
     "ProtectSystem", "ProtectHome", "ProtectKernelModules", "ProtectKernelTunables",
@@ -44,6 +45,31 @@ def test_the_ledgers_folder_is_made(wishes: Wishes) -> None:
     assert (found["StateDirectory"], found["StateDirectoryMode"]) == ("ringfence/ledger", "0700")
     assert settings(wishes, "/var/log/ringfence")["LogsDirectory"] == "ringfence"
     assert not {"StateDirectory", "LogsDirectory"} & set(settings(wishes))
+
+
+def run(*words: str) -> Outcome:
+    return ringfence("watch", "run", "/srv", "--baseline", "/base", "--public-key", "/key.pub",
+                     "--print-unit", *words)  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "owner"), [
+    (["--when-gone", "allow"], ["--enforce", "exec"]),
+    (["--when-gone", "deny"], ["--enforce", "exec"]),
+    (["--patience", "5"], ["--enforce", "exec"]),
+    (["--patience", "5"], ["--learn", "/learned.json"]),
+])  # fmt: skip
+def test_options_of_enforcement_are_for_enforcement(words: list[str], owner: list[str]) -> None:
+    done = run(*words)
+    assert (done.code, done.out) == (2, "")
+    assert f"{words[0]} is for --enforce exec" in done.err
+    done = run(*words, *owner)
+    assert done.code == 0, done.err
+    assert " ".join(words) in done.out
+
+
+def test_nobody_waits_for_a_decision_while_learning() -> None:
+    done = run("--learn", "/learned.json", "--when-gone", "deny")
+    assert (done.code, done.out) == (2, "")
 
 
 def test_a_folder_elsewhere_can_be_written_through_the_fence() -> None:

@@ -118,9 +118,10 @@ def _options(wishes: Wishes) -> list[str]:
         found.append("--no-first-check")
     if wishes.enforce:
         found += ["--enforce", "exec", "--when-gone", "deny" if wishes.deny else "allow"]
-        found += ["--patience", f"{wishes.patience:g}"]
     if wishes.learning is not None:
         found += ["--learn", _full(wishes.learning)]
+    if wishes.enforce or wishes.learning is not None:
+        found += ["--patience", f"{wishes.patience:g}"]
     if wishes.learned is not None:
         found += ["--learned", _full(wishes.learned)]
     if wishes.kind:
