@@ -129,6 +129,28 @@ def test_a_public_key_that_is_not_that_of_the_key_is_refused(tmp_path: Path) -> 
         assert mine.check("--update", "--key", key).code == code
 
 
+@pytest.mark.parametrize("times", [["mtime"], ["mtime", "ctime"], ["inode"], []])
+def test_a_baseline_that_touches_a_folder_of_its_own_says_so(
+    tmp_path: Path, times: list[str]
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    watched = Watched(tmp_path, tree)
+    words = [word for name in times for word in ("--with", name)]
+    assert "its own folder" not in watched.init(*words).err
+    assert watched.check().code == 0
+    watched.baseline = tree / "baseline"
+    told = "mtime" in times
+    assert (f"changes {' and '.join(times)} of its own folder" in watched.init(*words).err) is told
+    found = watched.changed()
+    assert found == ({"/": sorted(times)} if told else {})
+    (tree / "beside").mkdir()
+    watched.baseline = tree / "beside/baseline"
+    for others in ([*words, "--only", "other"], [*words, "--rule", "/beside=ignored"]):
+        (tree / "other").touch()
+        assert "its own folder" not in watched.init(*others).err
+
+
 def test_help_names_the_commands() -> None:
     done = ringfence("watch", "--help")
     assert "init" in done.out and "check" in done.out

@@ -51,10 +51,8 @@ def take_over(
         )  # fmt: skip
         target = msgspec.structs.replace(target, only=())
     if databases:
-        made = _from_database(target, wishes, signer, output, databases[0])
-    else:
-        made = make(target, wishes, signer, output)
-    return msgspec.structs.replace(made, notes=wishes.notes)
+        return _from_database(target, wishes, signer, output, databases[0])
+    return make(target, wishes, signer, output)
 
 
 def _from_database(
@@ -82,7 +80,7 @@ def _from_database(
             only = tuple(_outermost(kept(sorter.groups(), of_header, ())))
             header = msgspec.structs.replace(header, only=only)
         entries = _write(header, kept(sorter.groups(), of_header, ()), signer, output)
-    return Made(entries, 0, database.algorithm, ())
+    return Made(entries, 0, database.algorithm, (), wishes.notes)
 
 
 def _sorted(sorter: Sorter, rows: Iterable[Row]) -> tuple[list[bytes], tuple[str, ...]]:
