@@ -47,6 +47,10 @@ mount -t tmpfs -o mode=755 fenced /srv/fenced
 cp -p /srv/www/program /srv/fenced/program
 systemctl start ringfence-fenced
 told {FENCED} '"verdict":"on"'
+for unit in watch fenced; do
+    pid=$(systemctl show -p MainPID --value ringfence-$unit)
+    [ /proc/$pid/ns/mnt -ef /proc/1/ns/mnt ] && echo "SHARES $unit"
+done
 cp /bin/true /srv/fenced/foreign
 /srv/fenced/program && echo "RAN program"
 /srv/fenced/foreign && echo "RAN foreign"
@@ -182,5 +186,7 @@ def test_the_enforcing_unit_lets_only_the_baselines_code_run(console: str) -> No
     assert re.findall(r"^RAN (.*)$", console, re.M) == ["program", "foreign later"]
     denial = next(row for row in told(console) if row["kind"] == "denial")
     assert (denial["subject"], denial["detail"]["how"]) == ("/foreign", "execute")
+    # In a namespace of its own it would mark copies of the mounts that others use.
+    assert re.findall(r"^SHARES (.*)$", console, re.M) == ["fenced"]
     assert "UNIT fenced NRestarts=0" in console
     assert "UNIT fenced Result=success" in console

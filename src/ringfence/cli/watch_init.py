@@ -11,7 +11,7 @@ from ringfence.cli.progress import progress
 from ringfence.errors import UsageError
 
 if TYPE_CHECKING:
-    from ringfence.watch.baseline.making import Made, Wishes
+    from ringfence.watch.baseline.making import Made
     from ringfence.watch.baseline.seal import Signer
 
 KINDS = ("directory", "host", "container", "process", "image", "archive")
@@ -25,7 +25,9 @@ FILE = click.Path(path_type=Path)
 @click.option("-o", "--output", type=FILE, required=True, help="Where the baseline goes.")
 @click.option("--key", default="", metavar="FILE|command:CMD",
               help="The private key, or a command that signs its standard input.")  # fmt: skip
-@click.option("--public-key", type=FILE, help="The public key that belongs to command:CMD.")
+@click.option(
+    "--public-key", type=FILE, help="The public key that belongs to --key: command:CMD needs it."
+)
 @click.option("--generate-key", type=FILE, help="Make a key pair FILE and FILE.pub, and use it.")
 @click.option("--rule", "rule", multiple=True, metavar="GLOB=MODE",
               help="exact, grows, metadata-only or ignored; the last match wins. Repeatable.",
@@ -36,8 +38,8 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--with", "chosen", multiple=True, type=click.Choice(["mtime", "ctime", "inode"]),
               help="Compare this attribute, too. Repeatable.")  # fmt: skip
-@click.option("--hash", "algorithm", type=click.Choice(["sha256", "blake3"]), default="sha256",
-              show_default=True)  # fmt: skip
+@click.option("--hash", "algorithm", type=click.Choice(["sha256", "blake3"]), default=None,
+              help="Default sha256.")  # fmt: skip
 @click.option("--from-aide", multiple=True, type=FILE, metavar="FILE",
               help="Take over an aide.conf, or an AIDE database as the baseline. Repeatable.",
 )  # fmt: skip
@@ -52,7 +54,7 @@ def command(
     rules: Path | None,
     only: tuple[str, ...],
     chosen: tuple[str, ...],
-    algorithm: str,
+    algorithm: str | None,
     from_aide: tuple[Path, ...],
     kind: str | None,
 ) -> None:
@@ -66,17 +68,21 @@ def command(
     from ringfence.watch.baseline.targets import find_target
 
     stated = (*(read_rules(rules) if rules else ()), *map(parse_rule, rule))
-    wishes = Wishes(algorithm, tuple(dict.fromkeys(chosen)), stated)
+    if from_aide and only:
+        raise UsageError("AIDE's files say which paths are looked at", remedy="leave out --only")
+    wishes = Wishes(algorithm or "sha256", tuple(dict.fromkeys(chosen)), stated)
     found = find_target(target, kind or "", only)
     signer = _signer(key, public_key, generate_key)
     with progress("looking at every file"):
         if from_aide:
             from ringfence.watch.baseline.aide import take_over
 
-            made = take_over(found, wishes, signer, output, from_aide)
+            looks = {"--hash": algorithm, "--with": chosen}
+            given = tuple(name for name, value in looks.items() if value)
+            made = take_over(found, wishes, signer, output, from_aide, given)
         else:
             made = make(found, wishes, signer, output)
-    _tell(made, output, wishes)
+    _tell(made, output)
 
 
 def _signer(key: str, public: Path | None, generate: Path | None) -> Signer:
@@ -86,12 +92,19 @@ def _signer(key: str, public: Path | None, generate: Path | None) -> Signer:
         raise UsageError(
             "a baseline is sealed with one key", remedy="give --key, or --generate-key FILE"
         )
-    return seal.generate(generate) if generate else seal.signer(key, public)
+    if not generate:
+        return seal.signer(key, public)
+    if public is not None:
+        raise UsageError(
+            f"--generate-key writes the public key to {generate}.pub",
+            remedy="leave out --public-key",
+        )
+    return seal.generate(generate)
 
 
-def _tell(made: Made, output: Path, wishes: Wishes) -> None:
+def _tell(made: Made, output: Path) -> None:
     size = made.bytes_read / 1e6
-    _say(f"{output}: {made.entries} entries, {size:.0f} MB read, {wishes.algorithm}, sealed")
+    _say(f"{output}: {made.entries} entries, {size:.0f} MB read, {made.algorithm}, sealed")
     if made.unseen:
         from ringfence.watch.baseline.items import shown
     for path, why in made.unseen[:NAMED]:

@@ -31,11 +31,12 @@ FILE = click.Path(path_type=Path)
               help="Deny nothing; write what ran, and what would be denied.")  # fmt: skip
 @click.option("--learned", type=FILE, metavar="FILE",
               help="With --enforce: of the baseline only what ran while learning.")  # fmt: skip
-@click.option("--when-gone", type=click.Choice(["deny", "allow"]), default="deny",
-              show_default=True, help="What happens to code while nobody decides.")  # fmt: skip
-@click.option("--patience", type=click.FloatRange(min=0.2, max=60), default=2.0, show_default=True,
-              callback=finite,
-              help="Seconds for a decision, and for the decider's signs of life.")  # fmt: skip
+@click.option("--when-gone", type=click.Choice(["deny", "allow"]), default=None,
+              help="With --enforce: what happens to code while nobody decides. Default deny.",
+)  # fmt: skip
+@click.option("--patience", type=click.FloatRange(min=0.2, max=60), default=None, callback=finite,
+              help="Seconds for a decision, and for the decider's signs of life. Default 2.",
+)  # fmt: skip
 @click.option("--print-unit", is_flag=True, help="Print a systemd unit for this, and end.")
 @click.option("--kind", type=click.Choice(KINDS), default=None, help="What the target is.")
 def command(
@@ -50,8 +51,8 @@ def command(
     enforce: str | None,
     learn: Path | None,
     learned: Path | None,
-    when_gone: str,
-    patience: float,
+    when_gone: str | None,
+    patience: float | None,
     print_unit: bool,
     kind: str | None,
 ) -> None:
@@ -60,7 +61,7 @@ def command(
     With --enforce exec, code that is not in the baseline does not run. Exit codes: 0 it was
     stopped; 2 the baseline is not to be trusted, or something cannot be read; 3 root is missing.
     """
-    from ringfence.watch.live.running import Wishes, run
+    from ringfence.watch.live.running import PATIENCE, Wishes, run
 
     if (ledger is None) != (key is None):
         raise UsageError("--ledger and --key belong together")
@@ -70,9 +71,14 @@ def command(
         raise UsageError("--learn denies nothing", remedy="leave out --enforce until it has ended")
     if learned and not enforce:
         raise UsageError("--learned is for --enforce exec")
+    if when_gone and not enforce:
+        raise UsageError("--when-gone is for --enforce exec")
+    if patience and not (enforce or learn):
+        raise UsageError("--patience is for --enforce exec and --learn")
     wishes = Wishes(
         target, kind or "", baseline, public_key, ledger, key, sinks, full_every or 0.0,
-        not no_first_check, enforce is not None, learn, learned, when_gone == "deny", patience,
+        not no_first_check, enforce is not None, learn, learned, when_gone != "allow",
+        patience or PATIENCE,
     )  # fmt: skip
     if print_unit:
         from ringfence.watch.live.unit import unit

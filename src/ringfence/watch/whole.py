@@ -1,4 +1,5 @@
-"""Writes that are whole: all bytes of them, and the name of a file, too, when a disk has it."""
+"""Writes that are whole: all bytes of them, and the name of a file or folder, too, when a disk has
+it."""
 
 from __future__ import annotations
 
@@ -11,6 +12,15 @@ def write_all(handle: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]
+
+
+def make_folder(folder: Path) -> None:
+    """A folder for its owner alone, where there is none, and as usual those that lead to it; their
+    names are on the disk. Raises OSError."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from ringfence.watch.baseline import rest
+from ringfence.watch.baseline.seal import generate
 from tests.command import ringfence
 from tests.watching import Watched
 
@@ -108,6 +109,46 @@ def test_a_new_key_pair_seals(tmp_path: Path) -> None:
     done = ringfence("watch", "check", tmp_path / "tree", "--baseline", out,
                      "--public-key", f"{key}.pub")  # fmt: skip
     assert done.code == 0, done.err
+
+
+def test_a_public_key_that_is_not_that_of_the_key_is_refused(tmp_path: Path) -> None:
+    mine, other, new = Watched(tmp_path, tmp_path / "tree"), tmp_path / "other", tmp_path / "new"
+    generate(other)
+    (tmp_path / "tree").mkdir()
+    for words, why in (
+        (["--key", mine.key, "--public-key", f"{other}.pub"], "does not belong to --public-key"),
+        (["--generate-key", new, "--public-key", mine.public], "leave out --public-key"),
+    ):
+        done = ringfence("watch", "init", tmp_path / "tree", "-o", mine.baseline, *words)
+        assert (done.code, done.out) == (2, "")
+        assert why in done.err
+        assert not mine.baseline.exists() and not new.exists()
+    mine.init("--public-key", mine.public)
+    assert mine.check().code == 0
+    for key, code in ((other, 2), (mine.key, 0)):
+        assert mine.check("--update", "--key", key).code == code
+
+
+@pytest.mark.parametrize("times", [["mtime"], ["mtime", "ctime"], ["inode"], []])
+def test_a_baseline_that_touches_a_folder_of_its_own_says_so(
+    tmp_path: Path, times: list[str]
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    watched = Watched(tmp_path, tree)
+    words = [word for name in times for word in ("--with", name)]
+    assert "its own folder" not in watched.init(*words).err
+    assert watched.check().code == 0
+    watched.baseline = tree / "baseline"
+    told = "mtime" in times
+    assert (f"changes {' and '.join(times)} of its own folder" in watched.init(*words).err) is told
+    found = watched.changed()
+    assert found == ({"/": sorted(times)} if told else {})
+    (tree / "beside").mkdir()
+    watched.baseline = tree / "beside/baseline"
+    for others in ([*words, "--only", "other"], [*words, "--rule", "/beside=ignored"]):
+        (tree / "other").touch()
+        assert "its own folder" not in watched.init(*others).err
 
 
 def test_help_names_the_commands() -> None:

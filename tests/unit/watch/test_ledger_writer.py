@@ -50,6 +50,26 @@ def test_opening_without_appending_writes_nothing(tmp_path: Path) -> None:
     assert lines_of(tmp_path) == before
 
 
+def test_a_ledger_is_begun_with_the_folders_that_lead_to_it(tmp_path: Path) -> None:
+    there = tmp_path / "lib"
+    there.mkdir(mode=0o755)
+    place = there / "ringfence" / "ledger"
+    for number in (1, 4):
+        with Ledger.open(place, KEY) as ledger:
+            assert ledger.append("event", "x") == number
+    assert place.stat().st_mode & 0o777 == 0o700
+    assert there.stat().st_mode & 0o777 == 0o755
+    assert checked(place).broken is None
+
+
+def test_a_ledger_is_not_begun_in_or_instead_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path / "file", tmp_path / "file" / "ledger"):
+        with pytest.raises(InputError):
+            Ledger.open(place, KEY)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_many_threads_share_commits(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path, KEY, segment_bytes=20_000)
     given: dict[int, str] = {}

@@ -9,7 +9,8 @@ import msgspec
 
 from ringfence import __version__
 from ringfence.errors import InputError, UsageError
-from ringfence.watch.baseline.passes import Pass, looking
+from ringfence.watch.baseline.entry import DIRECTORY, Entry
+from ringfence.watch.baseline.passes import Pass, kept, looking
 from ringfence.watch.baseline.rules import EVERYTHING, NOTHING, Mode, Rule, Rules, rule_for
 from ringfence.watch.baseline.seal import Signer
 from ringfence.watch.baseline.store import Header, Totals
@@ -30,10 +31,12 @@ class Wishes(msgspec.Struct, frozen=True):
 
 
 class Made(msgspec.Struct, frozen=True):
-    """A baseline that was made: its entries, the bytes read, and what could not be looked at."""
+    """A baseline that was made: its entries, the bytes read, the digests' algorithm, and what could
+    not be looked at."""
 
     entries: int
     bytes_read: int
+    algorithm: str
     unseen: tuple[tuple[bytes, str], ...]
     notes: tuple[str, ...] = ()
 
@@ -64,7 +67,22 @@ def make(target: Target, wishes: Wishes, signer: Signer, output: Path) -> Made:
             if not entries:
                 raise InputError("holds no files", where=target.name, remedy="is it the right one?")
             writer.seal(Totals(entries, size), signer)
-    return Made(entries, size, tuple(unseen))
+    notes = (*wishes.notes, *_touched(header, target, output))
+    return Made(entries, size, wishes.algorithm, tuple(unseen), notes)
+
+
+def _touched(header: Header, target: Target, output: Path) -> tuple[str, ...]:
+    """A note where putting the baseline in its place changes what it has of the folder there."""
+    times = [name for name in ("mtime", "ctime") if name in header.attributes]
+    own = target.inside(output)
+    if not times or own is None:
+        return ()
+    above, _, name = own.rpartition(b"/")[0].rpartition(b"/")
+    folder = Entry(name, DIRECTORY)
+    if not any(kept([(above, [folder])], rules_of(header), header.only)):
+        return ()
+    return (f"it lies below the target: writing it changes {' and '.join(times)} of its own folder,"
+            " which checks tell; put it elsewhere",)  # fmt: skip
 
 
 def rules_of(header: Header) -> Rules:

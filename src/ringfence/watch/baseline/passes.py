@@ -14,7 +14,7 @@ from ringfence.watch.baseline.entry import Group, joined
 from ringfence.watch.baseline.merging import Merge
 from ringfence.watch.baseline.pool import Pool
 from ringfence.watch.baseline.rest import Clock, clock
-from ringfence.watch.baseline.rules import Mode, Rules
+from ringfence.watch.baseline.rules import Mode, Rules, ancestors
 from ringfence.watch.baseline.store import Frame, Packer
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.baseline.units import Unit, aligned, batches
@@ -108,18 +108,19 @@ def _archived(target: Target, what: Pass, sorter: Sorter) -> Iterator[Seen]:
     )
     merge = Merge(what.frames or (), what.comparison, what.rules)
     packer = Packer()
-    for group in _kept(sorter.groups(), what.rules, target.only):
+    for group in kept(sorter.groups(), what.rules, target.only):
         frames = list(packer.frames([group])) if what.keep else []
         yield Seen(frames=frames, changes=merge.group(*group), entries=len(group[1]))
     yield Seen(frames=[], changes=merge.end())
 
 
-def _kept(groups: Iterable[Group], rules: Rules, only: Iterable[bytes]) -> Iterator[Group]:
-    """What the rules and the selection keep; what lies below an ignored folder is ignored."""
+def kept(groups: Iterable[Group], rules: Rules, only: Iterable[bytes]) -> Iterator[Group]:
+    """What the rules and the selection keep of groups in a baseline's order; what lies below an
+    ignored folder is ignored."""
     selected = tuple(path.strip(b"/") for path in only)
     ignored: set[bytes] = set()
     for folder, entries in groups:
-        if ignored and any(folder == path or folder.startswith(path + b"/") for path in ignored):
+        if ignored and not ignored.isdisjoint(ancestors(folder)):
             continue
         of_folder = rules.of_folder(folder)
         left = []

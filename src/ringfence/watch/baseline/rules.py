@@ -111,7 +111,7 @@ class Rules:
         if not self._below:
             return self._none
         found = list(self._below.get(b"", ()))
-        for ancestor in _ancestors(folder):
+        for ancestor in ancestors(folder):
             found += self._below.get(ancestor, ())
         found.sort(key=lambda row: -row[0])
         return FolderRules(folder, [(rule, pattern) for _, rule, pattern in found], self.default)
@@ -148,7 +148,8 @@ class FolderRules:
         return self._default
 
 
-def _ancestors(folder: bytes) -> Iterable[bytes]:
+def ancestors(folder: bytes) -> Iterable[bytes]:
+    """The folders that lead to `folder` and itself, the outermost first, without the root."""
     place = 0
     while folder:
         place = folder.find(b"/", place) + 1

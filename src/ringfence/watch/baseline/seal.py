@@ -82,9 +82,13 @@ def verified(digest: bytes, public: bytes, signature: bytes) -> bool:
 
 
 def signer(key: str, public: Path | None) -> Signer:
-    """What `--key` names: a file, or a command that signs. Raises InputError, UsageError."""
+    """What `--key` names: a file, or a command that signs. Raises InputError, and UsageError for
+    a file that is not the private key of `public`."""
     if not key.startswith(COMMAND):
-        return _with_private(Path(key))
+        found = _with_private(Path(key))
+        if public is not None and found.public != read_public(public):
+            raise UsageError("--key does not belong to --public-key", where=str(public))
+        return found
     import shlex
 
     words = shlex.split(key.removeprefix(COMMAND))

@@ -27,7 +27,7 @@ from ringfence.watch.ledger.segments import (
     take_lock,
     unreadable,
 )
-from ringfence.watch.whole import sync_folder, write_all
+from ringfence.watch.whole import make_folder, sync_folder, write_all
 
 MOST_TORN = MOST_LINE << 10
 """Bytes that a writer can leave behind the last head, and so many that are looked through."""
@@ -49,7 +49,7 @@ class Tail:
     """The newest segment of the ledger in `folder`. Not for several threads at once."""
 
     def __init__(self, folder: Path) -> None:
-        """Makes the folder if there is none. Raises InputError."""
+        """Makes the folder, and those that lead to it, if there is none. Raises InputError."""
         self.folder = folder
         self.offset = 0
         """Everything before it is durable, and ends with a signed head."""
@@ -59,7 +59,7 @@ class Tail:
         """Why nothing may be added any more: whoever signs on would sign what somebody else
         wrote."""
         try:
-            folder.mkdir(mode=0o700, exist_ok=True)
+            make_folder(folder)
             self._lock = open_regular(folder / LOCK, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise unreadable(folder, error) from None

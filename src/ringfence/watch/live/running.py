@@ -38,6 +38,8 @@ from ringfence.watch.live.who import Census
 
 SWITCH = 0.0005
 """Seconds after which the thread that judges lets the one that asks who did it go on."""
+PATIENCE = 2.0
+"""Seconds for a decision, and for the decider's signs of life, unless a person says otherwise."""
 Show = Callable[[Told, str], str]
 
 
@@ -57,7 +59,7 @@ class Wishes(msgspec.Struct, frozen=True):
     learning: Path | None = None
     learned: Path | None = None
     deny: bool = True
-    patience: float = 2.0
+    patience: float = PATIENCE
 
 
 def run(wishes: Wishes, show: Show) -> None:

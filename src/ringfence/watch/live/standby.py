@@ -151,9 +151,6 @@ class Standby:
             self._reporter.say(Said("gone", f"{why} before it was ready"))
 
     def _kill(self) -> None:
-        if self._line is not None:
-            self._line.close()
-            self._line = None
         if self._decider:
             with contextlib.suppress(OSError):
                 os.kill(self._decider, signal.SIGKILL)
@@ -161,6 +158,10 @@ class Standby:
             with contextlib.suppress(OSError):
                 os.waitpid(self._decider, 0)
             self._decider = 0
+        # Last: a decider that saw its line end would tell that the standby is lost.
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -61,8 +61,6 @@ LockPersonality=yes
 MemoryDenyWriteExecute=yes
 ProtectClock=yes
 ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectControlGroups=yes
 DevicePolicy=closed
 """
 _MOUNTS = """\
@@ -72,6 +70,8 @@ ProtectSystem=strict
 ProtectHome=read-only
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
 PrivateDevices=yes
 PrivateMounts=yes
 """
@@ -86,21 +86,23 @@ def unit(wishes: Wishes) -> str:
     """The text of a .service file that runs these wishes."""
     words = [sys.executable, "-m", "ringfence", "watch", "run", *_options(wishes)]
     target = " ".join(wishes.words)
-    fence = _FENCE
-    if not wishes.enforce and wishes.learning is None:
-        fence += _MOUNTS
-        if wishes.ledger is not None:
-            fence += _writable(_full(wishes.ledger))
+    fenced = not wishes.enforce and wishes.learning is None
+    fence = _FENCE + (_MOUNTS if fenced else "")
+    if wishes.ledger is not None:
+        fence += _writable(_full(wishes.ledger), fenced=fenced)
     return _HEAD.format(target=_plain(target), command=_command(words)) + fence + _FOOT
 
 
-def _writable(ledger: str) -> str:
-    """systemd makes the folders of states and logs; any other one must be there when it starts,
-    for the unit's mounts are made before anything of it could."""
+def _writable(ledger: str, *, fenced: bool) -> str:
+    """systemd makes the folders of states and logs; any other one must be there when it starts
+    `fenced`, for the unit's mounts are made before anything of it could. Without mounts of its own
+    the run makes it."""
     for below, name in (("/var/lib/", "State"), ("/var/log/", "Logs")):
         inside = ledger.removeprefix(below)
         if inside != ledger and _SIMPLE.fullmatch(inside):
             return f"{name}Directory={inside}\n{name}DirectoryMode=0700\n"
+    if not fenced:
+        return ""
     return f"# Must be there: mkdir -p -m 0700\nReadWritePaths={_quoted(ledger)}\n"
 
 
@@ -116,9 +118,10 @@ def _options(wishes: Wishes) -> list[str]:
         found.append("--no-first-check")
     if wishes.enforce:
         found += ["--enforce", "exec", "--when-gone", "deny" if wishes.deny else "allow"]
-        found += ["--patience", f"{wishes.patience:g}"]
     if wishes.learning is not None:
         found += ["--learn", _full(wishes.learning)]
+    if wishes.enforce or wishes.learning is not None:
+        found += ["--patience", f"{wishes.patience:g}"]
     if wishes.learned is not None:
         found += ["--learned", _full(wishes.learned)]
     if wishes.kind:

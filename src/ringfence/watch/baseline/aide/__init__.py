@@ -14,7 +14,8 @@ from ringfence.errors import InputError, UsageError
 from ringfence.watch.baseline.aide.configuration import read_configuration
 from ringfence.watch.baseline.aide.database import Row, is_database, read_database
 from ringfence.watch.baseline.entry import Group, joined
-from ringfence.watch.baseline.making import Made, Wishes, make, with_own
+from ringfence.watch.baseline.making import Made, Wishes, make, rules_of, with_own
+from ringfence.watch.baseline.passes import kept
 from ringfence.watch.baseline.rules import Mode, rule_for
 from ringfence.watch.baseline.seal import Signer
 from ringfence.watch.baseline.sorting import Sorter
@@ -27,16 +28,21 @@ MOST_GROWING = 10_000
 
 
 def take_over(
-    target: Target, wishes: Wishes, signer: Signer, output: Path, sources: tuple[Path, ...]
-) -> Made:
+    target: Target, wishes: Wishes, signer: Signer, output: Path, sources: tuple[Path, ...],
+    looks: tuple[str, ...] = (),
+) -> Made:  # fmt: skip
     """A baseline from AIDE's files. A configuration alone gives rules for a pass over the target;
-    with a database, its entries are the baseline. Raises InputError, UsageError."""
-    if target.kind != "host":
+    with a database, its entries are the baseline. `looks` are options that a person gave for how a
+    pass looks at files: none is made with a database. Raises InputError, UsageError."""
+    if target.name != "host":
         raise UsageError("AIDE's paths are those of a host", remedy="the target is `host`")
     databases = [path for path in sources if is_database(path)]
     configurations = [path for path in sources if path not in databases]
     if len(databases) > 1 or len(configurations) > 1:
         raise UsageError("take one configuration and one database at a time")
+    if databases and looks:
+        raise UsageError(f"{looks[0]} is for a pass over files, and these entries are AIDE's",
+                         where=str(databases[0]), remedy=f"leave out {looks[0]}")  # fmt: skip
     for path in configurations:
         found = read_configuration(path)
         wishes = msgspec.structs.replace(
@@ -45,10 +51,8 @@ def take_over(
         )  # fmt: skip
         target = msgspec.structs.replace(target, only=())
     if databases:
-        made = _from_database(target, wishes, signer, output, databases[0])
-    else:
-        made = make(target, wishes, signer, output)
-    return msgspec.structs.replace(made, notes=wishes.notes)
+        return _from_database(target, wishes, signer, output, databases[0])
+    return make(target, wishes, signer, output)
 
 
 def _from_database(
@@ -63,16 +67,20 @@ def _from_database(
         rules = wishes.rules
         if not wishes.unlisted:
             rules = (*(rule_for(item, Mode.GROWS) for item in growing), *rules)
-        only = () if wishes.unlisted else tuple(_outermost(sorter.groups()))
         header = Header(
             kind="host", name=target.name, made=int(time.time()), algorithm=database.algorithm,
             attributes=tuple(dict.fromkeys((*wishes.attributes, *present))),
-            rules=with_own(rules, target, output), only=only, blind=BLIND,
+            rules=with_own(rules, target, output), blind=BLIND,
             unlisted=wishes.unlisted, version=__version__,
             notes=(f"taken over from AIDE's {path.name}", *wishes.notes),
         )  # fmt: skip
-        entries = _write(header, sorter.groups(), signer, output)
-    return Made(entries, 0, ())
+        # What the rules leave out no check looks at: it would be missed as removed.
+        of_header = rules_of(header)
+        if not wishes.unlisted:
+            only = tuple(_outermost(kept(sorter.groups(), of_header, ())))
+            header = msgspec.structs.replace(header, only=only)
+        entries = _write(header, kept(sorter.groups(), of_header, ()), signer, output)
+    return Made(entries, 0, database.algorithm, (), wishes.notes)
 
 
 def _sorted(sorter: Sorter, rows: Iterable[Row]) -> tuple[list[bytes], tuple[str, ...]]:
@@ -118,6 +126,6 @@ def _write(header: Header, groups: Iterable[Group], signer: Signer, output: Path
             entries += len(found)
             size += sum(entry.size or 0 for entry in found)
         if not entries:
-            raise InputError("holds no entries", where="AIDE's database")
+            raise InputError("holds no entries that the rules keep", where="AIDE's database")
         writer.seal(Totals(entries, size), signer)
     return entries
