@@ -313,6 +313,27 @@ def test_it_is_refused_where_it_would_reach_beyond_the_target(tmp_path: Path) ->
         assert "mount" in done.err
 
 
+@pytest.mark.parametrize("before", [(), ("unshare", "--mount", "--propagation", "slave")])
+def test_a_run_in_mounts_of_its_own_says_whom_it_does_not_reach(
+    before: tuple[str, ...], tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    shutil.copy("/bin/true", target / "good")
+    subprocess.run(["mount", "--bind", target, target], check=True)
+    try:
+        run = Run(tmp_path, target)
+        run.watched.init()
+        with run.running(*ON, sign="enforce", before=before):
+            plant(target)
+            assert (outcome(target / "evil") == 0) is bool(before)
+            (on,) = [item for item in run.told() if item.detail.get("verdict") == "on"]
+            assert ("mount namespace of its own" in str(on.detail.get("why"))) is bool(before)
+            assert run.stop() == 0
+    finally:
+        subprocess.run(["umount", "-l", target], check=True)
+
+
 def test_a_process_in_mounts_of_its_own_is_enforced_there_alone(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "root") as root:
         for folder in ("bin", "lib64", "lib", "tmp", "proc"):

@@ -22,7 +22,7 @@ from ringfence.watch.baseline.targets import Target
 from ringfence.watch.live import fanotify
 from ringfence.watch.live.ending import Ending
 from ringfence.watch.live.learning import Lessons
-from ringfence.watch.live.mounts import PSEUDO, at, own_filesystem, read_mounts
+from ringfence.watch.live.mounts import PSEUDO, apart, at, own_filesystem, read_mounts
 from ringfence.watch.live.terms import (
     MARK,
     MOST_MESSAGE,
@@ -42,6 +42,12 @@ MODULE = "ringfence.watch.live.standby"
 START = 60.0
 """Seconds for the decider to read its baseline."""
 END = 5.0
+
+
+APART = (
+    "this run has a mount namespace of its own, and marks a mount: what is executed through mounts "
+    "of other namespaces is not asked about"
+)
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -64,6 +70,9 @@ class Enforcement:
         self.ended = False
         self._decider, self._stopping = -1, False
         points = marking(target, root)
+        # A container's mounts are opened in its own namespace, whichever ours is.
+        inside = target.kind in ("container", "process")
+        self._gap = APART if not inside and not points[0].whole and apart() else ""
         self._report, report = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._line, line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         group = fanotify.permission_group()
@@ -103,7 +112,7 @@ class Enforcement:
             ready = next((item for item in said if item.what == "ready"), None)
             if ready is not None:
                 self._decided_by(ready.pid)
-                return [self._said("on", "")]
+                return [self._said("on", self._gap)]
             if self.ended or said:
                 break
             if ending.reason:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import msgspec
@@ -65,6 +66,16 @@ def read_mounts(path: str | os.PathLike[str]) -> list[Mount]:
     """The mounts of a mountinfo file. Raises OSError."""
     with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         return parse_mounts(file.read())
+
+
+def apart() -> bool:
+    """Whether this process has a mount namespace of its own, which the first one does not share;
+    not, where that may not be seen. Asked of kthreadd, too, where init does not show itself."""
+    own = os.stat("/proc/self/ns/mnt").st_ino
+    for first in (1, 2):
+        with contextlib.suppress(OSError):
+            return os.stat(f"/proc/{first}/ns/mnt").st_ino != own
+    return False
 
 
 def own_filesystem(target: Target) -> bool:
