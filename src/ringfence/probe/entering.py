@@ -19,6 +19,7 @@ from pathlib import Path
 from ringfence.errors import InputError, MissingError
 from ringfence.probe.confinement import SPACES, Confinement
 from ringfence.probe.elf import program
+from ringfence.probe.holding import hold_only
 from ringfence.run import kernel, tracee
 
 PATIENCE = 10.0
@@ -165,10 +166,7 @@ def _inner(user: int | None, program: int, wanted: Confinement, tell: int) -> No
             note = _take_on(wanted.label)
     except OSError as error:
         note = f"!{error.strerror}: {error.filename}"
-    keep = sorted((program, tell))
-    os.closerange(0, keep[0])
-    os.closerange(keep[0] + 1, keep[1])
-    os.closerange(keep[1] + 1, 1 << 16)
+    hold_only(program, tell)
     os.write(tell, f"{note}\n".encode())
     os.close(tell)
     while not note.startswith("!"):

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ringfence.collect.process import procfs
+from ringfence.probe.holding import hold_only
 
 NAME = b"ringfence-probe"
 """As long as a name may be (PR_SET_NAME(2const))."""
@@ -60,13 +61,12 @@ def guarded(pid: int, collect: Callable[[], None]) -> Iterator[None]:
 
 
 def _guard(read: int, pid: int, collect: Callable[[], None]) -> None:
-    """Never returns. Holds nothing else of ours open: others wait for the end of our pipes."""
+    """Never returns."""
     try:
         os.setsid()
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        os.closerange(0, read)
-        os.closerange(read + 1, 1 << 16)
+        hold_only(read)
         if os.read(read, 16) == b"":
             limit = time.monotonic() + PATIENCE
             # Our descriptors are closed before what we trace is killed (do_exit in the kernel).

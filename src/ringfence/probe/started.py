@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from ringfence.collect.process import procfs
 from ringfence.errors import InputError
+from ringfence.probe.holding import hold_only
 from ringfence.run import kernel
 
 SETTLED = 0.3
@@ -82,7 +83,7 @@ def _keep(command: tuple[str, ...], say: int, held: int) -> None:
 def _wait(process: subprocess.Popen[bytes], say: int, held: int) -> None:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    _apart(say, held)
+    hold_only(say, held)
     told = False
     while not select.select([held], [], [], LOOK)[0]:
         if not told and process.poll() is not None:
@@ -102,15 +103,6 @@ def _launched(command: tuple[str, ...], say: int) -> subprocess.Popen[bytes] | N
         return None
     os.write(say, f"{process.pid}\n".encode())
     return process
-
-
-def _apart(*kept: int) -> None:
-    """Hold nothing else of ours open: others wait for the end of our pipes."""
-    low = 0
-    for handle in sorted(kept):
-        os.closerange(low, handle)
-        low = handle + 1
-    os.closerange(low, 1 << 16)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
