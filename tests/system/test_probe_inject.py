@@ -25,6 +25,7 @@ from ringfence.probe.driven import scheduling
 from ringfence.probe.inject import Stopped, injected
 from ringfence.probe.leftover import left_over
 from ringfence.probe.probing import INJECT, JOIN, probe_process
+from ringfence.run import tracee
 from tests import seccomp
 from tests.command import ringfence
 from tests.system.conftest import program
@@ -223,9 +224,22 @@ def test_a_process_that_is_stopped() -> None:
     with counter() as process:
         process.send_signal(signal.SIGSTOP)
         wait_for(lambda: "State:\tT" in status(process.pid))
-        assert "is not running (state T)" in refusal(process.pid)
+        assert "is stopped (SIGSTOP)" in refusal(process.pid)
         process.send_signal(signal.SIGCONT)
         assert asked(process) == b"alone\n"
+
+
+def test_a_process_that_is_stopped_and_was_just_looked_at() -> None:
+    """Refused, and stopped still: the kernel shows it as running for a moment after each tracer
+    that lets it go, such as our own reading of its filters."""
+    with counter() as process:
+        process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: "State:\tT" in status(process.pid))
+        for _ in range(200):
+            tracee.stops(process.pid)
+            with pytest.raises(InputError, match="is stopped"), injected(process.pid):
+                pass
+        wait_for(lambda: "State:\tT" in status(process.pid))
 
 
 def test_no_room_for_one_more_process() -> None:

@@ -54,9 +54,14 @@ def injected(pid: int, stopped: Stopped | None = None) -> Iterator[Driven]:
     _check(pid)
     native_calls()  # read before anything stands still
     try:
-        tracee.stops(pid)
+        standing = tracee.stops(pid)
     except InjectionFailed as failure:
         raise _refused(pid, failure) from None
+    if standing:
+        raise InputError(
+            f"is stopped ({signal.Signals(standing).name})", where=f"PID {pid}",
+            remedy="let it go on (SIGCONT), or leave out --inject",
+        )  # fmt: skip
     with guarded(pid, lambda: _collect(pid, watch)), _clone(pid, watch) as zygote:
         yield zygote
 
@@ -106,8 +111,8 @@ def _check(pid: int) -> None:
             f"is traced already, by process {tracer} ({name})", where=f"PID {pid}",
             remedy="end that, or leave out --inject",
         )  # fmt: skip
-    if state in "TtZX":
-        raise InputError(f"is not running (state {state})", where=f"PID {pid}")
+    if state in "ZX":
+        raise InputError("has ended", where=f"PID {pid}")
 
 
 def _name(pid: int) -> str:

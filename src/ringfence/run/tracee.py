@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -71,14 +72,16 @@ def seize(thread: int, options: int = 0) -> None:
     request(SEIZE, thread, 0, options or None)
 
 
-def interrupt(thread: int) -> None:
+def interrupt(thread: int) -> int:
     """Stop a thread that is traced, where the kernel looks for signals. One that arrives first is
-    delivered as ever: its handler begins once we are gone. Raises InjectionFailed."""
+    delivered as ever: its handler begins once we are gone. Answers the signal (SIGSTOP and its
+    like) by which its process stands still anyway, 0 for none. Raises InjectionFailed."""
     request(INTERRUPT, thread)
     value = status(thread)
     while value >> 16 != EVENT_STOP:
         request(CONTINUE, thread, 0, os.WSTOPSIG(value) if value >> 16 == 0 else None)
         value = status(thread)
+    return 0 if os.WSTOPSIG(value) == signal.SIGTRAP else os.WSTOPSIG(value)
 
 
 def detach(thread: int) -> None:
@@ -86,16 +89,18 @@ def detach(thread: int) -> None:
     request(DETACH, thread)
 
 
-def stops(thread: int) -> None:
+def stops(thread: int) -> int:
     """Find out whether a thread can be stopped at all, in a thread of our own: one that cannot is
-    let go with its end. Raises InjectionFailed."""
+    let go with its end. Answers as `interrupt` does: /proc shows what stands still as running for
+    a moment whenever a tracer has let it go. Raises InjectionFailed."""
 
-    def once() -> None:
+    def once() -> int:
         seize(thread)
-        interrupt(thread)
+        standing = interrupt(thread)
         detach(thread)
+        return standing
 
-    apart(once)
+    return apart(once)
 
 
 def sent_by(thread: int) -> int:
