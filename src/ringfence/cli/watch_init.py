@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,8 +73,7 @@ def command(
         raise UsageError("AIDE's files say which paths are looked at", remedy="leave out --only")
     wishes = Wishes(algorithm or "sha256", tuple(dict.fromkeys(chosen)), stated)
     found = find_target(target, kind or "", only)
-    signer = _signer(key, public_key, generate_key)
-    with progress("looking at every file"):
+    with _signer(key, public_key, generate_key) as signer, progress("looking at every file"):
         if from_aide:
             from ringfence.watch.baseline.aide import take_over
 
@@ -85,7 +85,9 @@ def command(
     _tell(made, output)
 
 
-def _signer(key: str, public: Path | None, generate: Path | None) -> Signer:
+def _signer(
+    key: str, public: Path | None, generate: Path | None
+) -> contextlib.AbstractContextManager[Signer]:
     from ringfence.watch.baseline import seal
 
     if bool(key) == bool(generate):
@@ -93,13 +95,13 @@ def _signer(key: str, public: Path | None, generate: Path | None) -> Signer:
             "a baseline is sealed with one key", remedy="give --key, or --generate-key FILE"
         )
     if not generate:
-        return seal.signer(key, public)
+        return contextlib.nullcontext(seal.signer(key, public))
     if public is not None:
         raise UsageError(
             f"--generate-key writes the public key to {generate}.pub",
             remedy="leave out --public-key",
         )
-    return seal.generate(generate)
+    return seal.generated(generate)
 
 
 def _tell(made: Made, output: Path) -> None:

@@ -36,8 +36,8 @@ MOST_TEXT = 300
 @click.option("--since", metavar="TIME", default="", help="2026-11-24T20:00, or 15m, 2h, 7d ago.")
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Repeatable.")
 @click.option(
-    "--format", "form", type=click.Choice(["terminal", "json"]), default="terminal",
-    show_default=True, help="json: one object a line, as it stands in the ledger.",
+    "--format", "form", type=click.Choice(["terminal", "json"]),
+    help="Default terminal; json: one object a line, as it stands in the ledger.",
 )  # fmt: skip
 @click.option("--follow", is_flag=True, help="Go on with what is added.")
 @click.option("--to", "sink", metavar="SINK", default="", help="Send the records there instead.")
@@ -55,7 +55,7 @@ def command(
     ledger: Path,
     since: str,
     kinds: tuple[str, ...],
-    form: str,
+    form: str | None,
     follow: bool,
     sink: str,
     verifying: bool,
@@ -80,6 +80,8 @@ def command(
     listing = _given({"--since": since, "--kind": kinds, "--follow": follow, "--to": sink})
     if whole and listing:
         raise UsageError(f"{whole} is of the whole ledger", remedy=f"leave out {listing[0]}")
+    if form and (sink or whole not in ("", "--verify")):
+        raise UsageError(f"{whole or '--to'} has one form", remedy="leave out --format")
     found = segments(ledger)
     if whole:
         if public_key is None:
@@ -92,7 +94,7 @@ def command(
         elif print_head:
             verified.print_head()
         else:
-            verified.report(form)
+            verified.report(form or "terminal")
         return
     if heads or archived or public_key:
         raise UsageError("nothing to check these against", remedy="add --verify")
@@ -104,7 +106,7 @@ def command(
     else:
         added = iter(())
     lines = itertools.chain(*(segment.lines() for segment in found), added)
-    _show(lines, _wanted(since, kinds), form, sink, now=follow)
+    _show(lines, _wanted(since, kinds), form or "terminal", sink, now=follow)
 
 
 def _given(options: dict[str, object]) -> list[str]:

@@ -262,6 +262,16 @@ def test_options_that_would_be_passed_over_are_refused(place: Path) -> None:
             assert str(other[0]) in answer.err
 
 
+def test_a_form_is_refused_where_there_is_but_one(place: Path) -> None:
+    key = ("--public-key", place / "own.pub")
+    for mode in (("--print-head", *key), ("--inclusion", 0, *key), ("--to", "journald")):
+        answer = log(place / "log", *mode, "--format", "json")
+        assert (answer.code, answer.out) == (2, "")
+        assert f"{mode[0]} has one form" in answer.err
+    assert log(place / "log", "--verify", *key, "--format", "json").out.startswith("{")
+    assert log(place / "log", "--format", "json").out.startswith("{")
+
+
 def test_a_record_that_a_sink_cannot_hold_is_one_line(place: Path) -> None:
     """Deeper than OTLP's form of it can be written."""
     newest = sorted((place / "log").glob("segment-*"))[-1]

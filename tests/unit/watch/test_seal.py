@@ -104,3 +104,20 @@ def test_a_key_is_never_written_over(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         seal.generate(tmp_path / "key")
     assert (tmp_path / "key").read_bytes() == before
+
+
+def test_half_a_pair_is_never_left(tmp_path: Path) -> None:
+    """A private key without its public one could seal nothing that anybody checks."""
+    (tmp_path / "key.pub").write_text("of somebody else")
+    with pytest.raises(InputError, match="cannot be written"):
+        seal.generate(tmp_path / "key")
+    assert [path.name for path in tmp_path.iterdir()] == ["key.pub"]
+    assert (tmp_path / "key.pub").read_text() == "of somebody else"
+
+
+def test_a_pair_is_kept_for_what_was_sealed_with_it_alone(tmp_path: Path) -> None:
+    with seal.generated(tmp_path / "kept"):
+        pass
+    with pytest.raises(InputError), seal.generated(tmp_path / "removed"):
+        raise InputError("holds no files")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "kept.pub"]

@@ -12,7 +12,7 @@ import binascii
 import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -227,11 +227,31 @@ def generate(path: Path) -> Signer:
         pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     public = private.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
-    for place, data, mode in ((path, secret, 0o600), (Path(f"{path}.pub"), public, 0o644)):
-        try:
-            handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        except OSError as error:
-            raise InputError(f"cannot be written: {error.strerror}", where=str(place)) from None
+    with contextlib.ExitStack() as written:
+        for place, data, mode in ((path, secret, 0o600), (Path(f"{path}.pub"), public, 0o644)):
+            _write_new(place, data, mode, written)
+        written.pop_all()
+    return Signer(lambda: _pair(private))
+
+
+@contextlib.contextmanager
+def generated(path: Path) -> Iterator[Signer]:
+    """A new key pair, as `generate` makes it, which is removed again where the work inside fails:
+    nothing is sealed with it then."""
+    found = generate(path)
+    try:
+        yield found
+    except BaseException:
+        for place in (path, Path(f"{path}.pub")):
+            place.unlink(missing_ok=True)
+        raise
+
+
+def _write_new(place: Path, data: bytes, mode: int, written: contextlib.ExitStack) -> None:
+    try:
+        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        written.callback(place.unlink, missing_ok=True)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-    return Signer(lambda: _pair(private))
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", where=str(place)) from None
