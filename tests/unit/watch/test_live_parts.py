@@ -143,7 +143,7 @@ def test_other_processes_renames_and_removals_stay_apart() -> None:
     ]  # fmt: skip
 
 
-MOUNTS = """\
+MOUNTS = b"""\
 22 1 254:0 / / rw - ext4 /dev/vda rw
 30 22 0:40 / /srv rw shared:1 - tmpfs x rw
 31 22 0:41 / /data rw - tmpfs x rw

@@ -1,14 +1,11 @@
-"""Mounts of a process, from /proc/PID/mountinfo (proc_pid_mountinfo(5))."""
+"""Mounts of a process, from its /proc/PID/mountinfo."""
 
 from __future__ import annotations
-
-import re
 
 from ringfence.collect.process import procfs
 from ringfence.model.evidence import Evidence, Grade, Seen
 from ringfence.model.process import Mount
-
-_OCTAL = re.compile(rb"\\([0-7]{3})")
+from ringfence.mountinfo import Row, rows
 
 
 def mounts(pid: int | str) -> Seen[tuple[Mount, ...]]:
@@ -18,32 +15,30 @@ def mounts(pid: int | str) -> Seen[tuple[Mount, ...]]:
         data = procfs.read(pid, "mountinfo")
     except OSError as error:
         return procfs.refused(source, error)
-    found = tuple(filter(None, map(parse_line, data.split(b"\n"))))
+    found = parsed(data)
     return Seen(found, Evidence(Grade.OBSERVED, source, f"{len(found)} mounts"))
 
 
-def parse_line(line: bytes) -> Mount | None:
-    """One line of mountinfo; None if it is malformed. `-` ends the optional fields."""
-    # The kernel escapes space, tab, newline and backslash: other white space is part of a name.
-    parts = line.split(b" ")
-    try:
-        dash = parts.index(b"-", 6)
-        fstype, source, options = parts[dash + 1 : dash + 4]
-    except ValueError:
-        return None
-    per_mount = frozenset(_text(parts[5]).split(","))
-    per_super = frozenset(_text(options).split(","))
+def parsed(table: bytes) -> tuple[Mount, ...]:
+    """The mounts of a mountinfo file."""
+    return tuple(map(_mount, rows(table)))
+
+
+def _mount(row: Row) -> Mount:
+    per_mount = frozenset(_text(row.options).split(","))
+    per_super = frozenset(_text(row.of_all).split(","))
     # Read-only on either level forbids writing; the other flags live on the mount alone.
     both = per_mount | (per_super & {"ro"})
     if "ro" in both:
         both -= {"rw"}
     return Mount(
-        _text(parts[4]), _text(parts[3]), _text(fstype), _text(source), both, _text(parts[2])
-    )
+        _text(row.point), _text(row.root), _text(row.kind), _text(row.source), both,
+        _text(row.device),
+    )  # fmt: skip
 
 
 def _text(raw: bytes) -> str:
-    return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), raw).decode("utf-8", "replace")
+    return raw.decode("utf-8", "replace")
 
 
 def covering(found: tuple[Mount, ...], path: str) -> Mount | None:

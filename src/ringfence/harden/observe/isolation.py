@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from pathlib import Path
 
-from ringfence.collect.process.procfs import rows
+from ringfence import mountinfo
 from ringfence.errors import MissingError
 from ringfence.run import kernel
 
@@ -65,11 +64,9 @@ def is_mount_point(folder: Path) -> bool:
 
 
 def _mount_points() -> list[str]:
-    """proc_pid_mountinfo(5), in its order."""
-    return [
-        re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split(" ")[4])
-        for line in rows(Path("/proc/self/mountinfo").read_bytes())
-    ]
+    """In the order in which they were made."""
+    table = Path("/proc/self/mountinfo").read_bytes()
+    return [os.fsdecode(row.point) for row in mountinfo.rows(table)]
 
 
 def _plain(root: Path) -> str:

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 
 import msgspec
+
+from ringfence.mountinfo import Row
 
 OWN_CLOCK = frozenset({"ext2", "ext3", "ext4", "f2fs", "tmpfs", "xfs"})
 """Types of file systems of one kernel alone, which report the device that is mounted (st_dev)."""
@@ -46,15 +49,12 @@ def _ahead() -> int:
     return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def own_clock(mountinfo: str) -> frozenset[int]:
-    """Devices (st_dev) of the file systems in a /proc/PID/mountinfo (proc(5)) with this kernel's
-    clock. Field 3 is the device, the type follows a lone dash."""
+def own_clock(mounts: Iterable[Row]) -> frozenset[int]:
+    """Devices (st_dev) of the file systems among `mounts` with this kernel's clock."""
     found = set()
-    for line in mountinfo.split("\n"):
-        head, dash, tail = line.partition(" - ")
-        fields = head.split(" ")
-        if dash and len(fields) > 2 and tail.split(" ")[0] in OWN_CLOCK:
-            major, colon, minor = fields[2].partition(":")
-            if colon and major.isdecimal() and minor.isdecimal():
+    for row in mounts:
+        if row.kind.decode("ascii", "replace") in OWN_CLOCK:
+            major, colon, minor = row.device.partition(b":")
+            if colon and major.isdigit() and minor.isdigit():
                 found.add(os.makedev(int(major), int(minor)))
     return frozenset(found)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ringfence.errors import InputError, UsageError
+from ringfence.mountinfo import Row, rows
 from ringfence.untrusted import check_path
 from ringfence.watch.baseline.entry import joined
 from ringfence.watch.baseline.owners import Owners, owners_of
@@ -49,17 +50,17 @@ class Target(msgspec.Struct, frozen=True):
     def mounts(self) -> frozenset[bytes]:
         """Paths below the root at which something is mounted."""
         inside = "/" if self.kind in ("container", "process") else os.path.realpath(self.root)
-        return mounts_below(self._mount_table(), inside)
+        return mounts_below(self._mount_table(), os.fsencode(inside))
 
     def own_clock(self) -> frozenset[int]:
         """Devices of the file systems that are mounted there and go by this kernel's clock."""
         return own_clock(self._mount_table())
 
-    def _mount_table(self) -> str:
+    def _mount_table(self) -> list[Row]:
         try:
-            return self.mountinfo.read_bytes().decode("utf-8", "surrogateescape")
+            return rows(self.mountinfo.read_bytes())
         except OSError:
-            return ""
+            return []
 
     def owners(self) -> Owners | None:
         """The user namespace whose owners count, None where they are this host's."""

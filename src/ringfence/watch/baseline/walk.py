@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from ringfence.errors import InputError
+from ringfence.mountinfo import Row
 from ringfence.watch.baseline.entry import DIRECTORY, joined
 from ringfence.watch.baseline.opening import FOLDER, MOST_PART, open_folder
 from ringfence.watch.baseline.private import private_view
@@ -274,22 +275,11 @@ def _tree_of(only: list[bytes]) -> list[tuple[bytes, list[bytes] | None]]:
     return sorted(rows.items(), key=lambda row: row[0].split(b"/") if row[0] else [])
 
 
-def mounts_below(mountinfo: str, root: str = "/") -> frozenset[bytes]:
-    """Mount points below `root`, relative to it, of a /proc/PID/mountinfo (proc(5)).
-
-    Field 5 is the mount point, with spaces and the like as octal escapes.
-    """
-    prefix = root.rstrip("/") + "/"
-    found = set()
-    for line in mountinfo.split("\n"):  # the one end of a line that the kernel escapes elsewhere
-        fields = line.split(" ")
-        point = _unescaped(fields[4]) if len(fields) > 4 else ""
-        if point.startswith(prefix) and point != prefix:
-            found.add(os.fsencode(point[len(prefix) :]))
-    return frozenset(found)
-
-
-def _unescaped(text: str) -> str:
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text
+def mounts_below(mounts: Iterable[Row], root: bytes = b"/") -> frozenset[bytes]:
+    """Mount points below `root`, relative to it."""
+    prefix = root.rstrip(b"/") + b"/"
+    return frozenset(
+        row.point[len(prefix) :]
+        for row in mounts
+        if row.point.startswith(prefix) and row.point != prefix
+    )

@@ -1,4 +1,4 @@
-"""What is mounted where, by /proc/PID/mountinfo (proc(5)): as far as marks need it."""
+"""What is mounted where, as far as marks need it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 
 import msgspec
 
+from ringfence.mountinfo import rows
 from ringfence.watch.baseline.targets import Target
 
 PSEUDO = frozenset(
@@ -25,16 +26,11 @@ class Mount(msgspec.Struct, frozen=True):
     kind: str
 
 
-def parse_mounts(text: str) -> list[Mount]:
-    """All mounts; lines that make no sense are left out."""
-    found = []
-    for line in text.split("\n"):  # names may hold whatever else ends lines for Python
-        head, dash, tail = line.partition(" - ")
-        fields = head.split(" ")
-        if dash and len(fields) >= 6 and tail:
-            root, point = _unescaped(fields[3]), _unescaped(fields[4])
-            found.append(Mount(fields[2], root, point, tail.split(" ")[0]))
-    return found
+def parse_mounts(table: bytes) -> list[Mount]:
+    """The mounts of a table, names as os.fsdecode has them."""
+    return [
+        Mount(*map(os.fsdecode, (row.device, row.root, row.point, row.kind))) for row in rows(table)
+    ]
 
 
 def at(mounts: list[Mount], path: str) -> Mount | None:
@@ -55,16 +51,9 @@ def alone(mounts: list[Mount], path: str) -> bool:
     )
 
 
-def _unescaped(text: str) -> str:
-    """Spaces and the like are octal escapes; bytes that are no UTF-8 stay as os.fsdecode has."""
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text
-
-
 def read_mounts(path: str | os.PathLike[str]) -> list[Mount]:
     """The mounts of a mountinfo file. Raises OSError."""
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+    with open(path, "rb") as file:
         return parse_mounts(file.read())
 
 
