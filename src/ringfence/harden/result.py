@@ -218,10 +218,8 @@ def read_left_out(folder: Path) -> frozenset[str] | None:
     path = folder / LEFT_OUT
     if not path.exists():
         return None
-    try:
-        return frozenset(path.read_text(errors="surrogateescape").splitlines())
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    data = regular_file(path, MOST_REPORT, REMEDY)
+    return frozenset(map(os.fsdecode, data.split(b"\n"))) - {""}  # names may have other line ends
 
 
 def write_result(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from ringfence.errors import InputError
 from ringfence.harden import lacks as module
 from ringfence.harden.lacks import lacks
+from ringfence.harden.result import read_left_out
 from ringfence.run.tracing import LOG
 
 
@@ -61,6 +64,21 @@ def test_paths_that_a_shell_or_a_terminal_would_take_for_more(
     assert words(lines[0]) == b"/" + path
     if path.decode("utf-8", "replace").isprintable():
         assert words(lines[2]) == b"/" + path + b"/kept"
+
+
+@pytest.mark.parametrize("path", [b"a\rb", b"a\x0bb", "a\u2028b".encode(), b"\xffb"])
+def test_a_name_with_what_ends_a_line_elsewhere_was_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: bytes
+) -> None:
+    *_, last = told(tmp_path, path, monkeypatch)
+    assert last.startswith("it looked for ") and "which was left out" in last
+
+
+def test_what_was_left_out_is_read_from_a_plain_file_alone(tmp_path: Path) -> None:
+    """A result that somebody else made: a FIFO would hold us up for ever."""
+    os.mkfifo(tmp_path / "left-out.txt")
+    with pytest.raises(InputError, match="left-out"):
+        read_left_out(tmp_path)
 
 
 def test_a_line_break_in_a_path_makes_no_line(
