@@ -166,6 +166,21 @@ def test_firewall() -> None:
     assert "ip6 daddr 2001:db8::1 tcp dport 443" in text
 
 
+@pytest.mark.parametrize("name", ["7e1", "0o17", "1.5", "8080", "y", "n", "1_0", "no", "null"])
+def test_a_name_that_a_reader_of_yaml_could_take_for_a_value_is_quoted(name: str) -> None:
+    """YAML 1.2 reads 7e1 and 0o17 as numbers; Go's reader of 1.1, of Kubernetes, y as true."""
+    needs = msgspec.structs.replace(NEEDS, name=name)
+    label = name.replace(".", "-").replace("_", "-")
+    assert f"app.kubernetes.io/name: '{label}'\n" in kubernetes.write(needs)
+    assert f"  '{name}':\n" in compose.write(needs)
+
+
+def test_numbers_and_plain_words_of_yaml_are_not() -> None:
+    text = kubernetes.write(NEEDS)
+    assert "runAsNonRoot: true\n" in text and f"runAsUser: {NEEDS.who.uid}\n" in text
+    assert "kind: Deployment\n" in text
+
+
 def test_kubernetes_meets_the_restricted_level() -> None:
     """The controls of https://kubernetes.io/docs/concepts/security/pod-security-standards/."""
     deployment, network = yaml.safe_load_all(kubernetes.write(NEEDS))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from ringfence.harden.policy.containers import PORT_START, tmpfs, volume
 from ringfence.harden.policy.needs import Needs
+from ringfence.harden.policy.yaml_text import written
 
 
 def write(needs: Needs) -> str:
@@ -30,4 +29,4 @@ def write(needs: Needs) -> str:
     document: dict[str, Any] = {"services": {needs.name: {k: v for k, v in service.items() if v}}}
     if state:
         document["volumes"] = {name: {} for name in state}
-    return f"# {needs.origin}\n" + yaml.safe_dump(document, sort_keys=False)
+    return f"# {needs.origin}\n" + written([document])

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
-
 from ringfence.harden.policy.needs import Needs
+from ringfence.harden.policy.yaml_text import written
 
 
 def write(needs: Needs) -> str:
@@ -19,9 +18,7 @@ def write(needs: Needs) -> str:
     name = re.sub(r"[^a-z0-9-]+", "-", needs.name.lower()).strip("-") or "service"
     labels = {"app.kubernetes.io/name": name}
     text = f"# {needs.origin}\n"
-    return text + yaml.safe_dump_all(
-        [_deployment(needs, name, labels), _network(needs, name, labels)], sort_keys=False
-    )
+    return text + written([_deployment(needs, name, labels), _network(needs, name, labels)])
 
 
 def _deployment(needs: Needs, name: str, labels: dict[str, str]) -> dict[str, Any]:
