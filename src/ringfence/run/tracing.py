@@ -16,6 +16,8 @@ WORDS = ("strace", "-f", "-ttt", "-y", "--decode-pids=pidns", "-s", "4200", "-e"
          "-qqq")  # fmt: skip
 LOG = "trace"
 """The log's name in the folder that is given."""
+PATIENCE = 2.0
+"""Seconds for strace to let go of what it traces, which takes it milliseconds."""
 
 
 class Tracer:
@@ -50,12 +52,21 @@ class Tracer:
 
     def stop(self) -> None:
         """Let go of all of it. Where a signal came between strace's start and our hearing of it,
-        it ends with the container."""
+        it ends with the container.
+
+        Of a process with several threads that is in execve(2), strace waits for the one that waits
+        for the others, which stand still for strace: for ever. Its sudden end sets all of them
+        free, and its log has every call that was over.
+        """
         if self._process is None:
             return
         if self._process.poll() is None:
             self._process.terminate()
-        self._process.wait()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def finish(self, patience: float) -> None:
         """Wait until the log is whole: strace ends with the last process that it traces. Raises
