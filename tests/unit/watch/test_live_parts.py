@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -11,19 +12,26 @@ import pytest
 
 from ringfence.errors import InputError, UsageError
 from ringfence.report.watch_live import line
-from ringfence.watch.baseline.result import Item
+from ringfence.watch.baseline.result import Item, Value
+from ringfence.watch.baseline.seal import generate
 from ringfence.watch.baseline.targets import Target
+from ringfence.watch.ledger.batch import Wish
+from ringfence.watch.ledger.keys import private_key
+from ringfence.watch.ledger.record import Kind
+from ringfence.watch.ledger.segments import segments
+from ringfence.watch.ledger.writer import Ledger
 from ringfence.watch.live.allowed import FORMAT, Allowed, Learned, LearnedFile, read_learned
 from ringfence.watch.live.code import looks_like_code
 from ringfence.watch.live.enforce import marking
 from ringfence.watch.live.happening import FROM, TO, Happening, merged
 from ringfence.watch.live.judge import Judgement, Verdict
+from ringfence.watch.live.keeper import Keeper
 from ringfence.watch.live.known import Known
 from ringfence.watch.live.learning import Lessons
 from ringfence.watch.live.mounts import alone, at, parse_mounts, read_mounts
 from ringfence.watch.live.places import Places
 from ringfence.watch.live.rescan import News
-from ringfence.watch.live.told import change, denial
+from ringfence.watch.live.told import Told, bounded, change, denial
 from ringfence.watch.live.who import Census, Process, Who, accounts, container_of, parse_stat, told
 from tests.watching import Watched
 
@@ -281,11 +289,70 @@ def test_a_line_says_what_which_and_who_and_has_no_control_characters() -> None:
     assert "denial" in denied and "not in the baseline" in denied and "ended since" in denied
 
 
-def test_a_record_is_never_longer_than_a_ledger_takes() -> None:
-    item = Item("/a", "high", "data", {f"xattr {number}": ("x" * 999, "y") for number in range(99)})
-    record = change(Happening(b"", b"a", ("write",)), Judgement(Verdict.CHANGED, item))
-    assert len(msgspec.json.encode(record.detail)) < 65536 - 512
-    assert "left_out" in record.detail
+DEEP = b"/".join([b"d" * 250] * 265)
+
+
+@pytest.mark.parametrize(
+    ("path", "other", "words"),
+    [
+        (DEEP, None, ()),
+        (DEEP, DEEP, ()),
+        (DEEP.replace(b"d", b"\xff"), None, ()),
+        (DEEP.replace(b"d", b"\1"), DEEP.replace(b"d", b"\x80"), ()),
+        (b"a", None, ("x" * 99_999,) * 3),
+        (b"a", None, ("\1" * 300,) * 999),
+        (DEEP, DEEP, ("\udcff" * 9999,) * 99),
+    ],
+    ids=["path", "both ends", "no UTF-8", "escapes", "command", "words", "all"],
+)
+def test_no_record_is_longer_than_a_ledger_takes(
+    path: bytes, other: bytes | None, words: tuple[str, ...]
+) -> None:
+    pairs: dict[str, tuple[Value, Value]] = {f"xattr {n}": ("x" * 999, "y") for n in range(99)}
+    item = Item("/a", "high", "data", pairs)
+    happened = Happening(b"", path, ("write",), Who(1, command=words), other)
+    given = change(happened, Judgement(Verdict.CHANGED, item))
+    with pytest.raises(ValueError, match="too many"):
+        Wish.of(Kind.EVENT, given.subject, given.detail)
+    record = bounded(given)
+    Wish.of(Kind.EVENT, record.subject, record.detail)
+    assert record.detail["left_out"]
+    assert (record.detail["event"], record.detail["verdict"]) == ("change", "changed")
+    assert record.detail["who"]["pid"] == 1
+
+
+def test_what_is_cut_stays_apart_and_what_fits_stays_whole() -> None:
+    middle = len(DEEP) // 2
+    others = [DEEP, DEEP[:middle] + b"e" + DEEP[middle + 1 :]]
+    first, second = (
+        bounded(change(Happening(b"", path, ("delete",)), Judgement(Verdict.ABSENT)))
+        for path in others
+    )
+    assert first.subject != second.subject
+    assert f"{len(DEEP) + 1} bytes in all" in first.subject
+    assert hashlib.sha256(b"/" + DEEP).hexdigest() in first.subject
+    assert first.subject.startswith("/dddd") and first.subject.endswith("dddd")
+    short = change(Happening(b"", DEEP[:9000], ("delete",)), Judgement(Verdict.ABSENT))
+    assert bounded(short) is short
+
+
+def test_a_record_of_which_nothing_fits_keeps_its_subject() -> None:
+    heap = {f"{number}": {f"{inner}": "\1" * 999 for inner in range(64)} for number in range(64)}
+    record = bounded(Told("event", "/a", {"event": "change", "a": heap, "b": heap, "c": heap}))
+    assert record.detail == {"event": "change", "left_out": "all but the subject: too long"}
+
+
+def test_a_keeper_keeps_a_path_of_any_length(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    generate(key)
+    with Ledger.open(tmp_path / "ledger", private_key(key)) as ledger:
+        keeper = Keeper(ledger, lambda told: told.subject, lambda: True)
+        deep = change(Happening(b"", DEEP, ("create",)), Judgement(Verdict.ABSENT))
+        keeper.keep([deep, Told("event", "/next", {"event": "change"})])
+        keeper.close()
+    kept = [line for each in segments(tmp_path / "ledger") for line in each.lines()]
+    assert any(b"bytes in all" in line for line in kept)
+    assert any(b'"/next"' in line for line in kept)
 
 
 def test_nobody_is_told_to_mount_the_root_over_itself(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from ringfence.watch.ledger.tree import EMPTY
 
 FRAME = 512
 """Bytes of a line that are neither subject nor detail, at most."""
+MOST_WISH = MOST_LINE - FRAME
+"""Bytes of a subject with its detail (`size_of`)."""
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -45,10 +47,15 @@ class Wish(msgspec.Struct, frozen=True):
             size = len(msgspec.json.encode(wish))
         except (TypeError, OverflowError, RecursionError, UnicodeEncodeError) as error:
             raise ValueError(f"not to be written as JSON: {error}") from None
-        if size > MOST_LINE - FRAME:
-            raise ValueError(f"{size} bytes are too many: at most {MOST_LINE - FRAME}")
+        if size > MOST_WISH:
+            raise ValueError(f"{size} bytes are too many: at most {MOST_WISH}")
         # A copy: the caller may go on with the dict while this one waits.
         return msgspec.json.decode(msgspec.json.encode(wish), type=cls)
+
+
+def size_of(subject: str, detail: dict[str, Any]) -> int:
+    """Bytes of a record's subject and detail as the ledger writes them."""
+    return len(msgspec.json.encode(Wish(Kind.LEDGER, *printable(subject, detail))))
 
 
 class Batch:

@@ -126,13 +126,13 @@ def printable(subject: str, detail: dict[str, Any]) -> tuple[str, dict[str, Any]
     """
     if _is_text(subject):
         return subject, _cleaned(detail)
-    raw = _raw(subject)
+    raw = raw_bytes(subject)
     return raw.decode(errors="replace"), {**_cleaned(detail), "subject_hex": raw.hex()}
 
 
 def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
-        return value if _is_text(value) else {"hex": _raw(value).hex()}
+        return value if _is_text(value) else {"hex": raw_bytes(value).hex()}
     if isinstance(value, dict):
         return {_key(key): _cleaned(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -142,7 +142,7 @@ def _cleaned(value: Any) -> Any:
     return value
 
 
-def _raw(text: str) -> bytes:
+def raw_bytes(text: str) -> bytes:
     """The bytes of a file name, as os.fsencode gives them; of any other text nothing is lost."""
     try:
         return text.encode(errors="surrogateescape")

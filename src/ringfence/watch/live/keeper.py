@@ -11,7 +11,7 @@ from ringfence.watch.ledger.tail import NotWritten
 from ringfence.watch.ledger.writer import Ledger
 from ringfence.watch.live.aloud import aloud
 from ringfence.watch.live.printing import Printer
-from ringfence.watch.live.told import Told
+from ringfence.watch.live.told import Told, bounded
 
 PAUSE = 1.0
 """Seconds between tries while a disk is full."""
@@ -35,6 +35,7 @@ class Keeper:
         was tampered with, NotWritten when the disk stays full until the end."""
         if not records:
             return
+        records = [bounded(item) for item in records]
         if self._ledger is not None:
             self._append(self._ledger, records)
         self.kept += len(records)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import Any
 
 import msgspec
 
 from ringfence.watch.baseline.result import Item
+from ringfence.watch.ledger.batch import MOST_WISH, size_of
+from ringfence.watch.ledger.record import raw_bytes
 from ringfence.watch.live.happening import Happening
 from ringfence.watch.live.judge import Judgement
 from ringfence.watch.live.who import Who
 
 EVENT, DENIAL, POLICY = "event", "denial", "policy"
-MOST_DETAIL = 48 << 10
+CUTS = ((8192, 64), (2048, 64), (512, 32), (64, 16))
+"""Characters of a text and values of a list or table that are kept in a record that would be too
+long: the first that suffice. No table that is told has more than 16 names of its own."""
+DEEPEST = 8
+"""Lists and tables in one another that are kept there."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -36,7 +43,7 @@ def change(happening: Happening, judgement: Judgement) -> Told:
     detail |= _judged(judgement)
     if happening.who is not None:
         detail["who"] = who(happening.who)
-    return Told(EVENT, _path(happening.path), _bounded(detail))
+    return Told(EVENT, _path(happening.path), detail)
 
 
 def finding(verdict: str, item: Item, check: str) -> Told:
@@ -44,7 +51,7 @@ def finding(verdict: str, item: Item, check: str) -> Told:
     detail = {"event": "found", "by": check, "verdict": verdict, **_item(item)}
     if item.path_bytes is not None:
         detail["path_bytes"] = item.path_bytes
-    return Told(EVENT, item.path, _bounded(detail))
+    return Told(EVENT, item.path, detail)
 
 
 def denial(path: bytes, why: str, how: str, asked: Who, *, gone: bool = False) -> Told:
@@ -78,11 +85,43 @@ def _item(item: Item) -> dict[str, Any]:
     }
 
 
-def _bounded(detail: dict[str, Any]) -> dict[str, Any]:
-    """Attributes are left out where a record would be longer than a ledger takes."""
-    if len(repr(detail)) > MOST_DETAIL:
-        detail = {**detail, "attributes": {}, "left_out": "attributes: too long"}
-    return detail
+def bounded(told: Told) -> Told:
+    """The same, cut where a ledger would not take it whatever its fields hold.
+
+    A long text loses its middle and has its length and digest there, so that two of them stay
+    apart; `left_out` says that this was done, and that no file is called so.
+    """
+    if size_of(told.subject, told.detail) <= MOST_WISH:
+        return told
+    for cut in CUTS:
+        detail = {**_cut(told.detail, cut, DEEPEST), "left_out": "the middle of long values"}
+        found = Told(told.kind, _cut(told.subject, cut, DEEPEST), detail)
+        if size_of(found.subject, found.detail) <= MOST_WISH:
+            return found
+    named = {"event": _cut(str(told.detail.get("event", "")), cut, DEEPEST)}
+    return Told(told.kind, found.subject, {**named, "left_out": "all but the subject: too long"})
+
+
+def _cut(value: Any, cut: tuple[int, int], depth: int) -> Any:
+    characters, items = cut
+    if isinstance(value, str):
+        return value if len(value) <= characters else _shortened(value, characters)
+    if isinstance(value, dict | list | tuple) and depth == 0:
+        return f"[... {len(value)} values ...]"
+    if isinstance(value, dict):
+        kept = [*value.items()][:items]
+        return {_cut(str(key), cut, depth): _cut(item, cut, depth - 1) for key, item in kept}
+    if isinstance(value, list | tuple):
+        left = len(value) - items
+        rest = [f"[... {left} more ...]"] if left > 0 else []
+        return [*(_cut(item, cut, depth - 1) for item in value[:items]), *rest]
+    return value
+
+
+def _shortened(text: str, characters: int) -> str:
+    raw = raw_bytes(text)
+    note = f"[... {len(raw)} bytes in all, sha256:{hashlib.sha256(raw).hexdigest()} ...]"
+    return text[: characters // 2] + note + text[-(characters // 2) :]
 
 
 def _path(path: bytes) -> str:
