@@ -81,34 +81,26 @@ class Gatherer:
             return
         yield Happening(*place, did)
         if event.mask & fanotify.ONDIR:
-            yield from self._folder(event, place)
+            yield from self._folder(event, event.at)
 
-    def _folder(self, event: Event, place: tuple[bytes, bytes]) -> Iterator[Happening]:
-        if event.at is None or event.at.name == b".":
+    def _folder(self, event: Event, at: Named) -> Iterator[Happening]:
+        if at.name == b".":
             return
         if event.mask & (fanotify.DELETE | fanotify.MOVED_FROM):
-            self._marks.gone(event.child)
-        if event.mask & (fanotify.CREATE | fanotify.MOVED_TO):
-            yield from self._new_folder(joined(*place))
+            self._marks.gone(event.child, at)
+        # Of one and the same folder in one event, the removal is what came last.
+        if event.mask & (fanotify.CREATE | fanotify.MOVED_TO) and not event.mask & fanotify.DELETE:
+            yield from _found(self._marks.made(at))
 
     def _rename(self, event: Event) -> Iterator[Happening]:
         old = self._place(event.old) if event.old else None
         new = self._place(event.new) if event.new else None
-        if event.mask & fanotify.ONDIR:
-            parent = event.new.folder if event.new and new is not None else None
-            self._marks.moved(event.child, parent, event.new.name if event.new else b"")
         if old is not None:
             yield Happening(*old, (FROM,), other=joined(*new) if new else None)
         if new is not None:
             yield Happening(*new, (TO,), other=joined(*old) if old else None)
-            if event.mask & fanotify.ONDIR and old is None:
-                yield from self._new_folder(joined(*new))
-
-    def _new_folder(self, path: bytes) -> Iterator[Happening]:
-        if self._marks.whole:
-            return
-        for folder, name in self._marks.cover(path):
-            yield Happening(folder, name, (FOUND,))
+        if event.mask & fanotify.ONDIR:
+            yield from _found(self._marks.moved(event.child, event.old, event.new))
 
     def _place(self, named: Named) -> tuple[bytes, bytes] | None:
         folder = self._marks.path(named.folder)
@@ -118,6 +110,11 @@ class Gatherer:
             return folder, named.name
         above, _, name = folder.rpartition(b"/")
         return above, name
+
+
+def _found(inside: Iterator[tuple[bytes, bytes]]) -> Iterator[Happening]:
+    for folder, name in inside:
+        yield Happening(folder, name, (FOUND,))
 
 
 def merged(happenings: list[Happening]) -> list[Happening]:

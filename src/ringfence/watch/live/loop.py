@@ -24,7 +24,7 @@ from ringfence.watch.live.judging import Judging
 from ringfence.watch.live.marks import Marks
 from ringfence.watch.live.queue import Checked, Entry, Queue
 from ringfence.watch.live.rescan import Rescan, begun
-from ringfence.watch.live.told import EVENT, Told
+from ringfence.watch.live.told import EVENT, Told, unmarked
 from ringfence.watch.live.who import Census
 
 READ = 32 << 10
@@ -62,6 +62,7 @@ class Watching:
         self._covered = False
         self._poll = select.poll()
         self.overflows = 0
+        marks.refused.clear()  # the start's record has them
 
     def run(self) -> None:
         """Until a signal came, or the target's end. Raises what ended the judging."""
@@ -128,6 +129,8 @@ class Watching:
             if event.mask & fanotify.Q_OVERFLOW:
                 entries += self._overflow()
             entries += self._gatherer.gather(event, now)
+        entries += [unmarked(*refused) for refused in self._marks.refused]
+        self._marks.refused.clear()
         self._queue.put(entries)
         return True
 

@@ -3,6 +3,7 @@
 A target that is a whole file system of its own gets one mark on that. Of any other one every
 folder is marked, before it is listed, so that nothing can be made in between unseen; a folder that
 comes to be later is marked when its event is read, and what is in it by then is given to be judged.
+One that has another name by then is owed a mark until an event says where it is, or that it ended.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ringfence.watch.baseline.entry import DIRECTORY, joined
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.baseline.walk import Start
 from ringfence.watch.live import fanotify
+from ringfence.watch.live.events import Named
 from ringfence.watch.live.handles import key_of, open_key
 from ringfence.watch.live.judge import Judge
 from ringfence.watch.live.mounts import own_filesystem
@@ -36,17 +38,26 @@ class Marks:
         self._root = root
         self._judge = judge
         self._places = Places()
+        self._owed: dict[Named, None] = {}
+        """Folders without a mark that were not found where they were; in the order of events."""
+        self._passed: dict[Named, None] = {}
+        """Folders without a mark that the rules ignore, where they are."""
         self._paths: dict[bytes, bytes | None] = {}
         self.selected = tuple(path.strip(b"/") for path in target.only if path.strip(b"/"))
         self.whole = not self.selected and self._whole(target)
         self.refused: list[tuple[bytes, str]] = []
-        """Folders that could not be marked, and why."""
+        """Folders that could not be marked, and why. Whoever tells of them takes them out."""
         self._prefix = os.readlink(os.fsencode(f"/proc/self/fd/{root.handle}")).rstrip(b"/")
         if not self.whole:
             self._all()
 
     def __len__(self) -> int:
         return 1 if self.whole else len(self._places)
+
+    @property
+    def owed(self) -> int:
+        """Folders that are to be marked as soon as an event says where they are."""
+        return len(self._owed)
 
     def _whole(self, target: Target) -> bool:
         try:
@@ -65,7 +76,7 @@ class Marks:
                 pass
         for path in self.selected:
             folder, _, name = path.rpartition(b"/")
-            self._one(folder, fixed=True)
+            self._one(folder, None, fixed=True)
             if self._is_folder(folder, name):
                 for _ in self.cover(path, fixed=True):
                     pass
@@ -73,59 +84,81 @@ class Marks:
             why = self.refused[0][1] if self.refused else "there is nothing to mark"
             raise InputError(f"cannot be watched: {why}", where=self._target.name)
 
-    def cover(self, path: bytes, *, fixed: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """Mark a folder and all below it; gives every (folder, name) that is in there now."""
-        todo = [path]
+    def cover(
+        self, path: bytes, at: Named | None = None, *, fixed: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Mark a folder and all below it; gives every (folder, name) that is in there now.
+
+        `at`: by which name of which folder it is owed a mark if it is not there any more.
+        """
+        todo = [(path, at)]
         while todo:
-            folder = todo.pop()
-            found = self._one(folder, fixed=fixed or not folder)
+            folder, at = todo.pop()
+            if not fixed and folder and self._pass(folder, at):
+                continue
+            key, found = self._one(folder, at, fixed=fixed or not folder)
             fixed = False
             for name, is_folder in found:
                 yield folder, name
-                inside = joined(folder, name)
-                if (
-                    is_folder
-                    and inside not in self._judge.mounts
-                    and not self._judge.ignored(folder, name, DIRECTORY)
-                ):
-                    todo.append(inside)
+                if is_folder:
+                    todo.append((joined(folder, name), Named(key, name)))
 
-    def _one(self, folder: bytes, *, fixed: bool) -> list[tuple[bytes, bool]]:
-        """Mark one folder; the names in it, and whether each is a folder."""
+    def _pass(self, path: bytes, at: Named | None) -> bool:
+        """Whether a folder is not to be marked."""
+        folder, _, name = path.rpartition(b"/")
+        ignored = self._judge.ignored(folder, name, DIRECTORY)
+        if at is not None:
+            self._owed.pop(at, None)
+            self._passed.pop(at, None)
+            if ignored:
+                self._passed[at] = None
+        return ignored or path in self._judge.mounts or not self._leads(path)
+
+    def _leads(self, path: bytes) -> bool:
+        """Whether a folder is in the selection, or something selected is below it."""
+        return self.wanted(path) or any(item.startswith(path + b"/") for item in self.selected)
+
+    def _one(
+        self, folder: bytes, at: Named | None, *, fixed: bool
+    ) -> tuple[bytes, list[tuple[bytes, bool]]]:
+        """Mark one folder; its key, and the names in it with whether each is a folder."""
         try:
             handle = self._root.open(folder)
         except OSError as error:
-            self._refuse(folder, error)
-            return []
+            self._refuse(folder, at, error)
+            return b"", []
         try:
             key = key_of(handle)
-            self._keep(key, folder, fixed=fixed)
+            self._keep(key, folder, handle, fixed=fixed)
             mask = fanotify.CHANGES | fanotify.EVENT_ON_CHILD
             self._group.mark(fanotify.MARK_ADD | fanotify.MARK_ONLYDIR, handle, mask)
             with os.scandir(handle) as entries:
-                return [
+                return key, [
                     (os.fsencode(entry.name), entry.is_dir(follow_symlinks=False))
                     for entry in entries
                 ]
         except OSError as error:
-            self._refuse(folder, error)
-            return []
+            self._refuse(folder, at, error)
+            return b"", []
         finally:
             os.close(handle)
 
-    def _keep(self, key: bytes, folder: bytes, *, fixed: bool) -> None:
-        above, _, name = folder.rpartition(b"/")
+    def _keep(self, key: bytes, folder: bytes, handle: int, *, fixed: bool) -> None:
         if fixed:
             self._places.fix(key, folder)
             return
-        parent = self._root.open(above)
+        # Of the folder itself: its path may lead through another one by now.
+        parent = os.open(b"..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
         try:
-            self._places.put(key, key_of(parent), name)
+            self._places.put(key, key_of(parent), folder.rpartition(b"/")[2])
         finally:
             os.close(parent)
 
-    def _refuse(self, folder: bytes, error: OSError) -> None:
-        if error.errno not in _GONE:
+    def _refuse(self, folder: bytes, at: Named | None, error: OSError) -> None:
+        if error.errno in _GONE:
+            if at is not None:
+                self._owed[at] = None
+        elif error.errno != errno.EXDEV:  # something is mounted there, which is told as such
             self.refused.append((folder, os.strerror(error.errno or 0).lower()))
 
     def _is_folder(self, folder: bytes, name: bytes) -> bool:
@@ -142,6 +175,8 @@ class Marks:
         if self.whole:
             return
         self._places = Places()
+        self._owed.clear()
+        self._passed.clear()
         self._all()
 
     def covered(self) -> bool:
@@ -196,17 +231,71 @@ class Marks:
             path == item or path.startswith(item + b"/") for item in self.selected
         )
 
-    def moved(self, child: bytes, parent: bytes | None, name: bytes) -> None:
-        """A folder was renamed; `parent` is None where it left the target."""
+    def made(self, at: Named) -> Iterator[tuple[bytes, bytes]]:
+        """A folder came to be: mark it; gives what is in it by now."""
+        above = self._places.path(at.folder)
+        if not self.whole and above is not None:
+            yield from self.cover(joined(above, at.name), at)
+
+    def moved(
+        self, child: bytes, old: Named | None, new: Named | None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """A folder was renamed; a name is None where that is not in the target. Marks it, where it
+        was not, and all that is owed a mark; gives what is in these folders by now."""
         self._paths.clear()
         if self.whole or not child:
             return
-        if parent is None or self._places.path(parent) is None:
-            self._places.drop(child)
+        if old is not None:
+            self._forget(old)
+        if new is None or self._places.path(new.folder) is None:
+            if not self._at_its_place(child):
+                self._places.drop(child)
+            return
+        if child in self._places:
+            self._places.put(child, new.folder, new.name)
+            yield from self._owe_below(child)
         else:
-            self._places.put(child, parent, name)
+            self._owed[new] = None
+        for at in list(self._owed):
+            del self._owed[at]
+            yield from self.made(at)
 
-    def gone(self, child: bytes) -> None:
+    def _owe_below(self, key: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """A folder has another path: gives the folders that were ignored below it and are no
+        longer."""
+        path = self._places.path(key)
+        for at in list(self._passed):
+            above = self._places.path(at.folder)
+            if path is None or above is None or not (above + b"/").startswith(path + b"/"):
+                continue
+            if not self._judge.ignored(above, at.name, DIRECTORY):
+                del self._passed[at]
+                self._owed[at] = None
+                yield above, at.name
+
+    def _at_its_place(self, key: bytes) -> bool:
+        """Whether a folder is where it is held to be: it was found there, in a folder that had no
+        mark yet when it was put there, so that the event of that names none."""
+        path = self._places.path(key)
+        if not path:
+            return path is not None
+        try:
+            handle = self._root.open(path)
+        except OSError:
+            return False
+        try:
+            return key_of(handle) == key
+        except OSError:
+            return False
+        finally:
+            os.close(handle)
+
+    def _forget(self, at: Named) -> None:
+        self._owed.pop(at, None)
+        self._passed.pop(at, None)
+
+    def gone(self, child: bytes, at: Named) -> None:
         """A folder was removed: the kernel has dropped its mark."""
+        self._forget(at)
         self._places.drop(child)
         self._paths.pop(child, None)

@@ -21,6 +21,9 @@ class Places:
     def __len__(self) -> int:
         return len(self._at) + len(self._fixed)
 
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._at or key in self._fixed
+
     def fix(self, key: bytes, path: bytes) -> None:
         """A folder from which others are reached: it is at `path`, whatever is renamed."""
         self._fixed[key] = path

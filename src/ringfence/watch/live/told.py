@@ -26,8 +26,8 @@ DEEPEST = 8
 class Told(msgspec.Struct, frozen=True):
     """A record of the ledger: its kind, subject (a path, or the target's name) and detail.
 
-    `detail["event"]` is change, found, denial, learned, overflow, rescan, full-check, mounts,
-    start or stop.
+    `detail["event"]` is change, found, unmarked, denial, learned, overflow, rescan, full-check,
+    mounts, start or stop.
     """
 
     kind: str
@@ -60,6 +60,11 @@ def denial(path: bytes, why: str, how: str, asked: Who, *, gone: bool = False) -
     if gone:
         detail["decider_gone"] = True
     return Told(DENIAL, os.fsdecode(path), detail)
+
+
+def unmarked(path: bytes, why: str) -> Told:
+    """A folder whose changes cannot be told of."""
+    return Told(EVENT, _path(path), {"event": "unmarked", "why": why})
 
 
 def who(found: Who) -> dict[str, Any]:

@@ -1,0 +1,175 @@
+"""Marks follow what happened before its event was read: the events of a whole burst are read at
+once, when all of it is over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ringfence.watch.baseline.seal import read_public
+from ringfence.watch.baseline.targets import Target, find_target
+from ringfence.watch.baseline.walk import Start, open_root
+from ringfence.watch.live import fanotify
+from ringfence.watch.live.events import parse
+from ringfence.watch.live.happening import Gatherer, Happening
+from ringfence.watch.live.judge import Judge
+from ringfence.watch.live.known import Known
+from ringfence.watch.live.marks import Marks
+from ringfence.watch.live.who import Census
+from tests.watching import Watched
+
+pytestmark = pytest.mark.system
+
+
+class Reader:
+    """Reads when it is asked to, and not before. Its own process is told of like any other."""
+
+    def __init__(self, group: fanotify.Group, marks: Marks) -> None:
+        self.marks = marks
+        self._group = group
+        self._gatherer = Gatherer(marks, Census())
+
+    def happened(self) -> list[Happening]:
+        """All that happened since."""
+        found: list[Happening] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                for event in parse(os.read(self._group.fd, 1 << 16)):
+                    found += self._gatherer.gather(event, time.monotonic())
+        return found
+
+    def told(self) -> set[tuple[str, str]]:
+        """The paths of what happened since, each with everything that happened to it."""
+        return {(os.fsdecode(item.path), did) for item in self.happened() for did in item.did}
+
+
+@contextlib.contextmanager
+def reading(
+    place: Path, target: Path, *rules: str, only: tuple[bytes, ...] = ()
+) -> Iterator[Reader]:
+    """A reader of a target, with a baseline of it as it is."""
+    watched = Watched(place, target)
+    watched.init(*(word for rule in rules for word in ("--rule", rule)))
+    known = Known(watched.baseline, read_public(watched.public))
+    found = find_target((str(target),), "")
+    group = fanotify.Group()
+    root = open_root(target)
+    start = Start(b"", root, mounts=bool(only))
+    try:
+        chosen = Target(found.name, found.kind, found.root, only=only)
+        yield Reader(group, Marks(group, chosen, start, Judge(known, start, frozenset())))
+    finally:
+        group.close()
+        os.close(root)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """A small tree."""
+    made = tmp_path / "target"
+    (made / "etc/app").mkdir(parents=True)
+    (made / "cache/x/y").mkdir(parents=True)
+    (made / "etc/conf").write_text("a")
+    return made
+
+
+def test_a_folder_that_was_made_and_renamed_is_watched(target: Path, tmp_path: Path) -> None:
+    with reading(tmp_path, target) as reader:
+        (target / "new.tmp/sub").mkdir(parents=True)
+        (target / "new.tmp/early").write_text("x")
+        (target / "new.tmp").rename(target / "once")
+        (target / "once").rename(target / "new")
+        first = reader.told()
+        assert {("new/early", "found"), ("new/sub", "found"), ("new", "rename-to")} <= first
+        (target / "new/late").write_text("x")
+        (target / "new/sub/late").write_text("x")
+        assert {("new/late", "create"), ("new/sub/late", "create")} <= reader.told()
+
+
+def test_a_folder_made_in_one_that_is_renamed_is_watched(target: Path, tmp_path: Path) -> None:
+    with reading(tmp_path, target) as reader:
+        (target / "etc/new").mkdir()
+        (target / "etc").rename(target / "usr")
+        (target / "usr/app").rename(target / "usr/moved")
+        reader.told()
+        (target / "usr/new/late").write_text("x")
+        (target / "usr/moved/late").write_text("x")
+        assert reader.told() >= {("usr/new/late", "create"), ("usr/moved/late", "create")}
+
+
+def test_a_folder_moved_into_one_that_had_no_mark_yet_is_watched(
+    target: Path, tmp_path: Path
+) -> None:
+    with reading(tmp_path, target) as reader:
+        (target / "new").mkdir()
+        (target / "etc").rename(target / "new/etc")
+        reader.told()
+        (target / "new/etc/app/late").write_text("x")
+        assert ("new/etc/app/late", "create") in reader.told()
+
+
+def test_a_folder_that_left_the_target_is_not_told_of(target: Path, tmp_path: Path) -> None:
+    with reading(tmp_path, target) as reader:
+        (target / "etc/new").mkdir()
+        (target / "etc").rename(tmp_path / "away")
+        reader.told()
+        (tmp_path / "away/late").write_text("x")
+        (tmp_path / "away/new/late").write_text("x")
+        assert reader.told() == set()
+        (tmp_path / "away").rename(target / "back")
+        reader.told()
+        (target / "back/new/again").write_text("x")
+        assert ("back/new/again", "create") in reader.told()
+
+
+def test_a_folder_out_of_an_ignored_place_is_watched_and_one_in_it_is_not(
+    target: Path, tmp_path: Path
+) -> None:
+    with reading(tmp_path, target, "/cache/**=ignored") as reader:
+        (target / "cache/x/y/quiet").write_text("x")
+        assert reader.told() == set()
+        (target / "cache/x").rename(target / "bin")
+        assert ("bin/y/quiet", "found") in reader.told()
+        (target / "bin/evil").write_text("x")
+        (target / "bin/y/evil").write_text("x")
+        assert {("bin/evil", "create"), ("bin/y/evil", "create")} <= reader.told()
+
+
+def test_what_is_ignored_no_longer_by_its_new_path_is_watched(target: Path, tmp_path: Path) -> None:
+    with reading(tmp_path, target, "/cache/x/**=ignored") as reader:
+        (target / "cache/x/y/quiet").write_text("x")
+        (target / "cache").rename(target / "bin")
+        assert ("bin/x/y", "found") in reader.told()
+        (target / "bin/x/y/evil").write_text("x")
+        assert ("bin/x/y/evil", "create") in reader.told()
+
+
+def test_a_folder_beside_the_selection_is_not_marked_when_it_is_renamed(
+    target: Path, tmp_path: Path
+) -> None:
+    with reading(tmp_path, target, only=(b"etc",)) as reader:
+        before = len(reader.marks)
+        (target / "cache").rename(target / "other")
+        (target / "beside").mkdir()
+        assert reader.told() == set()
+        assert len(reader.marks) == before
+        (target / "etc/new").mkdir()
+        (target / "etc/new").rename(target / "etc/newer")
+        reader.told()
+        assert len(reader.marks) == before + 1
+
+
+def test_folders_that_come_and_go_leave_nothing_owed(target: Path, tmp_path: Path) -> None:
+    with reading(tmp_path, target) as reader:
+        before = len(reader.marks)
+        for number in range(20):
+            (target / f"a{number}").mkdir()
+            (target / f"a{number}").rename(target / f"b{number}")
+            (target / f"b{number}").rmdir()
+        reader.told()
+        assert (len(reader.marks), reader.marks.owed) == (before, 0)
