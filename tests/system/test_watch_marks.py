@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from ringfence.watch.live.judge import Judge
 from ringfence.watch.live.known import Known
 from ringfence.watch.live.marks import Marks
 from ringfence.watch.live.who import Census
+from tests.system.watch_runs import tmpfs
 from tests.watching import Watched
 
 pytestmark = pytest.mark.system
@@ -34,14 +36,29 @@ class Reader:
         self._group = group
         self._gatherer = Gatherer(marks, Census())
 
-    def happened(self) -> list[Happening]:
-        """All that happened since."""
-        found: list[Happening] = []
+    def read(self) -> bytes:
+        """The kernel's queue."""
+        data = b""
         with contextlib.suppress(BlockingIOError):
             while True:
-                for event in parse(os.read(self._group.fd, 1 << 16)):
-                    found += self._gatherer.gather(event, time.monotonic())
-        return found
+                data += os.read(self._group.fd, 1 << 16)
+        return data
+
+    def gathered(self, data: bytes) -> list[Happening]:
+        """What events say."""
+        return [
+            found
+            for event in parse(data)
+            for found in self._gatherer.gather(event, time.monotonic())
+        ]
+
+    def happened(self) -> list[Happening]:
+        """All that happened since."""
+        return self.gathered(self.read())
+
+    def released(self) -> list[Happening]:
+        """What nothing more is said of."""
+        return list(self._gatherer.release())
 
     def told(self) -> set[tuple[str, str]]:
         """The paths of what happened since, each with everything that happened to it."""
@@ -173,3 +190,57 @@ def test_folders_that_come_and_go_leave_nothing_owed(target: Path, tmp_path: Pat
             (target / f"b{number}").rmdir()
         reader.told()
         assert (len(reader.marks), reader.marks.owed) == (before, 0)
+
+
+def test_what_was_in_a_removed_folder_is_told_by_its_path(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "target") as target:
+        deep = target / "a/b/c"
+        deep.mkdir(parents=True)
+        for folder in (deep, target / "a"):
+            (folder / "file").write_text("x")
+        with reading(tmp_path, target) as reader:
+            assert reader.marks.whole
+            (deep / "made").write_text("x")
+            (deep / "file").rename(target / "saved")
+            shutil.rmtree(target / "a")
+            happened = reader.happened()
+    told = {(os.fsdecode(item.path), did) for item in happened for did in item.did}
+    assert told >= {
+        ("a/b/c/made", "create"), ("a/b/c/made", "delete"), ("a/b/c/file", "rename-from"),
+        ("saved", "rename-to"), ("a/file", "delete"), ("a/b/c", "delete"), ("a/b", "delete"),
+        ("a", "delete"),
+    }  # fmt: skip
+    assert all(item.who is not None for item in happened)
+    assert b"a/b/c/file" in {item.other for item in happened}
+
+
+def test_a_new_folder_at_a_removed_ones_path_is_another(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "target") as target:
+        (target / "a").mkdir()
+        with reading(tmp_path, target) as reader:
+            handle = os.open(target / "a", os.O_RDONLY)
+            (target / "a").rmdir()
+            (target / "a").mkdir()
+            reader.told()
+            os.fchmod(handle, 0o700)
+            os.close(handle)
+            assert reader.told() == set()
+            (target / "a").chmod(0o700)
+            (target / "a/file").write_text("x")
+            assert reader.told() >= {("a", "attributes"), ("a/file", "create")}
+
+
+def test_what_waits_for_an_event_that_was_lost_is_let_go(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "target") as target:
+        (target / "a").mkdir()
+        (target / "a/file").write_text("x")
+        with reading(tmp_path, target) as reader:
+            (target / "a/file").rename(target / "file")
+            lost = reader.read()
+            (target / "a").rmdir()
+            reader.read()
+            assert reader.gathered(lost) == []
+            assert [(item.path, item.did) for item in reader.released()] == [
+                (b"file", ("rename-to",))
+            ]
+            assert reader.released() == []

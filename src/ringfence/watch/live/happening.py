@@ -24,6 +24,8 @@ DONE = {
 }
 FROM, TO, FOUND = "rename-from", "rename-to", "found"
 """`found`: it was in a folder by the time that this folder could be marked."""
+MOST_HELD = 1 << 15
+"""Events that wait for another one, which is in the kernel's queue already; that has 16,384."""
 
 
 class Happening(msgspec.Struct, frozen=True):
@@ -53,6 +55,9 @@ class Gatherer:
         self._marks = marks
         self._census = census
         self._own = own
+        self._held: dict[bytes, list[tuple[Event, Who | None, float]]] = {}
+        """By the folder that was removed before they were read, and not yet by an event."""
+        self._holding = 0
 
     def gather(self, event: Event, now: float) -> Iterator[Happening]:
         """What an event says happened. Closes its pidfd."""
@@ -63,6 +68,36 @@ class Gatherer:
         finally:
             if event.pidfd is not None and event.pidfd >= 0:
                 os.close(event.pidfd)
+        removed = event.mask & fanotify.DELETE and event.mask & fanotify.ONDIR
+        if removed and event.at is not None and event.at.name != b".":
+            self._marks.bury(event.child, event.at)
+        yield from self._told(event, who, now)
+        if removed:
+            for held in self._held.pop(event.child, ()):
+                self._holding -= 1
+                yield from self._told(*held)
+
+    def _told(self, event: Event, who: Who | None, now: float) -> Iterator[Happening]:
+        """What is to be told of an event; held until it is known where its folder was."""
+        for named in (event.at, event.old, event.new):
+            awaited = self._marks.unburied(named.folder) if named is not None else None
+            if awaited is None:
+                continue
+            self._held.setdefault(awaited, []).append((event, who, now))
+            self._holding += 1
+            if self._holding > MOST_HELD:
+                yield from self.release()
+            return
+        yield from self._known(event, who, now)
+
+    def release(self) -> Iterator[Happening]:
+        """What is held still, as far as its paths are known: no event says any more."""
+        held, self._held, self._holding = self._held, {}, 0
+        for items in held.values():
+            for item in items:
+                yield from self._known(*item)
+
+    def _known(self, event: Event, who: Who | None, now: float) -> Iterator[Happening]:
         # One's own changes are followed, so that paths stay right, and not told.
         for found in self._all(event):
             if self._marks.wanted(found.path) and (who is not None or FOUND in found.did):
@@ -86,7 +121,7 @@ class Gatherer:
     def _folder(self, event: Event, at: Named) -> Iterator[Happening]:
         if at.name == b".":
             return
-        if event.mask & (fanotify.DELETE | fanotify.MOVED_FROM):
+        if event.mask & fanotify.MOVED_FROM:
             self._marks.gone(event.child, at)
         # Of one and the same folder in one event, the removal is what came last.
         if event.mask & (fanotify.CREATE | fanotify.MOVED_TO) and not event.mask & fanotify.DELETE:
@@ -108,6 +143,8 @@ class Gatherer:
             return None
         if named.name != b".":
             return folder, named.name
+        if self._marks.is_buried(named.folder):  # held open: what is at its path now is another
+            return None
         above, _, name = folder.rpartition(b"/")
         return above, name
 

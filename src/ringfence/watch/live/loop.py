@@ -141,6 +141,7 @@ class Watching:
             "event": "overflow", "why": "the kernel's queue was full: events were lost",
             "number": self.overflows,
         })  # fmt: skip
+        yield from self._gatherer.release()
         self._marks.renew()
         self._want("overflow")
 
@@ -205,6 +206,7 @@ class Watching:
                 for _ in range(200):
                     if not self._read():
                         break
+                self._queue.put(list(self._gatherer.release()))
                 if self._enforcement is not None:
                     self._queue.put(list(self._enforcement.stop()))
             elif self._enforcement is not None:

@@ -21,7 +21,7 @@ from ringfence.watch.live.events import Named
 from ringfence.watch.live.handles import key_of, open_key
 from ringfence.watch.live.judge import Judge
 from ringfence.watch.live.mounts import own_filesystem
-from ringfence.watch.live.places import Places
+from ringfence.watch.live.places import DEEPEST, Places
 
 REMEMBERED = 1 << 16
 DELETED = b" (deleted)"
@@ -42,7 +42,9 @@ class Marks:
         """Folders without a mark that were not found where they were; in the order of events."""
         self._passed: dict[Named, None] = {}
         """Folders without a mark that the rules ignore, where they are."""
-        self._paths: dict[bytes, bytes | None] = {}
+        self._paths: dict[bytes, bytes] = {}
+        self._buried: dict[bytes, Named] = {}
+        """Folders of a whole file system that were removed: the name that each had last."""
         self.selected = tuple(path.strip(b"/") for path in target.only if path.strip(b"/"))
         self.whole = not self.selected and self._whole(target)
         self.refused: list[tuple[bytes, str]] = []
@@ -172,6 +174,7 @@ class Marks:
     def renew(self) -> None:
         """Events were lost: mark what there is now, forget what was known of names."""
         self._paths.clear()
+        self._buried.clear()
         if self.whole:
             return
         self._places = Places()
@@ -191,11 +194,53 @@ class Marks:
         """Where the folder `key` is, None where it is not in the target (any more)."""
         if not self.whole:
             return self._places.path(key)
+        names: list[bytes] = []
+        for _ in range(DEEPEST):
+            living = self._living(key)
+            if living is not None:
+                return b"/".join(part for part in (living, *reversed(names)) if part)
+            last = self._buried.get(key)
+            if last is None:
+                return None
+            key = last.folder
+            names.append(last.name)
+        return None
+
+    def _living(self, key: bytes) -> bytes | None:
         if key not in self._paths:
+            found = self._found(key)
+            if found is None:
+                return None
             if len(self._paths) >= REMEMBERED:
                 self._paths.clear()
-            self._paths[key] = self._found(key)
+            self._paths[key] = found
         return self._paths[key]
+
+    def unburied(self, key: bytes) -> bytes | None:
+        """The folder, of `key` and those it was in, that was removed and of whose removal no event
+        was read yet: that one says where it was. None if there is none."""
+        for _ in range(DEEPEST if self.whole else 0):
+            last = self._buried.get(key)
+            if last is None:
+                return key if self._removed(key) else None
+            key = last.folder
+        return None
+
+    def is_buried(self, key: bytes) -> bool:
+        """Whether a folder was removed by an event that was read."""
+        return key in self._buried
+
+    def _removed(self, key: bytes) -> bool:
+        if key in self._paths:
+            return False
+        try:
+            handle = open_key(self._root.handle, key)
+        except OSError as error:
+            return error.errno in _GONE
+        try:
+            return os.fstat(handle).st_nlink == 0  # somebody has it open still
+        finally:
+            os.close(handle)
 
     def _found(self, key: bytes) -> bytes | None:
         try:
@@ -295,7 +340,16 @@ class Marks:
         self._passed.pop(at, None)
 
     def gone(self, child: bytes, at: Named) -> None:
-        """A folder was removed: the kernel has dropped its mark."""
+        """A folder has left its place."""
         self._forget(at)
         self._places.drop(child)
         self._paths.pop(child, None)
+
+    def bury(self, child: bytes, at: Named) -> None:
+        """A folder was removed, and the kernel has dropped its mark. Events of what was in it may
+        be read later still."""
+        self.gone(child, at)
+        if self.whole:
+            if len(self._buried) >= REMEMBERED:
+                del self._buried[next(iter(self._buried))]
+            self._buried[child] = at
