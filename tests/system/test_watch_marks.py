@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from ringfence.watch.live.events import parse
 from ringfence.watch.live.happening import Gatherer, Happening
 from ringfence.watch.live.judge import Judge
 from ringfence.watch.live.known import Known
-from ringfence.watch.live.marks import Marks
+from ringfence.watch.live.marks import REMOVED, RENAMED, REPLACED, Marks
 from ringfence.watch.live.who import Census
 from tests.system.watch_runs import tmpfs
 from tests.watching import Watched
@@ -244,3 +245,46 @@ def test_what_waits_for_an_event_that_was_lost_is_let_go(tmp_path: Path) -> None
                 (b"file", ("rename-to",))
             ]
             assert reader.released() == []
+
+
+def test_a_root_that_is_renamed_or_removed_is_missed(target: Path, tmp_path: Path) -> None:
+    with reading(tmp_path, target) as reader:
+        (target / "etc").rename(target / "moved")
+        assert reader.marks.astray() == ""
+        reader.told()
+        target.rename(tmp_path / "old")
+        assert reader.told() == {("", "rename-from")}
+        assert reader.marks.astray() == RENAMED
+        target.mkdir()
+        assert reader.marks.astray() == RENAMED
+        target.rmdir()
+        (tmp_path / "old").rename(target)
+        assert reader.marks.astray() == ""
+        shutil.rmtree(target)
+        assert reader.marks.astray() == REMOVED
+
+
+def test_a_root_whose_path_leads_elsewhere_is_missed(target: Path, tmp_path: Path) -> None:
+    (tmp_path / "above/current").mkdir(parents=True)
+    link = tmp_path / "above/link"
+    link.symlink_to(target)
+    with reading(tmp_path, link) as reader:
+        assert reader.marks.astray() == ""
+        link.unlink()
+        link.symlink_to("current")
+        assert reader.marks.astray() == REPLACED
+    with reading(tmp_path, tmp_path / "above/current") as reader:
+        assert reader.marks.astray() == ""
+        (tmp_path / "above").rename(tmp_path / "other")
+        assert reader.marks.astray() == RENAMED
+
+
+def test_a_root_that_is_mounted_over_is_in_its_place(target: Path, tmp_path: Path) -> None:
+    with reading(tmp_path, target) as reader:
+        subprocess.run(["mount", "-t", "tmpfs", "ringfence-test", str(target)], check=True)
+        try:
+            assert reader.marks.covered()
+            assert reader.marks.astray() == ""
+        finally:
+            subprocess.run(["umount", str(target)], check=True)
+        assert not reader.marks.covered()

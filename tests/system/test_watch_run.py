@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from ringfence.watch.live.marks import RENAMED
 from tests.command import ringfence
 from tests.system.conftest import program
-from tests.system.watch_runs import Run, tmpfs
+from tests.system.watch_runs import PATIENCE, Run, tmpfs
 
 pytestmark = pytest.mark.system
 
@@ -263,3 +264,21 @@ def test_without_the_privilege_it_says_what_is_missing(watch: Run) -> None:
     assert done.returncode == 3, done.stderr
     assert "CAP_SYS_ADMIN" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_run_ends_with_its_targets_root_and_says_so(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    fill(target)
+    watch = prepared(tmp_path, target)
+    with watch.running():
+        (target / "etc/conf").write_text("b")
+        target.rename(tmp_path / "old")
+        target.mkdir()
+        assert watch.process is not None
+        assert watch.process.wait(PATIENCE) == 2
+    root = watch.events("root")[0]
+    assert (root.subject, root.detail["why"]) == (str(target), RENAMED)
+    assert watch.events("change", "/etc/conf")
+    assert watch.events("change", "/")[0].detail["who"]["pid"] == os.getpid()
+    assert watch.events("stop")[0].detail["reason"] == RENAMED
+    assert "start again when it is in its place" in watch.output.read_text()

@@ -19,6 +19,7 @@ DONE = {
     fanotify.CLOSE_WRITE: "close-after-write",
     fanotify.ATTRIB: "attributes",
     fanotify.MOVED_FROM: "rename-from",
+    fanotify.MOVE_SELF: "rename-from",
     fanotify.MOVED_TO: "rename-to",
     fanotify.DELETE: "delete",
 }

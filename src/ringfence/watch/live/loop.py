@@ -30,6 +30,8 @@ from ringfence.watch.live.who import Census
 READ = 32 << 10
 """Bytes of one read: about 300 events, each of which may bring a descriptor."""
 TICK = 0.2
+ROOT_EVERY = 1.0
+"""Seconds between two looks at whether the target's path leads to what is watched."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -60,6 +62,9 @@ class Watching:
         self._due = time.monotonic() + plan.full_every
         self._mounts = target.mounts()
         self._covered = False
+        self._look = 0.0
+        self.astray = ""
+        """Why the target's root is not at its path, '' while it is."""
         self._poll = select.poll()
         self.overflows = 0
         marks.refused.clear()  # the start's record has them
@@ -106,6 +111,8 @@ class Watching:
                 self._ending.woken()
             elif self._enforcement is not None and fd == self._enforcement.fd:
                 self._told(self._enforcement)
+        if time.monotonic() >= self._look:
+            self._at_its_path()
         self._check()
         if self._judging.error is not None:
             self._ending.reason = "failed"
@@ -128,6 +135,8 @@ class Watching:
         for event in parse(data):
             if event.mask & fanotify.Q_OVERFLOW:
                 entries += self._overflow()
+            if event.mask & fanotify.MOVE_SELF:
+                self._look = 0.0
             entries += self._gatherer.gather(event, now)
         entries += [unmarked(*refused) for refused in self._marks.refused]
         self._marks.refused.clear()
@@ -176,6 +185,20 @@ class Watching:
                 "event": "mounts", "why": "something else is mounted over the target's root",
             })])  # fmt: skip
             self._want("mounts")
+
+    def _at_its_path(self) -> None:
+        """The target's root renamed, removed or replaced is told once. The run ends with it, for
+        what is at the path is another folder; one that enforces goes on, for what it holds to the
+        baseline would be let go."""
+        self._look = time.monotonic() + ROOT_EVERY
+        former, self.astray = self.astray, self._marks.astray()
+        if self.astray in ("", former):
+            return
+        self._queue.put([Told(EVENT, self._target.name, {"event": "root", "why": self.astray})])
+        if self._enforcement is None:
+            self._ending.reason = self._ending.reason or self.astray
+        else:
+            self._want("root")
 
     def _want(self, reason: str) -> None:
         if reason not in self._reasons:

@@ -8,6 +8,7 @@ One that has another name by then is owed a mark until an event says where it is
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ from ringfence.watch.live.places import DEEPEST, Places
 REMEMBERED = 1 << 16
 DELETED = b" (deleted)"
 """What the kernel adds to the name of a folder that was removed (proc(5))."""
+REMOVED = "its root was removed"
+RENAMED = "its root, or a folder above it, was renamed or unmounted"
+REPLACED = "its path leads to another folder now"
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 
 
@@ -133,6 +137,8 @@ class Marks:
             key = key_of(handle)
             self._keep(key, folder, handle, fixed=fixed)
             mask = fanotify.CHANGES | fanotify.EVENT_ON_CHILD
+            if not folder:  # of no other one is the folder that it is in without a mark
+                mask |= fanotify.MOVE_SELF
             self._group.mark(fanotify.MARK_ADD | fanotify.MARK_ONLYDIR, handle, mask)
             with os.scandir(handle) as entries:
                 return key, [
@@ -189,6 +195,23 @@ class Marks:
         except OSError:
             return True
         return (now.st_dev, now.st_ino) != (held.st_dev, held.st_ino)
+
+    def astray(self) -> str:
+        """Why the target's path leads to the folder that is watched no more, '' where it does, or
+        something is mounted over it. What a container calls its root has no path here."""
+        if self._target.kind in ("container", "process"):
+            return ""
+        held = os.fstat(self._root.handle)
+        try:
+            now = os.readlink(os.fsencode(f"/proc/self/fd/{self._root.handle}"))
+        except OSError:  # it is below a path that is longer than one may be
+            now = b""
+        if now.rstrip(b"/") != self._prefix:
+            return REMOVED if held.st_nlink == 0 else RENAMED
+        with contextlib.suppress(OSError):
+            if self.covered() and os.path.samestat(os.stat(self._prefix or b"/"), held):
+                return REPLACED
+        return ""
 
     def path(self, key: bytes) -> bytes | None:
         """Where the folder `key` is, None where it is not in the target (any more)."""
@@ -291,7 +314,7 @@ class Marks:
         if self.whole or not child:
             return
         if old is not None:
-            self._forget(old)
+            self._settle(old)
         if new is None or self._places.path(new.folder) is None:
             if not self._at_its_place(child):
                 self._places.drop(child)
@@ -335,13 +358,13 @@ class Marks:
         finally:
             os.close(handle)
 
-    def _forget(self, at: Named) -> None:
+    def _settle(self, at: Named) -> None:
         self._owed.pop(at, None)
         self._passed.pop(at, None)
 
     def gone(self, child: bytes, at: Named) -> None:
         """A folder has left its place."""
-        self._forget(at)
+        self._settle(at)
         self._places.drop(child)
         self._paths.pop(child, None)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from ringfence import __version__
-from ringfence.errors import UsageError
+from ringfence.errors import InputError, UsageError
 from ringfence.watch.baseline import seal
 from ringfence.watch.baseline.targets import Target, find_target
 from ringfence.watch.baseline.walk import Start, open_root
@@ -119,6 +119,9 @@ def _watched(
         "event": "stop", "reason": ending.reason, "records": keeper.kept,
         "permitted": judging.permitted, "overflows": watching.overflows,
     })])  # fmt: skip
+    if watching.astray and enforcement is None:
+        raise InputError(watching.astray, where=target.name,
+                         remedy="start again when it is in its place")  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ class Told(msgspec.Struct, frozen=True):
     """A record of the ledger: its kind, subject (a path, or the target's name) and detail.
 
     `detail["event"]` is change, found, unmarked, denial, learned, overflow, rescan, full-check,
-    mounts, start or stop.
+    mounts, root, start or stop.
     """
 
     kind: str
