@@ -4,6 +4,7 @@ once, when all of it is over."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from ringfence.watch.live.happening import Gatherer, Happening
 from ringfence.watch.live.judge import Judge
 from ringfence.watch.live.known import Known
 from ringfence.watch.live.marks import REMOVED, RENAMED, REPLACED, Marks
+from ringfence.watch.live.told import unmarked
 from ringfence.watch.live.who import Census
 from tests.system.watch_runs import tmpfs
 from tests.watching import Watched
@@ -288,3 +290,37 @@ def test_a_root_that_is_mounted_over_is_in_its_place(target: Path, tmp_path: Pat
         finally:
             subprocess.run(["umount", str(target)], check=True)
         assert not reader.marks.covered()
+
+
+def test_a_file_system_that_opens_no_handles_is_followed_too(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "layers") as layers, tmpfs(tmp_path / "merged") as merged:
+        for name in ("lower/target", "upper", "work"):
+            (layers / name).mkdir(parents=True)
+        options = f"lowerdir={layers}/lower,upperdir={layers}/upper,workdir={layers}/work"
+        overlay = ["mount", "-t", "overlay", "ringfence-test", "-o", options, str(merged)]
+        subprocess.run(overlay, check=True)
+        try:
+            with reading(tmp_path, merged / "target") as reader:
+                (merged / "target/new.tmp/sub").mkdir(parents=True)
+                (merged / "target/new.tmp").rename(merged / "target/new")
+                reader.told()
+                (merged / "target/new/sub/late").write_text("x")
+                assert ("new/sub/late", "create") in reader.told()
+        finally:
+            subprocess.run(["umount", str(merged)], check=True)
+
+
+def test_a_folder_that_cannot_be_marked_is_named(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with reading(tmp_path, target) as reader:
+        monkeypatch.setattr(fanotify.Group, "mark", refuse)
+        (target / "new").mkdir()
+        assert reader.told() == {("new", "create")}
+        assert reader.marks.refused == [(b"new", "no space left on device")]
+        assert unmarked(*reader.marks.refused[0]).subject == "/new"
+
+
+def refuse(*_: object) -> None:
+    """As the kernel does where a user may have no more marks."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

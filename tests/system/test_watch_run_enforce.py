@@ -19,6 +19,7 @@ import msgspec
 import pytest
 
 from ringfence.watch.live.allowed import LearnedFile
+from ringfence.watch.live.marks import RENAMED
 from tests.command import ringfence
 from tests.full_pipe import filled
 from tests.system.watch_runs import Run, tmpfs
@@ -401,3 +402,25 @@ def test_when_the_standby_is_killed_the_decider_goes_on_or_ends(
             fence.until_event("enforce", str(fence.target), verdict="lost")
             assert fence.stop() == 0
             assert outcome(fence.target / "evil") == 0, "stopped, nothing is enforced any more"
+
+
+def test_a_root_that_is_not_at_its_path_is_told_and_enforced_on(tmp_path: Path) -> None:
+    above, away = tmp_path / "above", tmp_path / "away"
+    above.mkdir()
+    with tmpfs(above / "target") as target:
+        shutil.copy("/bin/true", target / "good")
+        run = Run(tmp_path, target)
+        run.watched.init()
+        with run.running(*ON, sign="enforce"):
+            plant(target)
+            above.rename(away)
+            try:
+                run.until_event("root", str(target), why=RENAMED)
+                run.until(lambda told: any(i.detail.get("reason") == "root" for i in told))
+                assert outcome(away / "target/evil") >= 126
+            finally:
+                away.rename(above)
+            assert outcome(target / "good") == 0
+            assert outcome(target / "evil") >= 126
+            assert run.stop() == 0
+        assert len(run.events("root")) == 1
