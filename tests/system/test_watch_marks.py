@@ -57,7 +57,7 @@ class Reader:
 
     def happened(self) -> list[Happening]:
         """All that happened since."""
-        return self.gathered(self.read())
+        return [*self.gathered(self.read()), *self._gatherer.settle(time.monotonic())]
 
     def released(self) -> list[Happening]:
         """What nothing more is said of."""
@@ -131,6 +131,22 @@ def test_a_folder_moved_into_one_that_had_no_mark_yet_is_watched(
         reader.told()
         (target / "new/etc/app/late").write_text("x")
         assert ("new/etc/app/late", "create") in reader.told()
+
+
+def test_a_folder_found_before_the_events_of_how_it_came_there_is_watched(
+    target: Path, tmp_path: Path
+) -> None:
+    with reading(tmp_path, target) as reader:
+        (target / "cache/new").mkdir()
+        (target / "cache").rename(target / "other")
+        (target / "etc").rename(tmp_path / "out")
+        (tmp_path / "out").rename(target / "other/new/etc")
+        (target / "other").rename(target / "cache")
+        # Found in `new` first; then it leaves, and `cache` is elsewhere by the events so far.
+        reader.told()
+        for folder in ("cache/new/etc", "cache/new/etc/app", "cache/x/y"):
+            (target / folder / "late").write_text("x")
+            assert (f"{folder}/late", "create") in reader.told()
 
 
 def test_a_folder_that_left_the_target_is_not_told_of(target: Path, tmp_path: Path) -> None:

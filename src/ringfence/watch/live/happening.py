@@ -91,6 +91,12 @@ class Gatherer:
             return
         yield from self._known(event, who, now)
 
+    def settle(self, now: float) -> Iterator[Happening]:
+        """There is no event to be read: what is in folders that none has led to."""
+        for found in _found(self._marks.settle()) if self._marks.unsettled else ():
+            if self._marks.wanted(found.path):
+                yield msgspec.structs.replace(found, read=now)
+
     def release(self) -> Iterator[Happening]:
         """What is held still, as far as its paths are known: no event says any more."""
         held, self._held, self._holding = self._held, {}, 0

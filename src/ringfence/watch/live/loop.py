@@ -96,7 +96,10 @@ class Watching:
             self._poll.register(self._enforcement.fd, select.POLLIN)
 
     def _turn(self, mounts: int, target: int) -> None:
-        for fd, what in self._poll.poll(TICK * 1000):
+        ready = self._poll.poll(TICK * 1000)
+        if all(fd != self._group.fd for fd, _ in ready):
+            self._settle()
+        for fd, what in ready:
             if fd == self._group.fd:
                 self._asked()
                 self._read()
@@ -138,10 +141,19 @@ class Watching:
             if event.mask & fanotify.MOVE_SELF:
                 self._look = 0.0
             entries += self._gatherer.gather(event, now)
-        entries += [unmarked(*refused) for refused in self._marks.refused]
-        self._marks.refused.clear()
-        self._queue.put(entries)
+        self._queue.put(entries + self._unmarked())
         return True
+
+    def _settle(self) -> None:
+        """The kernel's queue is empty."""
+        entries = [*self._gatherer.settle(time.monotonic()), *self._unmarked()]
+        if entries:
+            self._queue.put(entries)
+
+    def _unmarked(self) -> list[Entry]:
+        refused: list[Entry] = [unmarked(*item) for item in self._marks.refused]
+        self._marks.refused.clear()
+        return refused
 
     def _overflow(self) -> Iterator[Entry]:
         """Events were lost: it is told, folders that came to be are marked, all is checked."""

@@ -44,6 +44,11 @@ class Marks:
         self._places = Places()
         self._owed: dict[Named, None] = {}
         """Folders without a mark that were not found where they were; in the order of events."""
+        self._fresh: dict[bytes, list[Named]] = {}
+        """Folders that were found since the kernel's queue was empty, with every place of theirs:
+        events of what was before that are read after it."""
+        self._doubted: dict[bytes, None] = {}
+        """Those of them that such an event may have put elsewhere."""
         self._passed: dict[Named, None] = {}
         """Folders without a mark that the rules ignore, where they are."""
         self._paths: dict[bytes, bytes] = {}
@@ -158,9 +163,11 @@ class Marks:
         # Of the folder itself: its path may lead through another one by now.
         parent = os.open(b"..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
         try:
-            self._places.put(key, key_of(parent), folder.rpartition(b"/")[2])
+            at = Named(key_of(parent), folder.rpartition(b"/")[2])
         finally:
             os.close(parent)
+        self._places.put(key, at.folder, at.name)
+        self._fresh.setdefault(key, []).append(at)
 
     def _refuse(self, folder: bytes, at: Named | None, error: OSError) -> None:
         if error.errno in _GONE:
@@ -186,6 +193,8 @@ class Marks:
         self._places = Places()
         self._owed.clear()
         self._passed.clear()
+        self._fresh.clear()
+        self._doubted.clear()
         self._all()
 
     def covered(self) -> bool:
@@ -315,8 +324,12 @@ class Marks:
             return
         if old is not None:
             self._settle(old)
+        if child in self._fresh:
+            self._doubted[child] = None
+            self._fresh[child] += [new] if new is not None else []
         if new is None or self._places.path(new.folder) is None:
-            if not self._at_its_place(child):
+            path = self._places.path(child)
+            if path is None or not self._leads_to(path, child):
                 self._places.drop(child)
             return
         if child in self._places:
@@ -324,9 +337,7 @@ class Marks:
             yield from self._owe_below(child)
         else:
             self._owed[new] = None
-        for at in list(self._owed):
-            del self._owed[at]
-            yield from self.made(at)
+        yield from self._mark_owed()
 
     def _owe_below(self, key: bytes) -> Iterator[tuple[bytes, bytes]]:
         """A folder has another path: gives the folders that were ignored below it and are no
@@ -341,12 +352,40 @@ class Marks:
                 self._owed[at] = None
                 yield above, at.name
 
-    def _at_its_place(self, key: bytes) -> bool:
-        """Whether a folder is where it is held to be: it was found there, in a folder that had no
-        mark yet when it was put there, so that the event of that names none."""
-        path = self._places.path(key)
-        if not path:
-            return path is not None
+    @property
+    def unsettled(self) -> bool:
+        """Whether `settle` has anything to do."""
+        return bool(self._fresh or self._owed)
+
+    def settle(self) -> Iterator[tuple[bytes, bytes]]:
+        """The kernel's queue is empty: what is held must be what there is. Gives what is in folders
+        by now that were not where they were held to be."""
+        fresh, doubted = self._fresh, [*self._doubted]
+        self._fresh, self._doubted = {}, {}
+        found = True
+        while found and doubted:  # one is found through another
+            found = False
+            for key in [*doubted]:
+                at = next((at for at in reversed(fresh[key]) if self._is_at(at, key)), None)
+                if at is None:
+                    continue
+                found = True
+                doubted.remove(key)
+                held = self._places.path(key)
+                self._places.put(key, at.folder, at.name)
+                if held != self._places.path(key):
+                    yield from self.made(at)
+        for key in doubted:
+            self._places.drop(key)
+        yield from self._mark_owed()
+
+    def _is_at(self, at: Named, key: bytes) -> bool:
+        above = self._places.path(at.folder)
+        return above is not None and self._leads_to(joined(above, at.name), key)
+
+    def _leads_to(self, path: bytes, key: bytes) -> bool:
+        """Whether a folder is at a path now: events of how it came there may be unread, or there
+        was none, where the folder that it came into had no mark yet."""
         try:
             handle = self._root.open(path)
         except OSError:
@@ -358,6 +397,11 @@ class Marks:
         finally:
             os.close(handle)
 
+    def _mark_owed(self) -> Iterator[tuple[bytes, bytes]]:
+        for at in list(self._owed):
+            del self._owed[at]
+            yield from self.made(at)
+
     def _settle(self, at: Named) -> None:
         self._owed.pop(at, None)
         self._passed.pop(at, None)
@@ -365,6 +409,8 @@ class Marks:
     def gone(self, child: bytes, at: Named) -> None:
         """A folder has left its place."""
         self._settle(at)
+        self._fresh.pop(child, None)
+        self._doubted.pop(child, None)
         self._places.drop(child)
         self._paths.pop(child, None)
 
