@@ -12,6 +12,9 @@ import pytest
 
 from ringfence.errors import InputError, UsageError
 from ringfence.report.watch_live import line
+from ringfence.watch.baseline.compare import Change
+from ringfence.watch.baseline.entry import FILE, Entry
+from ringfence.watch.baseline.items import item_of
 from ringfence.watch.baseline.result import Item, Value
 from ringfence.watch.baseline.seal import generate
 from ringfence.watch.baseline.targets import Target
@@ -334,6 +337,21 @@ def test_what_is_cut_stays_apart_and_what_fits_stays_whole() -> None:
     assert first.subject.startswith("/dddd") and first.subject.endswith("dddd")
     short = change(Happening(b"", DEEP[:9000], ("delete",)), Judgement(Verdict.ABSENT))
     assert bounded(short) is short
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "1970-01-01T00:00:00.000000001Z"),
+        (1 << 40, "@1099511627776.000000001"),
+        (-99_999_999_999, "@-99999999999.000000001"),
+        (1 << 62, "@4611686018427387904.000000001"),
+    ],
+)
+def test_any_time_that_a_file_can_have_is_told(seconds: int, shown: str) -> None:
+    old, new = Entry(b"a", FILE, mtime=1), Entry(b"a", FILE, mtime=seconds * 10**9 + 1)
+    found = item_of(Change(b"a", old, new, ("mtime",)), "sha256")
+    assert found.attributes["mtime"] == ("1970-01-01T00:00:00.000000001Z", shown)
 
 
 def test_a_record_of_which_nothing_fits_keeps_its_subject() -> None:

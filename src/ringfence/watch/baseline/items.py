@@ -72,7 +72,10 @@ def _value(name: str, entry: Entry | None) -> Value:
 
 
 def _time(value: int) -> str:
-    whole = datetime.fromtimestamp(value // _SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    try:
+        whole = datetime.fromtimestamp(value // _SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    except (ValueError, OverflowError, OSError):  # whoever owns a file sets any year, as 36812
+        return f"@{value // _SECOND}.{value % _SECOND:09d}"
     return f"{whole}.{value % _SECOND:09d}Z"
 
 
