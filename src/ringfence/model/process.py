@@ -90,7 +90,7 @@ class Mount(msgspec.Struct, frozen=True):
 
     `root` is the directory of the file system that forms the mount's root, and `device` is that
     file system's number (`8:1`); a mount that a configuration only describes has none, and its
-    `root` is the path on the host.
+    `root` is the path on the host. `hidden` where other mounts lie over it: no path leads there.
     """
 
     path: str
@@ -99,6 +99,7 @@ class Mount(msgspec.Struct, frozen=True):
     source: str
     options: frozenset[str]
     device: str = ""
+    hidden: bool = False
 
 
 class Memory(msgspec.Struct, frozen=True):

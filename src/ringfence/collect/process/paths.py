@@ -6,9 +6,9 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
-from ringfence.collect.process.mounts import covering
 from ringfence.knowledge.records import PathEntry
 from ringfence.model.evidence import Evidence, Grade
+from ringfence.model.mounts import covering
 from ringfence.model.process import Mount, PathFact
 
 MOST_MATCHES = 64

@@ -122,7 +122,7 @@ def _judged(process: Process) -> tuple[object, ...]:
         filters and (filters.mode, filters.calls, filters.asked),
         [(space.kind, space.inode) for space in process.namespaces],
         process.mac_label.value,
-        mounts and [(item.path, item.root, item.fstype, item.options, item.device)
+        mounts and [(item.path, item.root, item.fstype, item.options, item.device, item.hidden)
                     for item in mounts],
         process.paths_seen,
         [(fact.id, fact.path, fact.kind, fact.mode, fact.uid, fact.gid, fact.read_only,
