@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ringfence.collect.host.accounts import accounts
 from ringfence.collect.host.firewall import firewall
 from ringfence.collect.host.guards import guards
@@ -25,11 +27,18 @@ def read_host(knowledge: Knowledge, workload: list[int]) -> Host:
         accounts=found,
         services=other_services(set(workload)),
         mounts=mounts("self").value or (),
+        absent=_absent(knowledge),
         firewall=firewall(),
         network=inode_of("self", "net"),
         installed=installed(),
         unseen=unseen,
     )
+
+
+def _absent(knowledge: Knowledge) -> frozenset[str]:
+    """Paths to mount that this host does not have; a link leads to what has a path of its own."""
+    paths = [path for entry in knowledge.mounts.values() for path in entry.paths]
+    return frozenset(path for path in paths if os.path.islink(path) or not os.path.isdir(path))
 
 
 def other_services(workload: set[int]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import stat
 
 import msgspec
 
-from ringfence.knowledge.vocabulary import READABLE
+from ringfence.measure.conditions.host_mounts import host_mount
 from ringfence.measure.conditions.process import over
 from ringfence.measure.conditions.scene import (
     Foothold,
@@ -21,6 +21,7 @@ from ringfence.measure.conditions.scene import (
 from ringfence.model.deployment import Condition
 from ringfence.model.evidence import Evidence, Grade
 from ringfence.model.files import Elf
+from ringfence.model.mounts import covering
 from ringfence.model.position import Level
 from ringfence.model.process import Mount, PathFact
 
@@ -98,16 +99,14 @@ def mount(subject: str, scene: Scene, level: Level) -> Condition:
         }
         if subject in special:
             return special[subject](seen.value, seen.evidence)
-        if not scene.facts.container:
-            return closed(noted(seen.evidence, "no container: nothing is mounted in"))
-        return _host_mount(subject, seen.value, seen.evidence, scene)
+        return host_mount(subject, place.process, scene)
 
     return over(scene, level, f"mount:{subject}", one)
 
 
 def _root(mounts: tuple[Mount, ...]) -> Mount | None:
-    """The mount at /: the last one listed covers those before it."""
-    return next((item for item in reversed(mounts) if item.path == "/"), None)
+    """The mount that the root directory is on."""
+    return covering(mounts, "/")
 
 
 def _writable_root(mounts: tuple[Mount, ...], evidence: Evidence) -> Condition:
@@ -131,49 +130,11 @@ def _suid(mounts: tuple[Mount, ...], evidence: Evidence) -> Condition:
 def _executable_writable(mounts: tuple[Mount, ...], evidence: Evidence) -> Condition:
     kernel = {"proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts"}
     for item in mounts:
-        if item.fstype not in kernel and not {"ro", "noexec"} & item.options:
+        if item.hidden or item.fstype in kernel:
+            continue
+        if not {"ro", "noexec"} & item.options:
             return opened(noted(evidence, f"{item.path} is writable and not noexec"))
     return closed(noted(evidence, "every writable mount is noexec"))
-
-
-def _host_mount(
-    subject: str, mounts: tuple[Mount, ...], evidence: Evidence, scene: Scene
-) -> Condition:
-    """A path of the host mounted in: recognised by the root of the mount in its file system."""
-    readable = subject.endswith(READABLE)
-    paths = scene.knowledge.mounts[subject.removesuffix(READABLE)].paths
-    kernel = {"/proc": "proc", "/sys": "sysfs", "/dev": "devtmpfs"}
-    host_mounts = scene.facts.host.mounts if scene.facts.host is not None else ()
-    for item in mounts:
-        named = [
-            host
-            for host in paths
-            if (
-                item.fstype == kernel[host] and item.path not in kernel
-                if host in kernel
-                else item.path != "/" and _origin(item, host_mounts) == host
-            )
-        ]
-        if named and (readable or "ro" not in item.options):
-            mode = "read-only" if "ro" in item.options else "writable"
-            return opened(noted(evidence, f"{named[0]} of the host at {item.path}, {mode}"))
-    return closed(noted(evidence, f"{subject}: no such mount"))
-
-
-def _origin(item: Mount, host_mounts: tuple[Mount, ...]) -> str:
-    """The path on the host that a mount shows, '' for a file system that the host does not see."""
-    if not item.device:
-        return item.root if item.fstype == "bind" else ""
-    found = [
-        host
-        for host in host_mounts
-        if host.device == item.device and f"{item.root}/".startswith(f"{host.root.rstrip('/')}/")
-    ]
-    if not found:
-        return ""
-    best = max(found, key=lambda host: len(host.root))
-    rest = item.root[len(best.root.rstrip("/")) :]
-    return f"{best.path.rstrip('/')}{rest}".rstrip("/") or "/"
 
 
 def file(subject: str, scene: Scene, level: Level) -> Condition:
