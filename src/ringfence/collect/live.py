@@ -9,9 +9,11 @@ import msgspec
 
 from ringfence.collect.container.bundle import read_configuration
 from ringfence.collect.container.running import find_container
-from ringfence.collect.files.directory import read_directory, read_programs
+from ringfence.collect.files.directory import read_programs
+from ringfence.collect.files.view import tree_in_view, tree_of_host
 from ringfence.collect.host.read import read_host
 from ringfence.collect.process import procfs
+from ringfence.collect.process.mounts import mounts
 from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.process.sockets import listeners
 from ringfence.collect.process.tree import descendants, is_program, processes
@@ -21,9 +23,6 @@ from ringfence.model.evidence import Seen, Unseen
 from ringfence.model.facts import Facts, Target
 from ringfence.model.files import Tree
 from ringfence.model.process import EnvironmentHint, Listener, Process
-
-MOST_CONTAINER_FILES = 50_000
-"""A container's file tree is read up to here, so that a measurement stays a matter of a second."""
 
 
 def collect_process(pid: int, knowledge: Knowledge, kind: str = "process", name: str = "") -> Facts:
@@ -68,7 +67,7 @@ def collect_host(knowledge: Knowledge) -> Facts:
     Without root most processes do not show what they hold: any of them may have a socket.
     """
     pids = [pid for pid in map(procfs.living, procfs.pids()) if _may_listen(pid)]
-    tree = read_directory(Path("/"), with_elf=False)
+    tree = tree_of_host(mounts("self").value)
     return _facts(Target("host", os.uname().nodename), pids, knowledge, tree, container=False)
 
 
@@ -133,7 +132,5 @@ def _tree(members: tuple[Process, ...], contained: bool) -> Tree | None:
     """A container's own file tree; on the host only the programs that anyone can run."""
     if not members or not members[0].paths_seen:
         return None
-    if contained:
-        root = Path(f"/proc/{members[0].pid}/root")
-        return read_directory(root, with_elf=False, max_files=MOST_CONTAINER_FILES)
-    return read_programs(Path("/"))
+    root = Path(f"/proc/{members[0].pid}/root")
+    return tree_in_view(root, members[0].mounts.value) if contained else read_programs(root)

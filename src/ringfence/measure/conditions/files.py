@@ -20,8 +20,8 @@ from ringfence.measure.conditions.scene import (
 )
 from ringfence.model.deployment import Condition
 from ringfence.model.evidence import Evidence, Grade
-from ringfence.model.files import Elf
-from ringfence.model.mounts import covering
+from ringfence.model.files import Elf, Tree
+from ringfence.model.mounts import KERNEL, covering, honours_setuid
 from ringfence.model.position import Level
 from ringfence.model.process import Mount, PathFact
 
@@ -92,9 +92,10 @@ def mount(subject: str, scene: Scene, level: Level) -> Condition:
         seen = place.process.mounts
         if seen.value is None:
             return unknown(seen.evidence.source, seen.evidence.detail)
+        if subject == "suid":
+            return _suid(seen.value, seen.evidence, scene.facts.tree)
         special = {
             "writable-root": _writable_root,
-            "suid": _suid,
             "executable-writable": _executable_writable,
         }
         if subject in special:
@@ -118,19 +119,28 @@ def _writable_root(mounts: tuple[Mount, ...], evidence: Evidence) -> Condition:
     return opened(noted(evidence, "/ is mounted rw"))
 
 
-def _suid(mounts: tuple[Mount, ...], evidence: Evidence) -> Condition:
-    root = _root(mounts)
-    if root is None:
-        return unknown(evidence.source, "no mount at /")
-    if "nosuid" in root.options:
-        return closed(noted(evidence, "/ is mounted nosuid"))
-    return opened(noted(evidence, "/ honours setuid"))
+def _suid(mounts: tuple[Mount, ...], evidence: Evidence, tree: Tree | None) -> Condition:
+    """Whether a setuid program takes effect: where its mount does not say nosuid. Where none was
+    found in a tree that was read whole, any mount decides that could hold one."""
+    places = [item for item in mounts if not item.hidden and item.fstype not in KERNEL]
+    what = "mount"
+    if tree is not None and tree.complete and tree.privileged:
+        lie = [covering(mounts, f"/{file.path}") for file in tree.privileged]
+        places = list(dict.fromkeys(item for item in lie if item is not None))
+        what = "mount with setuid programs"
+    for item in places:
+        if honours_setuid(item):
+            return opened(noted(evidence, f"{item.path} honours setuid"))
+    if not places:
+        return unknown(evidence.source, "no mount that programs lie on")
+    if len(places) == 1:
+        return closed(noted(evidence, f"{places[0].path} is mounted nosuid or noexec"))
+    return closed(noted(evidence, f"each {what} is nosuid or noexec"))
 
 
 def _executable_writable(mounts: tuple[Mount, ...], evidence: Evidence) -> Condition:
-    kernel = {"proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts"}
     for item in mounts:
-        if item.hidden or item.fstype in kernel:
+        if item.hidden or item.fstype in KERNEL:
             continue
         if not {"ro", "noexec"} & item.options:
             return opened(noted(evidence, f"{item.path} is writable and not noexec"))
