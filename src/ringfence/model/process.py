@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ringfence.acl import Entry
 from ringfence.model.evidence import Evidence, Seen
 from ringfence.model.files import Elf
 
@@ -164,7 +165,8 @@ class PathFact(msgspec.Struct, frozen=True):
 
     `id` is the knowledge entry; mode, uid and gid as in stat(2), numbered as in the initial user
     namespace. `read_only` if the mount forbids writing; `device_allowed` None where the device
-    cgroup could not be read.
+    cgroup could not be read; `acl` the entries of its ACL, none without one, None if they could
+    not be read.
     """
 
     id: str
@@ -176,6 +178,7 @@ class PathFact(msgspec.Struct, frozen=True):
     read_only: bool
     evidence: Evidence
     device_allowed: bool | None = None
+    acl: tuple[Entry, ...] | None = ()
 
 
 class Process(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ import stat
 
 import msgspec
 
+from ringfence import acl
 from ringfence.measure.conditions.host_mounts import host_mount
 from ringfence.measure.conditions.process import over
 from ringfence.measure.conditions.scene import (
@@ -58,9 +59,10 @@ def _grade(place: Foothold) -> Grade:
 
 
 def _usable(fact: PathFact, access: str, place: Foothold) -> Condition:
-    """Mode, owner, capabilities, read-only mounts and the device cgroup, in the kernel's order."""
-    kind = stat.filemode(fact.mode)
-    evidence = noted(fact.evidence, f"{fact.path} {kind} {fact.uid}:{fact.gid}")
+    """Mode, owner, ACL, capabilities, read-only mounts and the device cgroup, in the kernel's
+    order."""
+    shown = f"{fact.path} {stat.filemode(fact.mode)} {fact.uid}:{fact.gid}"
+    evidence = noted(fact.evidence, f"{shown}, ACL {acl.text(fact.acl)}" if fact.acl else shown)
     if fact.device_allowed is False:
         return closed(noted(evidence, f"{fact.path}: the device cgroup forbids it"))
     if fact.read_only and access == "write" and fact.kind != "device":
@@ -68,6 +70,8 @@ def _usable(fact: PathFact, access: str, place: Foothold) -> Condition:
     if place.uid is None and place.capabilities is None:
         return unknown(evidence.source, f"{evidence.detail}: its user is not known")
     permitted = _permitted(fact, _BIT[access], place)
+    if not permitted and fact.acl is None:
+        return unknown(evidence.source, f"{evidence.detail}: its ACL could not be read")
     words = f"{evidence.detail}: {access} {'permitted' if permitted else 'refused'} to {place.note}"
     return opened(noted(evidence, words)) if permitted else closed(noted(evidence, words))
 
@@ -78,6 +82,9 @@ def _permitted(fact: PathFact, bit: int, place: Foothold) -> bool:
         return True
     if "CAP_DAC_READ_SEARCH" in capabilities and bit == _BIT["read"]:
         return True
+    if fact.acl:
+        gids = place.groups if place.gid is None else place.groups | {place.gid}
+        return acl.permits(fact.acl, fact.uid, fact.gid, place.uid, gids, bit)
     if place.uid == fact.uid:
         return bool(fact.mode >> 6 & bit)
     if place.gid == fact.gid or fact.gid in place.groups:
@@ -122,12 +129,13 @@ def _writable_root(mounts: tuple[Mount, ...], evidence: Evidence) -> Condition:
 def _suid(mounts: tuple[Mount, ...], evidence: Evidence, tree: Tree | None) -> Condition:
     """Whether a setuid program takes effect: where its mount does not say nosuid. Where none was
     found in a tree that was read whole, any mount decides that could hold one."""
-    places = [item for item in mounts if not item.hidden and item.fstype not in KERNEL]
-    what = "mount"
-    if tree is not None and tree.complete and tree.privileged:
-        lie = [covering(mounts, f"/{file.path}") for file in tree.privileged]
-        places = list(dict.fromkeys(item for item in lie if item is not None))
-        what = "mount with setuid programs"
+    found = tree.privileged if tree is not None else ()
+    lie = [covering(mounts, f"/{file.path}") for file in found]
+    places = list(dict.fromkeys(item for item in lie if item is not None))
+    what = "mount with setuid programs"
+    if tree is None or not tree.complete or not places:
+        places += [item for item in mounts if not item.hidden and item.fstype not in KERNEL]
+        what = "mount"
     for item in places:
         if honours_setuid(item):
             return opened(noted(evidence, f"{item.path} honours setuid"))

@@ -126,7 +126,7 @@ def _judged(process: Process) -> tuple[object, ...]:
                     for item in mounts],
         process.paths_seen,
         [(fact.id, fact.path, fact.kind, fact.mode, fact.uid, fact.gid, fact.read_only,
-          fact.device_allowed) for fact in process.paths],
+          fact.device_allowed, fact.acl) for fact in process.paths],
         limits and (limits.memory_bytes, limits.pids, limits.cpu_quota),
         hints if hints is None else {hint.name for hint in hints},
         memory and (memory.writable_executable > 0, memory.executable_stack),
