@@ -148,6 +148,15 @@ def test_outside_of_a_container_nothing_is_mounted_in() -> None:
     assert decided("mount:host-etc", at("8:1", "/", "/"), container=False).state is State.CLOSED
 
 
+def test_without_the_hosts_own_mounts_nothing_is_claimed() -> None:
+    one = msgspec.structs.replace(process(), mounts=Seen((OWN, at("8:1", "/srv")), SAID))
+    for mounts, expected in ((HOST_MOUNTS, State.CLOSED), ((), State.UNKNOWN)):
+        host = msgspec.structs.replace(HOST, mounts=mounts)
+        facts = Facts(Target("process", "t"), processes=(one,), host=host, container=True)
+        found = decide_condition("mount:host-etc", scene(facts, KNOWLEDGE), Level.USER)
+        assert found.state is expected
+
+
 def test_paths_that_this_host_has_not_are_told() -> None:
     found = read_host(KNOWLEDGE, []).absent
     assert ("/var/run" in found) == (os.path.islink("/var/run") or not os.path.isdir("/var/run"))

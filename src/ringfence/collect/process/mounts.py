@@ -12,7 +12,7 @@ def mounts(pid: int | str) -> Seen[tuple[Mount, ...]]:
     """Every mount of the process's mount namespace below its root directory, hidden ones too."""
     source = f"/proc/{pid}/mountinfo"
     try:
-        data = procfs.read(pid, "mountinfo")
+        data = procfs.whole(pid, "mountinfo")
     except OSError as error:
         return procfs.refused(source, error)
     found = parsed(data)

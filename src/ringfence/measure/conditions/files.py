@@ -23,6 +23,7 @@ from ringfence.model.deployment import Condition
 from ringfence.model.evidence import Evidence, Grade
 from ringfence.model.files import Elf, Tree
 from ringfence.model.mounts import KERNEL, covering, honours_setuid
+from ringfence.model.need import State
 from ringfence.model.position import Level
 from ringfence.model.process import Mount, PathFact
 
@@ -180,6 +181,10 @@ def file(subject: str, scene: Scene, level: Level) -> Condition:
     return closed(noted(tree.evidence, f"{subject}: none"))
 
 
+_LIVE = frozenset({"writable-executable", "executable-stack"})
+"""Of a program what it may change as it runs."""
+
+
 def code(subject: str, scene: Scene, level: Level) -> Condition:
     """Protections of the program that handles the bytes, by their absence."""
 
@@ -195,7 +200,14 @@ def code(subject: str, scene: Scene, level: Level) -> Condition:
         image = place.process.image
         if image.value is None:
             return unknown(image.evidence.source, image.evidence.detail)
-        return from_elf(subject, image.value, image.evidence)
+        found = from_elf(subject, image.value, image.evidence)
+        live = place.process.pid is not None and subject in _LIVE
+        if live and found.state is State.CLOSED:
+            # Its headers say how it started, its maps what it has made of that.
+            return unknown(
+                place.process.memory.evidence.source, place.process.memory.evidence.detail
+            )
+        return found
 
     if not scene.facts.processes:
         return unknown(f"code:{subject}", "the program that serves is not known")

@@ -7,7 +7,7 @@ import fnmatch
 
 from ringfence.knowledge.records import HostMount
 from ringfence.knowledge.vocabulary import READABLE
-from ringfence.measure.conditions.scene import Scene, closed, noted, opened
+from ringfence.measure.conditions.scene import Scene, closed, noted, opened, unknown
 from ringfence.model.deployment import Condition
 from ringfence.model.evidence import Evidence
 from ringfence.model.mounts import below, covering
@@ -34,6 +34,9 @@ def host_mount(subject: str, process: Process, scene: Scene) -> Condition:
         named = _named(item, wanted, mounts, scene)
         if named:
             return opened(_shown(evidence, item, named))
+    host = scene.facts.host
+    if any(item.device for item in mounts) and not (host is not None and host.mounts):
+        return unknown("/proc/self/mountinfo", "this host's own mounts could not be read")
     return closed(noted(evidence, f"{subject}: no such mount"))
 
 
