@@ -181,12 +181,22 @@ class PathFact(msgspec.Struct, frozen=True):
     acl: tuple[Entry, ...] | None = ()
 
 
+class Outside(msgspec.Struct, frozen=True):
+    """A directory outside its root directory that a process still has, through a link of /proc
+    (`via`); `host` where its uppermost parent is the host's root directory."""
+
+    via: str
+    host: bool
+
+
 class Process(msgspec.Struct, frozen=True):
     """One live process, or the one that a container's configuration describes (`pid` None).
 
     `image` holds the facts of its executable; `neighbours` names other programs that run as the
     same user in the same PID namespace; `terminal` tells of a controlling terminal; `paths` are
     the knowledge base's paths that exist in its view (`paths_seen` False: could not look).
+    `outside` are directories that it has beyond that view (`outside_seen` False: not all that it
+    has were looked at).
     """
 
     pid: int | None
@@ -207,6 +217,8 @@ class Process(msgspec.Struct, frozen=True):
     terminal: Seen[bool]
     paths: tuple[PathFact, ...] = ()
     paths_seen: bool = True
+    outside: tuple[Outside, ...] = ()
+    outside_seen: bool = True
     threads: int = 1
 
     @property

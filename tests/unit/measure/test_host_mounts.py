@@ -17,7 +17,7 @@ from ringfence.model.evidence import Seen
 from ringfence.model.facts import Facts, Target
 from ringfence.model.need import State
 from ringfence.model.position import Level
-from ringfence.model.process import Mount
+from ringfence.model.process import Mount, Outside
 from tests.unit.measure.test_admin import SAID, process
 
 KNOWLEDGE = load()
@@ -155,6 +155,17 @@ def test_without_the_hosts_own_mounts_nothing_is_claimed() -> None:
         facts = Facts(Target("process", "t"), processes=(one,), host=host, container=True)
         found = decide_condition("mount:host-etc", scene(facts, KNOWLEDGE), Level.USER)
         assert found.state is expected
+
+
+@pytest.mark.parametrize("name", ["host-root", "host-etc", "host-run", "host-etc.readable"])
+def test_a_directory_outside_its_root_leads_to_the_host(name: str) -> None:
+    def state(**facts: Any) -> State:
+        return decided(f"mount:{name}", OWN, **facts).state
+
+    assert state() is State.CLOSED
+    assert state(outside=(Outside("/proc/10/fd/3", host=True),)) is State.OPEN
+    assert state(outside=(Outside("/proc/10/cwd", host=False),)) is State.UNKNOWN
+    assert state(outside_seen=False) is State.UNKNOWN
 
 
 def test_paths_that_this_host_has_not_are_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,7 +16,7 @@ from ringfence.model.deployment import Condition
 from ringfence.model.facts import Facts, Target
 from ringfence.model.need import State
 from ringfence.model.position import Level
-from ringfence.model.process import PathFact
+from ringfence.model.process import Outside, PathFact
 from tests.unit.measure.test_admin import SAID, process
 
 KNOWLEDGE = load()
@@ -26,11 +27,11 @@ def named(uid: int, bits: int, mask: int = 6) -> tuple[Entry, ...]:
             Entry(OTHER, 0))  # fmt: skip
 
 
-def docker(acl: tuple[Entry, ...] | None, mode: int = 0o660) -> Condition:
+def docker(acl: tuple[Entry, ...] | None, mode: int = 0o660, **has: Any) -> Condition:
     """Whether user 1234 may use Docker's socket of root's with this ACL."""
     fact = PathFact("docker-socket", "/run/docker.sock", "socket", stat.S_IFSOCK | mode, 0, 0,
                     False, SAID, acl=acl)  # fmt: skip
-    one = msgspec.structs.replace(process(), paths=(fact,))
+    one = msgspec.structs.replace(process(), **{"paths": (fact,), **has})
     facts = Facts(Target("process", "t"), processes=(one,), container=True)
     return decide_condition("path:docker-socket", scene(facts, KNOWLEDGE), Level.USER)
 
@@ -57,3 +58,11 @@ def test_a_list_may_refuse_what_the_mode_lets_everybody_do() -> None:
     assert docker((), 0o666).state is State.OPEN
     assert docker(named(1234, 0), 0o666).state is State.CLOSED
     assert docker(None, 0o666).state is State.OPEN
+
+
+def test_with_a_directory_outside_its_root_no_path_is_out_of_view() -> None:
+    beyond = (Outside("/proc/10/fd/3", host=False),)
+    assert docker((), paths=()).state is State.CLOSED
+    assert docker((), paths=(), outside=beyond).state is State.UNKNOWN
+    assert docker((), outside=beyond).state is State.UNKNOWN
+    assert docker((), 0o666, outside=beyond).state is State.OPEN

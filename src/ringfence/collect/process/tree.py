@@ -15,7 +15,9 @@ from ringfence.collect.process.environment import environment
 from ringfence.collect.process.limits import device_rules, limits
 from ringfence.collect.process.memory import image, memory
 from ringfence.collect.process.mounts import mounts
-from ringfence.collect.process.namespaces import inode_of, namespaces
+from ringfence.collect.process.namespaces import namespaces
+from ringfence.collect.process.neighbours import neighbours
+from ringfence.collect.process.outside import outside
 from ringfence.collect.process.paths import path_facts
 from ringfence.collect.seccomp.live import FilterUnreadable, read_live
 from ringfence.collect.seccomp.tables import native_calls
@@ -91,6 +93,7 @@ def read_process(pid: int, knowledge: Knowledge, questions: tuple[str, ...]) -> 
     own = credentials(pid, threads)
     seen_mounts = mounts(pid)
     paths, looked = _paths(pid, knowledge, seen_mounts)
+    beyond, all_beyond = outside(pid)
     process = Process(
         pid=pid,
         parent=int(status["PPid"]),
@@ -106,10 +109,12 @@ def read_process(pid: int, knowledge: Knowledge, questions: tuple[str, ...]) -> 
         limits=limits(pid),
         environment=environment(pid),
         image=image(pid),
-        neighbours=_neighbours(pid, own.uid),
+        neighbours=neighbours(pid, own.uid),
         terminal=_terminal(pid),
         paths=paths,
         paths_seen=looked,
+        outside=beyond,
+        outside_seen=all_beyond,
         threads=int(status.get("Threads", "1")),
     )
     if _ended(pid):
@@ -140,6 +145,11 @@ def _refusals(process: Process) -> list[Unseen]:
     ]
     if not process.paths_seen:
         missing.append(Unseen(f"file system of {process.name}", "permission denied"))
+    if not process.outside_seen:
+        missing.append(Unseen(f"open directories of {process.name}", "not all could be looked at"))
+    if process.outside:
+        what = f"files of {process.name} outside its root directory"
+        missing.append(Unseen(what, f"{process.outside[0].via} leads there"))
     if any(space.inode is None for space in process.namespaces):
         missing.append(Unseen(f"namespaces of {process.name}", "permission denied"))
     return missing
@@ -187,35 +197,6 @@ def _terminal(pid: int) -> Seen[bool]:
     number = int(fields[4])
     detail = f"tty_nr {number}"
     return Seen(number != 0, Evidence(Grade.OBSERVED, source, detail))
-
-
-def _neighbours(pid: int, uid: int) -> Seen[tuple[str, ...]]:
-    """Other programs that run as the same user, in the same PID namespace."""
-    source = "/proc/*/status"
-    space = inode_of(pid, "pid")
-    if space is None:
-        return Seen(None, Evidence(Grade.ASSUMED, f"/proc/{pid}/ns/pid", "may not be read"))
-    own = procfs.fields(procfs.read(pid, "status").decode("utf-8", "replace"))["Name"]
-    names: dict[str, None] = {}
-    for other in map(procfs.living, procfs.pids()):
-        try:
-            if other == pid or os.stat(f"/proc/{other}").st_uid != uid:
-                continue
-            name = procfs.read(other, "comm").decode("utf-8", "replace").strip()
-        except (OSError, procfs.Vanished):
-            continue
-        is_thread_of_kernel = not _executable_or_empty(other)
-        if name != own and not is_thread_of_kernel and inode_of(other, "pid") == space:
-            names[name] = None
-    detail = f"{len(names)} other programs run as uid {uid}"
-    return Seen(tuple(names), Evidence(Grade.OBSERVED, source, detail))
-
-
-def _executable_or_empty(pid: int) -> str:
-    try:
-        return _executable(pid)
-    except procfs.Vanished:
-        return ""
 
 
 def _paths(

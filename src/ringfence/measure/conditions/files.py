@@ -39,10 +39,15 @@ def path(subject: str, scene: Scene, level: Level) -> Condition:
         if not place.process.paths_seen:
             return unknown(source, "its file system could not be looked at")
         found = [fact for fact in place.process.paths if fact.id == subject]
-        if not found:
-            return closed(Evidence(_grade(place), source, f"{subject}: no such path in view"))
         user = place if scene.facts.container else _over_files(place)
-        return widest([_usable(fact, access, user) for fact in found])
+        if found:
+            seen = widest([_usable(fact, access, user) for fact in found])
+        else:
+            seen = closed(Evidence(_grade(place), source, f"{subject}: no such path in view"))
+        if seen.state is State.CLOSED and place.process.outside:
+            via = place.process.outside[0].via
+            return unknown(via, "leads out of its root directory, where nothing was looked for")
+        return seen
 
     return over(scene, level, f"path:{subject}", one)
 

@@ -9,7 +9,7 @@ from ringfence.knowledge.records import HostMount
 from ringfence.knowledge.vocabulary import READABLE
 from ringfence.measure.conditions.scene import Scene, closed, noted, opened, unknown
 from ringfence.model.deployment import Condition
-from ringfence.model.evidence import Evidence
+from ringfence.model.evidence import Evidence, Grade
 from ringfence.model.mounts import below, covering
 from ringfence.model.process import Mount, Process
 
@@ -25,6 +25,10 @@ def host_mount(subject: str, process: Process, scene: Scene) -> Condition:
     mounts, evidence = process.mounts.value or (), process.mounts.evidence
     if not scene.facts.container:
         return closed(noted(evidence, "no container: nothing is mounted in"))
+    for directory in process.outside:
+        if directory.host:
+            detail = "leads out of its root directory, to the host's"
+            return opened(Evidence(Grade.OBSERVED, directory.via, detail))
     wanted = scene.knowledge.mounts[subject.removesuffix(READABLE)]
     for item in mounts:
         writable = "ro" not in item.options
@@ -37,6 +41,10 @@ def host_mount(subject: str, process: Process, scene: Scene) -> Condition:
     host = scene.facts.host
     if any(item.device for item in mounts) and not (host is not None and host.mounts):
         return unknown("/proc/self/mountinfo", "this host's own mounts could not be read")
+    if process.outside:
+        return unknown(process.outside[0].via, "leads out of its root directory")
+    if not process.outside_seen:
+        return unknown(evidence.source, "not all of its open directories could be looked at")
     return closed(noted(evidence, f"{subject}: no such mount"))
 
 

@@ -125,6 +125,8 @@ def _judged(process: Process) -> tuple[object, ...]:
         mounts and [(item.path, item.root, item.fstype, item.options, item.device, item.hidden)
                     for item in mounts],
         process.paths_seen,
+        process.outside_seen,
+        {item.host for item in process.outside},
         [(fact.id, fact.path, fact.kind, fact.mode, fact.uid, fact.gid, fact.read_only,
           fact.device_allowed, fact.acl) for fact in process.paths],
         limits and (limits.memory_bytes, limits.pids, limits.cpu_quota),
