@@ -24,7 +24,7 @@ def neighbours(pid: int, uid: int) -> Seen[tuple[str, ...]]:
     space = inode_of(pid, "pid")
     if space is None:
         return Seen(None, Evidence(Grade.ASSUMED, f"/proc/{pid}/ns/pid", "may not be read"))
-    own = _image(pid)
+    own = _own_image(pid)
     names: list[str] = []
     for other in map(procfs.living, procfs.pids()):
         try:
@@ -40,6 +40,14 @@ def neighbours(pid: int, uid: int) -> Seen[tuple[str, ...]]:
             names.append(name)
     detail = f"{len(names)} other programs run as uid {uid}"
     return Seen(tuple(dict.fromkeys(names)), Evidence(Grade.OBSERVED, source, detail))
+
+
+def _own_image(pid: int) -> Image | None:
+    """Of the process itself; whoever reads it looks at the end whether it has ended meanwhile."""
+    try:
+        return _image(pid)
+    except OSError:
+        return None
 
 
 def _runs_as(pid: int, uid: int) -> bool:

@@ -80,7 +80,10 @@ def _mount(link: str) -> int:
 
 def _number(fdinfo: str) -> int:
     with open(fdinfo, "rb") as file:
-        return int(procfs.fields(file.read().decode("utf-8", "replace"))["mnt_id"])
+        mount = procfs.fields(file.read().decode("utf-8", "replace")).get("mnt_id")
+    if mount is None:
+        raise ProcessLookupError(fdinfo)
+    return int(mount)
 
 
 def _place(path: str) -> Place:

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from ringfence.collect.process import neighbours as module
 from ringfence.collect.process.neighbours import neighbours
 
 NAME = "rf-neighbour"
@@ -48,6 +51,20 @@ def test_another_service_of_the_same_name_and_program_is_a_neighbour() -> None:
         with service() as (second, _):
             assert _seen(first)
             assert _seen(second)
+
+
+def test_a_process_that_ends_while_it_is_read_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its program is gone before it is: what runs as its user is told all the same."""
+    real = module._image
+
+    def ended(pid: int) -> module.Image | None:
+        if pid == first:
+            raise FileNotFoundError(pid)
+        return real(pid)
+
+    with service() as (first, _), service():
+        monkeypatch.setattr(module, "_image", ended)
+        assert _seen(first)
 
 
 def test_workers_and_their_master_are_one_program() -> None:
