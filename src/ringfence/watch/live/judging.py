@@ -51,6 +51,7 @@ class Judging:
         try:
             while not self._queue.done:
                 self._turn(self._queue.take(MOST_AT_ONCE, IDLE))
+                self._keeper.standing()  # not only when there is more to tell
             self._costly, self._written = {}, {}
             self._turn([])
         except Exception as error:
