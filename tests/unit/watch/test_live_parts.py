@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from ringfence.errors import InputError, UsageError
 from ringfence.report.watch_live import line
-from ringfence.watch.baseline.result import Item
+from ringfence.watch.baseline.result import Checked, Item, Report, Subject, Unseen
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.live.allowed import FORMAT, Allowed, Learned, LearnedFile, read_learned
 from ringfence.watch.live.code import looks_like_code
@@ -22,7 +23,7 @@ from ringfence.watch.live.known import Known
 from ringfence.watch.live.learning import Lessons
 from ringfence.watch.live.mounts import alone, at, parse_mounts, read_mounts
 from ringfence.watch.live.places import Places
-from ringfence.watch.live.rescan import News
+from ringfence.watch.live.rescan import News, findings
 from ringfence.watch.live.told import change, denial
 from ringfence.watch.live.who import Census, Process, Who, accounts, container_of, parse_stat, told
 from tests.watching import Watched
@@ -263,6 +264,31 @@ def test_the_same_finding_is_news_once() -> None:
     assert not news.is_news("/a", "changed", item)
     assert news.is_news("/a", "changed", Item("/a", "low", "data", {"size": (1, 3)}))
     assert news.is_news("/a", "removed", None)
+
+
+def checked(*changed: Item, unseen: tuple[Unseen, ...] = ()) -> Report:
+    """What a full check reports."""
+    return Report(Subject("directory", "t"), "b", "full", "", 0, True, Checked(1, 1, 1, 0),
+                  (), (), changed, unseen)  # fmt: skip
+
+
+def test_what_a_full_check_found_put_back_is_news_when_it_differs_again() -> None:
+    news = News()
+    item = Item("/d/a", "low", "data", {"size": (1, 2)})
+
+    def found(report: Report, began: float = math.inf) -> list[str]:
+        return [told.subject for told in findings(report, news, "check", began)]
+
+    assert found(checked(item)) == ["/d/a"]
+    assert found(checked(item)) == [], "it differs as before"
+    for unseen in ("/d/a", "/d", "/"):
+        assert found(checked(unseen=(Unseen(unseen, "refused"),))) == []
+        assert found(checked(item)) == [], "nobody saw that it was put back"
+    assert found(checked(unseen=(Unseen("/e", "refused"), Unseen("/d/", "refused")))) == []
+    assert found(checked(unseen=(Unseen("/e", "refused"),))) == []
+    assert found(checked(item)) == ["/d/a"]
+    assert found(checked(), began=0.0) == []
+    assert found(checked(item)) == [], "told after that check had begun"
 
 
 def test_a_line_says_what_which_and_who_and_has_no_control_characters() -> None:

@@ -82,7 +82,7 @@ class Judging:
     def _checked(self, check: Checked) -> list[Told]:
         records = []
         if not isinstance(check.report, str):
-            records = list(findings(check.report, self._news, check.name))
+            records = list(findings(check.report, self._news, check.name, check.began))
         records.append(summary(self._target, check.report, check.name, len(records)))
         return records
 

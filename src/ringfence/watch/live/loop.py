@@ -182,7 +182,8 @@ class Watching:
         if self._rescan is not None:
             if not self._rescan.ended():
                 return
-            self._queue.put([Checked(self._rescan.name, self._rescan.result())])
+            done = Checked(self._rescan.name, self._rescan.result(), self._rescan.began)
+            self._queue.put([done])
             self._rescan = None
         if self._plan.full_every and time.monotonic() >= self._due:
             self._due = time.monotonic() + self._plan.full_every
