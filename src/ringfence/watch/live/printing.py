@@ -45,7 +45,7 @@ class Printer:
         with self._turn:
             for line in lines:
                 if self._ended:
-                    return
+                    break
                 while self._full() and not self._spare and not self._stopping():
                     self._turn.notify_all()
                     self._turn.wait(STEP)
