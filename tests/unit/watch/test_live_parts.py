@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
 from pathlib import Path
 
 import msgspec
@@ -15,17 +13,20 @@ from ringfence.report.watch_live import line
 from ringfence.watch.baseline.result import Checked, Item, Report, Subject, Unseen
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.live.allowed import FORMAT, Allowed, Learned, LearnedFile, read_learned
+from ringfence.watch.live.cmdline import told
 from ringfence.watch.live.code import looks_like_code
+from ringfence.watch.live.containers import container_of
 from ringfence.watch.live.enforce import marking
 from ringfence.watch.live.happening import FROM, TO, Happening, merged
 from ringfence.watch.live.judge import Judgement, Verdict
 from ringfence.watch.live.known import Known
 from ringfence.watch.live.learning import Lessons
+from ringfence.watch.live.looks import parse_stat
 from ringfence.watch.live.mounts import alone, at, parse_mounts, read_mounts
 from ringfence.watch.live.places import Places
 from ringfence.watch.live.rescan import News, findings
 from ringfence.watch.live.told import change, denial
-from ringfence.watch.live.who import Census, Process, Who, accounts, container_of, parse_stat, told
+from ringfence.watch.live.who import Who
 from tests.watching import Watched
 
 
@@ -67,26 +68,9 @@ def test_a_stat_with_a_hostile_name_is_read_rightly() -> None:
     found = parse_stat("5 (a) b) (c" + ")" + tail)
     assert found is not None
     assert (found.name, found.parent, found.started, found.arguments) == ("a) b) (c", 1, 777, 99)
+    assert not found.ended
     assert parse_stat("5 (a) S 1") is None
     assert parse_stat("") is None
-
-
-def test_who_asks_is_found_and_its_end_noticed() -> None:
-    census = Census()
-    here = census.ask(os.getpid())
-    assert here.uid == os.getuid()
-    assert here.executable == os.readlink("/proc/self/exe")
-    assert not here.gone
-    with subprocess.Popen(["sleep", "60"]) as process:
-        pidfd = os.pidfd_open(process.pid)
-        assert Process.this().began(process.pid)
-        assert not Process(os.getpid(), 1).began(process.pid)
-        process.kill()
-        process.wait()
-        assert census.ask(process.pid, pidfd).gone
-        os.close(pidfd)
-    assert census.ask(process.pid, -1).gone
-    assert census.ask(0).gone
 
 
 @pytest.mark.parametrize(
@@ -110,11 +94,6 @@ def test_what_encloses_the_watcher_too_is_no_containers_name() -> None:
     assert container_of(f"{outer}/web\n") == "a" * 32
     assert container_of(f"{outer}\n", f"{outer}/watcher\n") == ""
     assert container_of("0::/system.slice/web.service\n", "0::/system.slice/us\n") == "web.service"
-
-
-def test_accounts_read_beforehand_are_all_that_is_asked() -> None:
-    assert Census(accounts()).ask(os.getpid()).user == Census().ask(os.getpid()).user != ""
-    assert Census({}).ask(os.getpid()).user == ""
 
 
 def happening(name: bytes, *did: str, pid: int = 1, other: bytes | None = None) -> Happening:
@@ -302,6 +281,11 @@ def test_a_line_says_what_which_and_who_and_has_no_control_characters() -> None:
     assert text.isprintable()
     for word in ("12:00:00", "high", "changed", "/etc/x", "(write)", "[sha256]", "/bin/sh[9]",
                  "of root", "in web"):  # fmt: skip
+        assert word in text
+    assert "unsure" not in text and "as uid" not in text
+    other = msgspec.structs.replace(who, executable="", name="/bin/x", fsuid=7, unsure=("uid: x",))
+    text = line(change(Happening(b"", b"y", ("write",), other), Judgement(Verdict.SAME)), "t")
+    for word in ("a process[9] that calls itself '/bin/x'", "as uid 7", "unsure: uid"):
         assert word in text
     denied = line(denial(b"/evil", "not in the baseline", "execute", Who(3, gone=True)), "t")
     assert "denial" in denied and "not in the baseline" in denied and "ended since" in denied

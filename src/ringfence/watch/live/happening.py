@@ -59,7 +59,7 @@ class Gatherer:
         who = None
         try:
             if event.pid not in self._own:
-                who = self._census.ask(event.pid, event.pidfd)
+                who = self._census.ask(event.pid, event.pidfd, now)
         finally:
             if event.pidfd is not None and event.pidfd >= 0:
                 os.close(event.pidfd)

@@ -18,7 +18,6 @@ from ringfence.watch.live import fanotify
 from ringfence.watch.live.ending import Ending
 from ringfence.watch.live.enforce import Enforcement
 from ringfence.watch.live.events import parse
-from ringfence.watch.live.execs import Execs
 from ringfence.watch.live.happening import Gatherer, Happening
 from ringfence.watch.live.judging import Judging
 from ringfence.watch.live.marks import Marks
@@ -52,7 +51,6 @@ class Watching:
         self._target, self._group, self._marks = target, group, marks
         self._census, self._judging, self._queue = census, judging, queue
         self._gatherer = Gatherer(marks, census, frozenset([os.getpid()]))
-        self._execs = Execs()
         self._plan, self._enforcement, self._ending = plan, enforcement, ending
         self._rescan: Rescan | None = None
         self._reasons: list[str] = ["start"] if plan.first else []
@@ -60,13 +58,13 @@ class Watching:
         self._due = time.monotonic() + plan.full_every
         self._mounts = target.mounts()
         self._covered = False
-        self._poll = select.poll()
+        self._poll, self._events = select.poll(), select.poll()
         self.overflows = 0
 
     def run(self) -> None:
         """Until a signal came, or the target's end. Raises what ended the judging."""
         with contextlib.ExitStack() as stack:
-            stack.callback(self._execs.close)
+            stack.callback(self._census.close)
             mounts = stack.enter_context(_opened(self._target.mountinfo))
             target = stack.enter_context(_process_of(self._target))
             self._register(mounts, target)
@@ -78,10 +76,11 @@ class Watching:
                 self._finish()
 
     def _register(self, mounts: int, target: int) -> None:
-        self._poll.register(self._group.fd, select.POLLIN)
+        for poll in (self._poll, self._events):
+            poll.register(self._group.fd, select.POLLIN)
         self._poll.register(self._ending.fd, select.POLLIN)
-        if self._execs.fd >= 0:
-            self._poll.register(self._execs.fd, select.POLLIN)
+        if self._census.fd >= 0:
+            self._poll.register(self._census.fd, select.POLLIN)
         if mounts >= 0:
             self._poll.register(mounts, select.POLLPRI)
         if target >= 0:
@@ -90,17 +89,19 @@ class Watching:
             self._poll.register(self._enforcement.fd, select.POLLIN)
 
     def _turn(self, mounts: int, target: int) -> None:
+        if not self._events.poll(0):
+            self._census.quiet()
         for fd, what in self._poll.poll(TICK * 1000):
             if fd == self._group.fd:
-                self._asked()
+                self._census.follow()
                 self._read()
             elif fd == mounts and what & (select.POLLPRI | select.POLLERR):
                 self._mounted()
             elif fd == target:
                 self._poll.unregister(target)
                 self._ending.reason = "the target has ended"
-            elif fd == self._execs.fd:
-                self._asked()
+            elif fd == self._census.fd:
+                self._census.follow()
             elif fd == self._ending.fd:
                 self._ending.woken()
             elif self._enforcement is not None and fd == self._enforcement.fd:
@@ -108,11 +109,6 @@ class Watching:
         self._check()
         if self._judging.error is not None:
             self._ending.reason = "failed"
-
-    def _asked(self) -> None:
-        """Ask who was started since, before it has ended."""
-        for pid in self._execs.read():
-            self._census.ask(pid)
 
     def _read(self) -> bool:
         """One read of the kernel's queue; whether there was anything."""

@@ -19,8 +19,10 @@ from ringfence.watch.live.told import EVENT, Told, finding
 MOST_REMEMBERED = 500_000
 MOST_COMPLAINT = 4096
 MISSED = (
-    "events do not tell of: changes before the start, writes through a mapping until it is closed, "
-    "changes below the file system or through other mounts of it, and what an overflow lost"
+    "events do not tell of: changes before the start, writes through a mapping and asynchronous "
+    "ones until the file is closed, changes through other names of a file (hard links) or through "
+    "descriptors without one, changes below the file system or through other mounts of it, and "
+    "what an overflow lost"
 )
 
 

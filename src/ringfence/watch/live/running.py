@@ -24,6 +24,7 @@ from ringfence.watch.live import fanotify
 from ringfence.watch.live.allowed import read_learned
 from ringfence.watch.live.ending import Ending
 from ringfence.watch.live.enforce import Enforcement, Rule
+from ringfence.watch.live.execs import Execs
 from ringfence.watch.live.judge import Judge
 from ringfence.watch.live.judging import Judging
 from ringfence.watch.live.keeper import Keeper
@@ -111,7 +112,7 @@ def _watched(
     words = command_words(wishes.words, wishes.baseline, wishes.public_key, wishes.kind)
     judging = Judging(queue, judge, keeper, target)
     watching = Watching(
-        target, group, marks, Census(), judging, queue,
+        target, group, marks, Census(execs=Execs()), judging, queue,
         Plan(words, wishes.full_every, wishes.first), enforcement, ending,
     )  # fmt: skip
     watching.run()
