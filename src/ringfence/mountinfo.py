@@ -28,6 +28,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     kind: bytes
     source: bytes
     of_all: bytes
+    number: bytes = b""
+    """The mount's id: no other mount has it as long as this one is there."""
 
 
 def rows(table: bytes) -> list[Row]:
@@ -42,9 +44,8 @@ def _row(line: bytes) -> Row | None:
         kind, source, of_all = parts[dash + 1 : dash + 4]
     except ValueError:
         return None
-    return Row(
-        parts[2], _name(parts[3]), _name(parts[4]), parts[5], _name(kind), _name(source), of_all
-    )
+    return Row(parts[2], _name(parts[3]), _name(parts[4]), parts[5], _name(kind), _name(source),
+               of_all, parts[0])  # fmt: skip
 
 
 def _name(raw: bytes) -> bytes:

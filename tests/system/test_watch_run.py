@@ -201,6 +201,35 @@ def test_a_mount_in_the_target_is_told(watch: Run) -> None:
         watch.until_event("change", "/etc", did=["unmount"])
 
 
+def test_mounts_on_top_and_those_that_were_gone_again_are_told(watch: Run) -> None:
+    inside = str(watch.target / "etc")
+
+    def count(did: str) -> int:
+        return sum(item.detail["did"] == [did] for item in watch.events("change", "/etc"))
+
+    def until(did: str, number: int) -> None:
+        watch.until(lambda _: count(did) == number)
+
+    with watch.running():
+        assert watch.process is not None
+        try:
+            for number in (1, 2):
+                subprocess.run(["mount", "-t", "tmpfs", "ringfence-test", inside], check=True)
+                until("mount", number)
+        finally:
+            for number in (1, 2):
+                subprocess.run(["umount", inside], check=True)
+                until("unmount", number)
+        assert not watch.events("mounts")
+        watch.process.send_signal(signal.SIGSTOP)
+        subprocess.run(["mount", "-t", "tmpfs", "ringfence-test", inside], check=True)
+        subprocess.run(["umount", inside], check=True)
+        watch.process.send_signal(signal.SIGCONT)
+        told = watch.until_event("mounts", str(watch.target))
+        assert "not seen" in told.detail["why"]
+        assert (count("mount"), count("unmount")) == (2, 2)
+
+
 def test_an_overflow_is_told_and_the_check_finds_what_it_lost(watch: Run) -> None:
     (watch.target / "etc/many").mkdir()
     with watch.running():

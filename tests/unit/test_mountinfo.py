@@ -14,7 +14,7 @@ LINE = rb"36 35 98:0 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/ro\134ot rw
 def test_the_line_of_the_manual() -> None:
     assert rows(LINE) == [
         Row(b"98:0", b"/mnt1", b"/mnt 2", b"rw,noatime", b"ext3", rb"/dev/ro\ot",
-            b"rw,errors=continue")
+            b"rw,errors=continue", b"36")
     ]  # fmt: skip
 
 

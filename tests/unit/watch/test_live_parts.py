@@ -22,7 +22,7 @@ from ringfence.watch.live.judge import Judgement, Verdict
 from ringfence.watch.live.known import Known
 from ringfence.watch.live.learning import Lessons
 from ringfence.watch.live.looks import parse_stat
-from ringfence.watch.live.mounts import alone, at, parse_mounts, read_mounts
+from ringfence.watch.live.mounts import alone, at, parse_mounts, read_mounts, table_of
 from ringfence.watch.live.places import Places
 from ringfence.watch.live.rescan import News, findings
 from ringfence.watch.live.told import change, denial
@@ -303,6 +303,36 @@ def test_nobody_is_told_to_mount_the_root_over_itself(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as caught:
             marking(Target("directory", str(root), root), -1)
         assert ("mount --bind" in caught.value.remedy) is advised
+
+
+ROOT = b"22 1 254:0 / / rw - ext4 /dev/vda rw\n"
+ONE = b"40 22 0:50 / /t/sub rw - tmpfs one rw\n"
+TWO = b"41 40 0:51 / /t/sub rw - tmpfs two rw\n"
+FAR = b"42 22 0:52 / /tx rw - tmpfs x rw\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes"),
+    [
+        (ROOT, ROOT + ONE, ["mount"]),
+        (ROOT + ONE, ROOT, ["unmount"]),
+        (ROOT + ONE, ROOT + ONE + TWO, ["mount"]),
+        (ROOT + ONE + TWO, ROOT + ONE, ["unmount"]),
+        (ROOT + ONE, ROOT + TWO, ["unmount", "mount"]),
+        (ROOT + ONE, ROOT + ONE.replace(b"0:50", b"0:53"), ["unmount", "mount"]),
+        (ROOT + ONE, ROOT + ONE + FAR, []),
+        (ROOT + ONE, ROOT + ONE, []),
+    ],
+)
+def test_each_mount_counts_and_not_the_path_alone(
+    before: bytes, after: bytes, changes: list[str]
+) -> None:
+    former, now = table_of(before, b"/t"), table_of(after, b"/t")
+    assert now.since(former) == [(b"sub", did) for did in changes]
+    assert now.paths == (frozenset([b"sub"]) if b"/t/sub" in after else frozenset())
+    assert table_of(after, b"/").since(table_of(before, b"/"))[: len(changes)] == [
+        (b"t/sub", did) for did in changes
+    ]
 
 
 @pytest.mark.parametrize("odd", ["\r", "\x0b", "\u2028"])

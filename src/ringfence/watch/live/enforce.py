@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -136,12 +136,12 @@ class Enforcement:
         if self.ended and not self._stopping:
             yield self._said("lost", "decider and standby have ended: everything may run")
 
-    def mounted(self, before: frozenset[bytes], now: frozenset[bytes]) -> None:
-        """Mark what was mounted in a container since."""
+    def mounted(self, paths: Collection[bytes]) -> None:
+        """Mark what was mounted in a container, at these paths from its root."""
         if self._target.kind not in ("container", "process"):
             return
         kinds = {mount.point: mount.kind for mount in read_mounts(self._target.mountinfo)}
-        for path in now - before:
+        for path in paths:
             if kinds.get("/" + os.fsdecode(path)) in PSEUDO:
                 continue
             with contextlib.suppress(OSError):

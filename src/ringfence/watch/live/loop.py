@@ -21,6 +21,7 @@ from ringfence.watch.live.events import parse
 from ringfence.watch.live.happening import Gatherer, Happening
 from ringfence.watch.live.judging import Judging
 from ringfence.watch.live.marks import Marks
+from ringfence.watch.live.mounts import mounted
 from ringfence.watch.live.queue import Checked, Entry, Queue
 from ringfence.watch.live.rescan import Rescan, begun
 from ringfence.watch.live.told import EVENT, Told
@@ -29,6 +30,10 @@ from ringfence.watch.live.who import Census
 READ = 32 << 10
 """Bytes of one read: about 300 events, each of which may bring a descriptor."""
 TICK = 0.2
+UNSEEN = (
+    "mounts of this mount namespace changed, and were as before when they were looked at: "
+    "something was mounted for a moment, or unmounted, or set anew; what and where was not seen"
+)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -56,7 +61,7 @@ class Watching:
         self._reasons: list[str] = ["start"] if plan.first else []
         self._checks = 0
         self._due = time.monotonic() + plan.full_every
-        self._mounts = target.mounts()
+        self._mounts = mounted(target)
         self._covered = False
         self._poll, self._events = select.poll(), select.poll()
         self.overflows = 0
@@ -145,18 +150,19 @@ class Watching:
 
     def _mounted(self) -> None:
         """Something was mounted or unmounted, perhaps over or in the target."""
-        now = self._target.mounts()
+        now = mounted(self._target)
+        changes = now.since(self._mounts)
         entries: list[Entry] = []
-        self._judging.mounts_are(now)
+        self._judging.mounts_are(now.paths)
         if self._enforcement is not None:
-            self._enforcement.mounted(self._mounts, now)
-        for path, did in [(path, "mount") for path in sorted(now - self._mounts)] + [
-            (path, "unmount") for path in sorted(self._mounts - now)
-        ]:
+            self._enforcement.mounted({path for path, did in changes if did == "mount"})
+        if now.text == self._mounts.text:
+            entries.append(Told(EVENT, self._target.name, {"event": "mounts", "why": UNSEEN}))
+        for path, did in changes:
             folder, _, name = path.rpartition(b"/")
             if self._marks.wanted(path):
                 entries.append(Happening(folder, name, (did,)))
-            if did == "unmount" and not self._marks.whole:
+            if did == "unmount" and path not in now.paths and not self._marks.whole:
                 for inside in self._marks.cover(path):
                     entries.append(Happening(*inside, ("found",)))
         self._mounts = now
