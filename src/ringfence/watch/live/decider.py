@@ -27,8 +27,9 @@ from ringfence.watch.live import fanotify
 from ringfence.watch.live.allowed import Allowed, Learned, read_learned
 from ringfence.watch.live.events import parse
 from ringfence.watch.live.known import Known
+from ringfence.watch.live.layers import Layers
 from ringfence.watch.live.reporter import Reporter
-from ringfence.watch.live.ruling import Question, Ruling, Rulings, question
+from ringfence.watch.live.ruling import Question, Ruling, Rulings, question, written
 from ringfence.watch.live.terms import (
     ALIVE,
     BEAT,
@@ -69,7 +70,7 @@ class Decider:
         if terms.learned:
             path = Path(os.fsdecode(terms.learned))
             learned = read_learned(path, known.header.algorithm)
-        self._rulings = Rulings(Allowed(known, learned))
+        self._rulings = Rulings(Allowed(known, learned), Layers(terms.upper, terms.since, written))
         self._reporter = Reporter(terms.report)
         self._census = Census(accounts())
         self._family = frozenset((os.getpid(), os.getppid()))

@@ -21,6 +21,7 @@ from ringfence.errors import InputError, UsageError
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.live import fanotify
 from ringfence.watch.live.ending import Ending
+from ringfence.watch.live.layers import upper_of
 from ringfence.watch.live.learning import Lessons
 from ringfence.watch.live.mounts import PSEUDO, apart, at, own_filesystem, read_mounts
 from ringfence.watch.live.terms import (
@@ -81,7 +82,8 @@ class Enforcement:
         terms = Terms(
             group, line.fileno(), report.fileno(), prefix, bytes(rule.baseline.resolve()),
             rule.public, bytes(rule.learned.resolve()) if rule.learned else b"",
-            rule.learning is not None, rule.deny, rule.patience, Process.this(),
+            rule.learning is not None, rule.deny, rule.patience, Process.this(), _upper(target),
+            time.time_ns(),
         )  # fmt: skip
         try:
             handed = (group, terms.beat, terms.report, *(point.handle for point in points))
@@ -255,6 +257,13 @@ def _inside(target: Target) -> list[Point]:
             handle = os.open(f"{target.root}{mount.point}", os.O_PATH | os.O_CLOEXEC)
             points.append(Point(handle, whole=mount.point == "/" and own_filesystem(target)))
     return points
+
+
+def _upper(target: Target) -> bytes:
+    """The upper layer of a target that is, or lies on, an overlay."""
+    inside = target.kind in ("container", "process")
+    point = b"/" if inside else os.fsencode(os.path.realpath(target.root))
+    return upper_of(target.mountinfo.read_bytes(), point)
 
 
 def _text(record: Terms | list[Point]) -> str:

@@ -4,6 +4,7 @@ A decision is kept under what the file is: its path, device, inode, generation, 
 which every change of content sets. Three things make that safe:
 - code that somebody holds open for writing is refused, as ETXTBSY refuses to execute it: its
   content, or a mapping of it, could change after the decision. A read lease (fcntl(2)) tells;
+  Of an overlay's files the one below is asked (`layers`);
 - so code on the protected mount cannot be opened for writing either;
 - a decision is not kept while ctime is so young that a second change could leave it the same, nor
   where the file system has no leases.
@@ -23,6 +24,7 @@ import msgspec
 from ringfence.watch.baseline.digests import Digester, Shortened
 from ringfence.watch.live.allowed import Allowed
 from ringfence.watch.live.code import HEAD, looks_like_code
+from ringfence.watch.live.layers import UNTOLD, Layers, is_overlay
 
 GETVERSION = 0x80087601
 """FS_IOC_GETVERSION of include/uapi/linux/fs.h: the inode's generation."""
@@ -81,8 +83,8 @@ def is_data(asked: Question) -> bool:
 class Rulings:
     """Decides by a table; keeps what it decided."""
 
-    def __init__(self, allowed: Allowed) -> None:
-        self._allowed = allowed
+    def __init__(self, allowed: Allowed, layers: Layers) -> None:
+        self._allowed, self._layers = allowed, layers
         self._digester = Digester(allowed.algorithm)
         self._kept: dict[Identity, Ruling] = {}
 
@@ -97,17 +99,24 @@ class Rulings:
     def full(self, asked: Question) -> Ruling:
         """A decision by the file's content. Raises OSError."""
         ruling = self._decided(asked)
-        after = os.fstat(asked.fd)
         held = written(asked.fd)
-        if held or (after.st_ctime_ns, after.st_size) != (
+        below = self._held_below(asked) if ruling.allowed and not held else False
+        after = os.fstat(asked.fd)
+        if held or below or (after.st_ctime_ns, after.st_size) != (
             asked.info.st_ctime_ns, asked.info.st_size,
         ):  # fmt: skip
             return Ruling(False, WRITTEN, path=_place(asked))
+        if below is None:
+            return Ruling(False, UNTOLD, ruling.digest, ruling.path)
         if held is not None and time.time_ns() - after.st_ctime_ns > YOUNG:
             if len(self._kept) >= MOST_KEPT:
                 self._kept.clear()
             self._kept[asked.identity] = ruling
         return ruling
+
+    def _held_below(self, asked: Question) -> bool | None:
+        """Of a file of an overlay: see `Layers.held`."""
+        return is_overlay(asked.fd) and self._layers.held(asked.path or b"", asked.info)
 
     def _decided(self, asked: Question) -> Ruling:
         place = _place(asked)

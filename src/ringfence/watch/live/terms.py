@@ -25,7 +25,8 @@ class Terms(msgspec.Struct, frozen=True):
     `prefix`: what names in the target begin with in /proc/self/fd. `learn`: allow all, and say
     what ran. `deny`: what happens while nobody decides, and to what takes longer than `patience`
     seconds. `watcher`: the process whose descendants may open, and not execute, anything: they are
-    the ones that look at files.
+    the ones that look at files. `upper`: where the target's overlay keeps what was changed, if it
+    is one; `since`: when the watch began, in nanoseconds.
     """
 
     group: int
@@ -39,6 +40,8 @@ class Terms(msgspec.Struct, frozen=True):
     deny: bool
     patience: float
     watcher: Process
+    upper: bytes = b""
+    since: int = 0
 
 
 class Point(msgspec.Struct, frozen=True):
