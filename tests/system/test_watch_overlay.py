@@ -21,6 +21,7 @@ from tests.system.watch_runs import Run, tmpfs
 
 pytestmark = pytest.mark.system
 
+LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 ON = ("--enforce", "exec")
 SETTLED = 0.25
 """Seconds after which a change is no longer a moment ago."""
@@ -57,9 +58,9 @@ def overlay(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ru
 def mapped(program: Path) -> Iterator[None]:
     """The same program anew, in a shared mapping that outlives its descriptor (mmap.mmap keeps a
     descriptor of its own)."""
-    content = program.read_bytes()
+    content, mode = program.read_bytes(), program.stat().st_mode
     program.unlink()
-    handle = os.open(program, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o755)
+    handle = os.open(program, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
     os.write(handle, content)
     address = _libc.mmap(None, len(content), mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED,
                          handle, 0)  # fmt: skip
@@ -88,6 +89,20 @@ def test_what_is_mapped_for_writing_does_not_run(overlay: tuple[Run, bool]) -> N
             run.until_event("denial", "/good", why=WRITTEN if reachable else UNTOLD)
         assert runs(good) is reachable, "nobody can write to it any more"
         assert runs(run.target / "second"), "it is in the lower layer as it was"
+
+
+def test_the_loader_gets_no_data_that_is_mapped_for_writing(overlay: tuple[Run, bool]) -> None:
+    run, reachable = overlay
+    sly = run.target / "sly"
+    with run.running(*ON, sign="enforce"):
+        sly.write_bytes(b"data")
+        with mapped(sly):
+            subprocess.run([LOADER, sly], capture_output=True, check=False)
+            run.until_event("denial", "/sly", why=WRITTEN, how="open")
+            assert sly.read_bytes() == b"data"
+        denied = len(run.events("denial", "/sly"))
+        subprocess.run([LOADER, sly], capture_output=True, check=False)
+        assert (len(run.events("denial", "/sly")) == denied) is reachable
 
 
 def test_what_came_anew_runs_where_the_upper_layer_can_be_asked(overlay: tuple[Run, bool]) -> None:

@@ -19,6 +19,7 @@ import msgspec
 import pytest
 
 from ringfence.watch.live.allowed import LearnedFile
+from ringfence.watch.live.ruling import WRITTEN
 from tests.command import ringfence
 from tests.full_pipe import filled
 from tests.system.watch_runs import Run, tmpfs
@@ -122,6 +123,22 @@ def test_code_that_was_open_for_writing_before_does_not_run(fence: Run) -> None:
         fence.until_event("denial", "/good.so", why="somebody holds it open for writing")
     with fence.running(*ON, sign="enforce"):
         assert loads(fence.target / "good.so")
+
+
+def test_what_may_become_code_yet_is_for_programs_and_not_for_the_loader(fence: Run) -> None:
+    sly = fence.target / "sly"
+    with fence.running(*ON, sign="enforce"):
+        with sly.open("wb") as writer:
+            writer.write(b"\0\0\0\0" + Path("/bin/true").read_bytes()[4:])
+            writer.flush()
+            assert outcome("cat", sly) == 0
+            assert outcome(LOADER, sly) != 0
+            fence.until_event("denial", "/sly", why=WRITTEN, how="open")
+            assert not loads(sly)
+        denied = len(fence.events("denial", "/sly"))
+        assert denied == 2
+        assert outcome(LOADER, sly) != 0, "it is no program"
+        assert len(fence.events("denial", "/sly")) == denied, "nobody can make it one meanwhile"
 
 
 def test_a_deleted_file_does_not_run_by_its_descriptor(fence: Run) -> None:

@@ -135,7 +135,7 @@ class Decider:
             self._end(fd, fanotify.ALLOW)
             return
         try:
-            asked = question(fd, self._terms.prefix, executed=executed)
+            asked = question(fd, pid, self._terms.prefix, executed=executed)
             ruling = self._rulings.quick(asked)
         except OSError as error:
             ruling = Ruling(False, os.strerror(error.errno or 0).lower())

@@ -55,7 +55,7 @@ class Layers:
     nanoseconds, is when the watch began; `written` asks a descriptor, as `ruling.written`."""
 
     def __init__(self, upper: bytes, since: int, written: Callable[[int], bool | None]) -> None:
-        self._since, self._written = since, written
+        self.since, self._written = since, written
         self._upper = -1
         if upper:
             try:
@@ -67,7 +67,7 @@ class Layers:
         """Whether the overlay's file at `path` from the target's root can still be written to by
         somebody. None: that cannot be told, and it has changed since the watch began."""
         found = self._upper_held(path, info) if self._upper >= 0 else None
-        if found is None and info.st_ctime_ns < self._since:
+        if found is None and info.st_ctime_ns < self.since:
             return False
         return found
 

@@ -25,6 +25,7 @@ from ringfence.watch.baseline.digests import Digester, Shortened
 from ringfence.watch.live.allowed import Allowed
 from ringfence.watch.live.code import HEAD, looks_like_code
 from ringfence.watch.live.layers import UNTOLD, Layers, is_overlay
+from ringfence.watch.live.loading import by_loader
 
 GETVERSION = 0x80087601
 """FS_IOC_GETVERSION of include/uapi/linux/fs.h: the inode's generation."""
@@ -49,10 +50,12 @@ class Ruling(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A file that is about to be executed or opened: `fd` is the event's, `path` from the root of
-    the target (None where it is not in it), `identity` what a decision is kept under."""
+    """A file that is about to be executed or opened: `fd` and `pid` are the event's, `path` is from
+    the root of the target (None where it is not in it), `identity` what a decision is kept under.
+    """
 
     fd: int
+    pid: int
     executed: bool
     path: bytes | None
     shown: bytes
@@ -60,7 +63,7 @@ class Question(msgspec.Struct, frozen=True):
     identity: Identity
 
 
-def question(fd: int, prefix: bytes, *, executed: bool) -> Question:
+def question(fd: int, pid: int, prefix: bytes, *, executed: bool) -> Question:
     """What an event's descriptor asks. Raises OSError."""
     info = os.fstat(fd)
     shown = os.readlink(b"/proc/self/fd/%d" % fd)
@@ -68,7 +71,7 @@ def question(fd: int, prefix: bytes, *, executed: bool) -> Question:
     if (shown + b"/").startswith(prefix + b"/"):
         path = shown[len(prefix) :].strip(b"/")
     identity = (shown, info.st_dev, info.st_ino, info.st_ctime_ns, info.st_size, _generation(fd))
-    return Question(fd, executed, path, shown, info, identity)
+    return Question(fd, pid, executed, path, shown, info, identity)
 
 
 def is_data(asked: Question) -> bool:
@@ -78,6 +81,12 @@ def is_data(asked: Question) -> bool:
     if asked.info.st_size == 0:
         return True
     return not looks_like_code(os.pread(asked.fd, HEAD, 0), asked.info.st_mode, asked.shown)
+
+
+def loaded_unsure(asked: Question) -> bool:
+    """Whether the dynamic loader opens what somebody can write to: what looks like data may be a
+    library by the time that it is read."""
+    return bool(written(asked.fd)) and by_loader(asked.pid)
 
 
 class Rulings:
@@ -91,6 +100,8 @@ class Rulings:
     def quick(self, asked: Question) -> Ruling | None:
         """A decision that needs no reading of the file; None where it does."""
         if is_data(asked):
+            if loaded_unsure(asked) or self._loaded_mapped(asked):
+                return Ruling(False, WRITTEN, path=_place(asked))
             return Ruling(True)
         if written(asked.fd):
             return Ruling(False, WRITTEN, path=_place(asked))
@@ -113,6 +124,15 @@ class Rulings:
                 self._kept.clear()
             self._kept[asked.identity] = ruling
         return ruling
+
+    def _loaded_mapped(self, asked: Question) -> bool:
+        """The same of an overlay's file, of whose mappings only the one below tells."""
+        return (
+            asked.info.st_ctime_ns >= self._layers.since
+            and is_overlay(asked.fd)
+            and by_loader(asked.pid)
+            and self._held_below(asked) is not False
+        )
 
     def _held_below(self, asked: Question) -> bool | None:
         """Of a file of an overlay: see `Layers.held`."""

@@ -25,7 +25,7 @@ import msgspec
 from ringfence.watch.live import fanotify
 from ringfence.watch.live.events import parse
 from ringfence.watch.live.reporter import Reporter
-from ringfence.watch.live.ruling import is_data, question
+from ringfence.watch.live.ruling import is_data, loaded_unsure, question
 from ringfence.watch.live.terms import (
     BEAT,
     EXECUTE,
@@ -211,8 +211,8 @@ class Standby:
             return
         shown = b""
         try:
-            asked = question(fd, self._terms.prefix, executed=executed)
-            shown, fine = asked.path or asked.shown, is_data(asked)
+            asked = question(fd, pid, self._terms.prefix, executed=executed)
+            shown, fine = asked.path or asked.shown, is_data(asked) and not loaded_unsure(asked)
         except OSError:
             fine = False
         if fine or (not executed and self._terms.watcher.began(pid)):
