@@ -73,7 +73,7 @@ class Decider:
         self._rulings = Rulings(Allowed(known, learned), Layers(terms.upper, terms.since, written))
         self._reporter = Reporter(terms.report)
         self._census = Census(accounts())
-        self._family = frozenset((os.getpid(), os.getppid()))
+        self._standby = os.getppid()
         self._work: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
         self._waiting: dict[int, _Asked] = {}
         self._lock = threading.Lock()
@@ -131,7 +131,7 @@ class Decider:
                 self._question(event.fd, event.pid, executed=bool(event.mask & _EXEC))
 
     def _question(self, fd: int, pid: int, *, executed: bool) -> None:
-        if pid in self._family:
+        if ours(pid, self._standby):
             self._end(fd, fanotify.ALLOW)
             return
         try:
@@ -210,6 +210,12 @@ class Decider:
     def _end(self, fd: int, response: int) -> None:
         fanotify.answer(self._terms.group, fd, response)
         os.close(fd)
+
+
+def ours(pid: int, standby: int) -> bool:
+    """Whether a question is of this process or of the standby that started it: whose number is
+    anybody's once it has ended, and by then this process has another parent."""
+    return pid == os.getpid() or pid == standby == os.getppid()
 
 
 _EXEC = fanotify.OPEN_EXEC_PERM

@@ -206,7 +206,8 @@ class Standby:
 
     def _question(self, fd: int, pid: int, *, executed: bool) -> None:
         group = self._terms.group
-        if not self._terms.deny or pid in (os.getpid(), self._decider):
+        # 0 is whoever is in a PID namespace that is not below ours, and no decider.
+        if not self._terms.deny or (pid and pid in (os.getpid(), self._decider)):
             fanotify.answer(group, fd, fanotify.ALLOW)
             return
         shown = b""
