@@ -351,6 +351,24 @@ def test_a_run_in_mounts_of_its_own_says_whom_it_does_not_reach(
         subprocess.run(["umount", "-l", target], check=True)
 
 
+@pytest.mark.parametrize("root", [".", "sub"])
+def test_the_target_as_a_later_namespaces_root_runs_the_same_programs(
+    root: str, fence: Run
+) -> None:
+    place = fence.target / root
+    (place / "old").mkdir(parents=True)
+    shutil.copy("/bin/busybox", place / "busybox")
+    fence.watched.init()
+    script = f"mount --bind {place} {place}; cd {place}; pivot_root . old; exec /$0 true"
+    enter = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    with fence.running(*ON, sign="enforce"):
+        assert outcome(*enter, "busybox") == 0
+        shutil.copy("/bin/busybox", place / "foreign")
+        assert outcome(*enter, "foreign") != 0
+        path = "/" + str((place / "foreign").relative_to(fence.target))
+        fence.until_event("denial", path, how="execute", why="not in the baseline")
+
+
 def test_a_process_in_mounts_of_its_own_is_enforced_there_alone(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "root") as root:
         for folder in ("bin", "lib64", "lib", "tmp", "proc"):

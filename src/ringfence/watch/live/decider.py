@@ -28,6 +28,7 @@ from ringfence.watch.live.allowed import Allowed, Learned, read_learned
 from ringfence.watch.live.events import parse
 from ringfence.watch.live.known import Known
 from ringfence.watch.live.layers import Layers
+from ringfence.watch.live.naming import Names
 from ringfence.watch.live.reporter import Reporter
 from ringfence.watch.live.ruling import Question, Ruling, Rulings, question, written
 from ringfence.watch.live.terms import (
@@ -71,6 +72,7 @@ class Decider:
             path = Path(os.fsdecode(terms.learned))
             learned = read_learned(path, known.header.algorithm)
         self._rulings = Rulings(Allowed(known, learned), Layers(terms.upper, terms.since, written))
+        self._names = Names(terms.prefix)
         self._reporter = Reporter(terms.report)
         self._census = Census(accounts())
         self._standby = os.getppid()
@@ -135,7 +137,7 @@ class Decider:
             self._end(fd, fanotify.ALLOW)
             return
         try:
-            asked = question(fd, pid, self._terms.prefix, executed=executed)
+            asked = question(fd, pid, self._names, executed=executed)
             ruling = self._rulings.quick(asked)
         except OSError as error:
             ruling = Ruling(False, os.strerror(error.errno or 0).lower())

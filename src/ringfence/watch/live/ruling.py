@@ -26,6 +26,7 @@ from ringfence.watch.live.allowed import Allowed
 from ringfence.watch.live.code import HEAD, looks_like_code
 from ringfence.watch.live.layers import UNTOLD, Layers, is_overlay
 from ringfence.watch.live.loading import by_loader
+from ringfence.watch.live.naming import Names
 
 GETVERSION = 0x80087601
 """FS_IOC_GETVERSION of include/uapi/linux/fs.h: the inode's generation."""
@@ -63,14 +64,13 @@ class Question(msgspec.Struct, frozen=True):
     identity: Identity
 
 
-def question(fd: int, pid: int, prefix: bytes, *, executed: bool) -> Question:
+def question(fd: int, pid: int, names: Names, *, executed: bool) -> Question:
     """What an event's descriptor asks. Raises OSError."""
     info = os.fstat(fd)
     shown = os.readlink(b"/proc/self/fd/%d" % fd)
-    path = None
-    if (shown + b"/").startswith(prefix + b"/"):
-        path = shown[len(prefix) :].strip(b"/")
-    identity = (shown, info.st_dev, info.st_ino, info.st_ctime_ns, info.st_size, _generation(fd))
+    path = names.path(fd, shown, info)
+    name = shown if path is None else path
+    identity = (name, info.st_dev, info.st_ino, info.st_ctime_ns, info.st_size, _generation(fd))
     return Question(fd, pid, executed, path, shown, info, identity)
 
 

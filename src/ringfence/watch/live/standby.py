@@ -24,6 +24,7 @@ import msgspec
 
 from ringfence.watch.live import fanotify
 from ringfence.watch.live.events import parse
+from ringfence.watch.live.naming import Names
 from ringfence.watch.live.reporter import Reporter
 from ringfence.watch.live.ruling import is_data, loaded_unsure, question
 from ringfence.watch.live.terms import (
@@ -59,6 +60,7 @@ class Standby:
         self._terms = terms
         self._points = points
         self._control = socket.socket(fileno=terms.beat)
+        self._names = Names(terms.prefix)
         self._reporter = Reporter(terms.report)
         self._census = Census(accounts())
         self._decider = 0
@@ -212,7 +214,7 @@ class Standby:
             return
         shown = b""
         try:
-            asked = question(fd, pid, self._terms.prefix, executed=executed)
+            asked = question(fd, pid, self._names, executed=executed)
             shown, fine = asked.path or asked.shown, is_data(asked) and not loaded_unsure(asked)
         except OSError:
             fine = False
