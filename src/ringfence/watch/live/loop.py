@@ -113,6 +113,8 @@ class Watching:
         """Ask who was started since, before it has ended."""
         for pid in self._execs.read():
             self._census.ask(pid)
+            if self._enforcement is not None:
+                self._queue.put(list(self._enforcement.executed(pid)))
 
     def _read(self) -> bool:
         """One read of the kernel's queue; whether there was anything."""

@@ -32,6 +32,7 @@ from ringfence.watch.live.terms import (
     EXECUTE,
     GO,
     MARK,
+    MARK_WHOLE,
     OPEN,
     READY,
     STOP,
@@ -103,8 +104,8 @@ class Standby:
         data, handles, _, _ = socket.recv_fds(self._control, 64, 4)
         if data == STOP:
             return False
-        if data == MARK:
-            self._points += [Point(handle, whole=False) for handle in handles]
+        if data in (MARK, MARK_WHOLE):
+            self._points += [Point(handle, whole=data == MARK_WHOLE) for handle in handles]
             if self._marked:
                 self._mark()
             return True

@@ -13,9 +13,9 @@ BEAT = 0.1
 """Seconds between two signs of life of the decider."""
 READY, ALIVE, GO = b"ready", b"alive", b"go"
 """The decider says the first two to the standby, which answers `ready` with `go`."""
-STOP, MARK = b"stop", b"mark"
+STOP, MARK, MARK_WHOLE = b"stop", b"mark", b"mark its file system"
 """The watcher says them to the standby: the end is wanted; a mount (its descriptor comes along) has
-come to be."""
+come to be, of which it alone, or all of its file system, is to be marked."""
 
 
 class Terms(msgspec.Struct, frozen=True):
