@@ -195,6 +195,9 @@ def _handler(item: Listener, by_pid: dict[int | None, Process], facts: Facts) ->
     else:
         grade, how = Grade.ASSUMED, "the most privileged holder; who waits on it was not seen"
     candidates = waiting or holders
+    if not candidates:
+        unknown = Evidence(Grade.ASSUMED, item.evidence.source, "no process is seen to hold it")
+        return Handler(Level.ADMIN, unknown)
     chosen = max(candidates, key=lambda process: _level(process, facts).rank)
     credentials = chosen.credentials.value
     user = credentials.user if credentials is not None else ""
