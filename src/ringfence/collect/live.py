@@ -10,6 +10,8 @@ from pathlib import Path
 import msgspec
 
 from ringfence.collect.container.bundle import read_configuration
+from ringfence.collect.container.members import membership
+from ringfence.collect.container.running import KIND as CONTAINER
 from ringfence.collect.container.running import find_container
 from ringfence.collect.files.directory import read_directory, read_programs
 from ringfence.collect.host.read import read_host
@@ -32,14 +34,21 @@ LOOKS = 5
 
 
 def collect_process(pid: int, knowledge: Knowledge, kind: str = "process", name: str = "") -> Facts:
-    """The process tree below `pid`. Raises InputError when it is not there (any more)."""
-    return _facts(Target(kind, name or str(pid)), lambda: descendants(pid), knowledge)
+    """The process tree below `pid`; of a container, whose first process that is, all that is in it.
+
+    Raises InputError when it is not there (any more)."""
+    target = Target(kind, name or str(pid))
+    if kind != CONTAINER:
+        return _facts(target, lambda: descendants(pid), knowledge)
+    look, missing = membership(pid)
+    facts = _facts(target, look, knowledge)
+    return msgspec.structs.replace(facts, unseen=(*facts.unseen, *missing))
 
 
 def collect_container(name: str, knowledge: Knowledge) -> Facts:
     """The running container `name`: its processes, and its configuration."""
     container = find_container(name)
-    facts = collect_process(container.pid, knowledge, "container", name)
+    facts = collect_process(container.pid, knowledge, CONTAINER, name)
     if container.bundle is None:
         missing = Unseen("configuration of the container", f"{container.source} names no bundle")
         return msgspec.structs.replace(facts, unseen=(*facts.unseen, missing))
