@@ -20,6 +20,13 @@ from ringfence.collect.process import procfs
 from ringfence.collect.seccomp.tables import native_calls
 
 KCMP_FILES = 2
+RING_MAP = re.compile(
+    rb"^[0-9a-f]+-[0-9a-f]+ [-rwxsp]{4} ([0-9a-f]+) [0-9a-f]+:[0-9a-f]+ [0-9]+ +"
+    rb"anon_inode:\[io_uring\](?: \(deleted\))?$",
+    re.MULTILINE,
+)
+RING_ENTRIES = 0x10000000
+"""IORING_OFF_SQES: where a ring's descriptor is mapped for the entries that are handed in."""
 MOST_TABLES = 256
 """Tables of one process that are read."""
 RING_READS = 8
@@ -31,13 +38,14 @@ the last part of its name, which tells nothing of a socket."""
 
 class Table(msgspec.Struct, frozen=True):
     """One descriptor table: the threads that use it, the descriptors of each socket's inode, those
-    of epoll sets, the inodes of sockets that are registered with its rings of io_uring, and how
-    many rings do not show what is."""
+    of epoll sets, the inodes of sockets that are registered with its rings of io_uring, how many
+    rings that are, and how many do not show what is registered."""
 
     threads: tuple[int, ...]
     sockets: dict[int, tuple[int, ...]]
     epolls: tuple[int, ...]
     registered: frozenset[int]
+    rings: int
     unread_rings: int
 
     @property
@@ -57,7 +65,11 @@ def sockets_of(pid: int) -> frozenset[int]:
 
 def tables(pid: int) -> tuple[list[Table], bool]:
     """Every table of the process, and whether that is all. Raises OSError when it may not be read,
-    or procfs.Vanished."""
+    or procfs.Vanished.
+
+    A ring may be used when its descriptor is closed: what is mapped of more rings than there are
+    descriptors for counts as rings of the first table that do not show what they hold.
+    """
     groups, complete = _groups(pid)
     found = []
     for threads in groups:
@@ -67,7 +79,23 @@ def tables(pid: int) -> tuple[list[Table], bool]:
             continue  # that thread has ended
     if not found:
         raise procfs.Vanished(str(pid))
+    closed = _mapped_rings(pid) - sum(table.rings for table in found)
+    if closed > 0:
+        found[0] = msgspec.structs.replace(found[0], unread_rings=found[0].unread_rings + closed)
     return found, complete
+
+
+def _mapped_rings(pid: int) -> int:
+    """How many rings of io_uring the process has mapped."""
+    try:
+        return mapped_rings(procfs.read(pid, "maps"))
+    except OSError:
+        return 0
+
+
+def mapped_rings(maps: bytes) -> int:
+    """The rows of /proc/PID/maps that map the entries of a ring."""
+    return sum(1 for row in RING_MAP.findall(maps) if int(row, 16) == RING_ENTRIES)
 
 
 def threads_of(pid: int) -> list[int]:
@@ -127,6 +155,7 @@ def _table(threads: list[int]) -> Table:
         sockets,
         tuple(epolls),
         frozenset().union(*known),
+        len(files),
         len(files) - len(known),
     )
 

@@ -9,6 +9,7 @@ set that is read from the process's memory.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -21,7 +22,7 @@ import msgspec
 
 from ringfence.collect.process import procfs
 from ringfence.collect.process.asking import ask
-from ringfence.collect.process.descriptors import Table, tables, threads_of
+from ringfence.collect.process.descriptors import Table, sockets_of, tables, threads_of
 from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.seccomp.tables import native_calls
 from ringfence.model.evidence import Evidence, Grade, Unseen
@@ -92,8 +93,9 @@ def listeners(
     """The listening sockets that the processes `pids` hold, and what could not be seen.
 
     Of a whole host a socket without a known holder is taken to be held by whichever processes
-    do not show theirs. The same goes for all of `pids` where `others` are given, the inodes of
-    the sockets that are surely held by other processes: of a workload that does not rest.
+    do not show theirs. The same goes for all of `pids` in a network namespace that nobody else is
+    in, and wherever they are if `others` are given, the inodes of the sockets that are surely held
+    by other processes: of a workload that does not rest.
     """
     unseen: list[Unseen] = []
     holdings, hidden = _holdings(pids, unseen)
@@ -106,21 +108,38 @@ def listeners(
     held = frozenset().union(*(holding.inodes for holding in holdings))
     listed: set[int] = set()
     found: list[Listener] = []
-    for space, pid in spaces.items():
-        exposed = _has_interface(pid)
-        shared = _shared_outside(pid, pids, unseen)
-        for bound in _bound(pid, unseen, listed):
-            loose = whole_host or (others is not None and bound.inode not in others)
-            if bound.inode in held or loose:
-                item = _held(bound, pid, holdings, suspects)
-                found.append(
-                    msgspec.structs.replace(
-                        item, exposed=exposed, namespace_shared=shared, network=space
-                    )
-                )
+    for space, thread in spaces.items():
+        exposed = _has_interface(thread)
+        shared = _shared_outside(thread, pids, unseen)
+        rows = _bound(thread, unseen, listed)
+        loose = {row.inode for row in rows} - held
+        if loose and not whole_host:
+            # What others hold here was made by one that has left this network namespace.
+            known = _held_outside(pids) if others is None and not shared else others
+            loose = set() if known is None else loose - known
+        found += [
+            msgspec.structs.replace(
+                _held(row, thread, holdings, suspects),
+                exposed=exposed,
+                namespace_shared=shared,
+                network=space,
+            )
+            for row in rows
+            if row.inode in held or row.inode in loose
+        ]
     for holding in holdings:
         found += _unlisted(holding, holdings, listed, unseen)
     return _one_each(found), tuple(unseen)
+
+
+def _held_outside(pids: list[int]) -> frozenset[int]:
+    """The sockets that other processes than these hold, as far as they show them."""
+    own, found = set(pids), set[int]()
+    for pid in map(procfs.living, procfs.pids()):
+        if pid not in own:
+            with contextlib.suppress(OSError):
+                found |= sockets_of(pid)
+    return frozenset(found)
 
 
 def _holdings(pids: list[int], unseen: list[Unseen]) -> tuple[list[Holding], list[int]]:

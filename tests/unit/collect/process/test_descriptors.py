@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import socket
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ringfence.collect.process import descriptors
-from ringfence.collect.process.descriptors import ring_sockets, sockets_of, tables
+from ringfence.collect.process.descriptors import mapped_rings, ring_sockets, sockets_of, tables
 
 CLONE_FILES = 0x400
 
@@ -92,3 +93,42 @@ def test_a_socket_that_is_registered_with_a_real_ring(tmp_path: Path) -> None:
         assert inode not in sockets_of(os.getpid())
     finally:
         os.close(ring)
+
+
+def test_a_ring_that_is_mapped_and_has_no_descriptor_is_told() -> None:
+    ring = ctypes.CDLL(None, use_errno=True).syscall(425, 4, ctypes.create_string_buffer(120))
+    if ring < 0:
+        pytest.skip("this kernel lets nobody use io_uring")
+    before = _unread()
+    libc = ctypes.CDLL(None)  # Python's own mmap keeps a descriptor of its own
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    entries = libc.mmap(None, 4096, mmap.PROT_READ, mmap.MAP_SHARED, ring, descriptors.RING_ENTRIES)
+    assert _unread() == before
+    os.close(ring)
+    assert _unread() == before + 1
+    assert libc.munmap(entries, 4096) == 0
+    assert _unread() == before
+
+
+def _unread() -> int:
+    return sum(table.unread_rings for table in tables(os.getpid())[0])
+
+
+RING = b"7fed4b7b0000-7fed4b7b1000 rw-s 10000000 00:10 12827332                   "
+
+
+@pytest.mark.parametrize(
+    ("row", "count"),
+    [
+        (RING + b"anon_inode:[io_uring]", 1),
+        (RING.replace(b"10000000", b"00000000") + b"anon_inode:[io_uring]", 0),
+        (RING + b"/tmp/anon_inode:[io_uring]", 0),
+        (RING + b"anon_inode:[eventpoll]", 0),
+    ],
+)
+def test_rings_among_the_maps(row: bytes, count: int) -> None:
+    other = b"7ffc0000-7ffd0000 rw-p 00000000 00:00 0    [stack]\n"
+    assert mapped_rings(other + row + b"\n" + other) == count
+    assert mapped_rings(2 * (row + b"\n")) == 2 * count

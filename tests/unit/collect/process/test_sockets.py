@@ -261,3 +261,23 @@ def test_a_process_that_does_not_show_its_network_may_be_in_it(
 
 def test_network_namespaces_are_told_apart_without_privilege() -> None:
     assert sockets._network(os.getpid()) == sockets._network(os.getppid()) is not None
+
+
+@pytest.mark.parametrize(
+    ("shared", "elsewhere", "counts"),
+    [(False, False, True), (False, True, False), (True, False, False)],
+)
+def test_what_listens_in_a_network_of_its_own_belongs_to_the_workload(
+    monkeypatch: pytest.MonkeyPatch, shared: bool, elsewhere: bool, counts: bool
+) -> None:
+    """Unless another process holds it; the holder may have put it where nobody sees it."""
+    own = sockets._holding(os.getpid())
+    monkeypatch.setattr(sockets, "_holding", lambda pid: own)
+    monkeypatch.setattr(sockets, "_shared_outside", lambda thread, pids, unseen: shared)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        inode = os.fstat(server.fileno()).st_ino
+        outside = frozenset({inode} if elsewhere else ())
+        monkeypatch.setattr(sockets, "_held_outside", lambda pids: outside)
+        found, _ = sockets.listeners([os.getpid()])
+    ours = [(one.holders, one.holders_seen) for one in found if one.inode == inode]
+    assert ours == [((os.getpid(),), False)] * counts
