@@ -125,7 +125,8 @@ class Enforcement:
         """What was said since."""
         for message in self._messages():
             if isinstance(message, Denied):
-                yield denial(message.path, message.why, message.how, message.who, gone=message.gone)
+                who = message.who.who()
+                yield denial(message.path, message.why, message.how, who, gone=message.gone)
             elif isinstance(message, Ran):
                 if self._lessons is not None and self._lessons.take(message.file):
                     yield self._learned(message)
