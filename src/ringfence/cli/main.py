@@ -41,7 +41,8 @@ def ringfence() -> None:
 
     Exit codes: 0 fine; 1 a --fail-on limit was passed, probe --baseline found more open, watch
     check a change, or watch log --verify that a ledger is not whole; 2 wrong usage or unreadable
-    input; 3 a needed privilege or program is missing; 130 interrupted. run ends with the service's.
+    input; 3 a needed privilege or program is missing; 4 watch run failed; 130 interrupted. run ends
+    with the service's.
     """
 
 
