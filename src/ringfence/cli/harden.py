@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ringfence.cli.delivery import deliver, width
+from ringfence.cli.delivery import deliver, say, width
 from ringfence.cli.ending import unwind_on
 from ringfence.cli.ledgered import ledgered, recording
 from ringfence.cli.options import finite
@@ -289,7 +289,7 @@ def _harden(
             source, wishes = admitted(source, wishes)
         absent = absent_of(source, wishes)
         for note in absent:
-            click.echo(f"ringfence: {printable(note)}", err=True)
+            say(printable(note))
         with progress("observing the service as it is"):
             seen = observe(source, wishes, shop, knowledge)
         with progress("finding what it can do without"):

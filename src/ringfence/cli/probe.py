@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ringfence.cli.delivery import colour, deliver, width, writable
+from ringfence.cli.delivery import colour, deliver, say, width, writable
 from ringfence.cli.ending import unwind_on
 from ringfence.cli.ledgered import ledgered, recording
 from ringfence.errors import UsageError
@@ -91,7 +91,7 @@ def command(
     deliver(_written(probed.report, form, output), output)
     lines = opened_since(before, probed.report) if before is not None else ()
     for line in lines:
-        click.echo(f"ringfence: {line}", err=True)
+        say(line)
     if lines:
         sys.exit(1)
 
