@@ -17,6 +17,8 @@ _RULES = {
     "removed": "A file of the baseline that is not there",
     "changed": "A file that is not as the baseline has it",
 }
+_MESSAGE = str.maketrans({"\\": r"\\", "[": r"\[", "]": r"\]", "{": "{{", "}": "}}"})
+"""What a message gives another meaning, and how it is written for itself."""
 
 
 def sarif(report: Report) -> str:
@@ -49,12 +51,19 @@ def sarif(report: Report) -> str:
 def _result(word: str, item: Item) -> dict[str, Any]:
     parts = [f"{name}: {before} -> {after}" for name, (before, after) in item.attributes.items()]
     detail = f": {'; '.join(parts)}" if word == "changed" else ""
-    # Relative to the target's root, as SARIF has it for what lies in a tree.
-    uri = quote(item.path.lstrip("/") or ".")
+    # Relative to the target's root, as SARIF has it for what lies in a tree; a name's own bytes,
+    # so that no two files share it (RFC 3986, 2.1).
+    uri = quote(item.name.lstrip(b"/") or b".")
     return {
         "ruleId": f"watch/{word}",
         "level": _LEVELS[item.severity],
-        "message": {"text": printable(f"{item.what} {word}{detail}")},
+        "message": {"text": _plain(f"{item.what} {word}{detail}")},
         "locations": [{"physicalLocation": {"artifactLocation": {"uri": uri}}}],
         "properties": {"severity": item.severity, "attributes": item.attributes},
     }
+
+
+def _plain(text: str) -> str:
+    """`text` as a plain text message without links and placeholders of its own (SARIF 2.1.0,
+    3.11.5, 3.11.6): what changed was called by whoever changed it."""
+    return printable(text).translate(_MESSAGE)
