@@ -260,7 +260,7 @@ def _fill(
     (folder / IMAGE).write_bytes(image)
     body = msgspec.json.format(encoded(report), indent=1)
     (folder / REPORT).write_bytes(body + b"\n")
-    (folder / "report.md").write_text(write_markdown(report, needs))
+    (folder / "report.md").write_text(write_markdown(report, needs), encoding="utf-8")
     bill = write_sbom(needs.name, report.digest, made.owners, wishes.base_time)
     (folder / "sbom.cdx.json").write_text(bill)
     (folder / "policy").mkdir()
