@@ -13,12 +13,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ringfence.harden.markdown import write_markdown
-from ringfence.harden.record import BeforeAndAfter, Counts, KeptFile, Report, Retest
-from ringfence.model.measurement import Measurement
 from ringfence.probe.record import SCHEMA, Attempt, ProbeReport, ProbeTarget
 from ringfence.report.commonmark import block, bold, code, prose, table
 from ringfence.report.probe import markdown
 from tests.command import ringfence
+from tests.unit.harden.reports import hardened
 from tests.unit.harden.test_policies import NEEDS
 
 ROOT = Path(__file__).parents[3]
@@ -150,12 +149,5 @@ def test_probe(name: str) -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_harden(name: str) -> None:
-    done = ringfence("measure", SERVER, "--no-plan", "--format", "json")
-    measured = msgspec.json.decode(done.out, type=Measurement)
-    counts = Counts(1, 1, 1, 1, 0, 0, 1, None, 0)
-    report = Report(
-        "s", name, name, name, measured, measured, (KeptFile(name, name),),
-        BeforeAndAfter(counts, counts), (Retest(name, name, name, True),), {name: name}, {}, (),
-        (name,), (name,), (80,), {}, (name,),
-    )  # fmt: skip
-    check_document(write_markdown(report, msgspec.structs.replace(NEEDS, origin=name)))
+    needs = msgspec.structs.replace(NEEDS, origin=name)
+    check_document(write_markdown(hardened(name), needs))
