@@ -20,7 +20,10 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class ImageConfig(msgspec.Struct, frozen=True):
-    """What an image's or bundle's configuration says. Environment values are never kept."""
+    """What an image's or bundle's configuration says. Environment values are never kept.
+
+    `uid` is the number of `user`, None where neither it nor the image's accounts say.
+    """
 
     user: str
     command: tuple[str, ...]
@@ -28,6 +31,7 @@ class ImageConfig(msgspec.Struct, frozen=True):
     layers: int
     digest: str
     evidence: Evidence
+    uid: int | None = None
 
 
 class Facts(msgspec.Struct, frozen=True):

@@ -16,6 +16,8 @@ from typing import Any
 import msgspec
 
 from ringfence.collect.container.document import rows, table, words
+from ringfence.collect.container.gojson import decode
+from ringfence.collect.files.accounts import ACCOUNTS, uid_of
 from ringfence.collect.files.census import census
 from ringfence.collect.files.layers import Layers, merged
 from ringfence.collect.files.paths import inside
@@ -25,7 +27,7 @@ from ringfence.errors import InputError
 from ringfence.model.evidence import Evidence, Grade, Unseen
 from ringfence.model.facts import ImageConfig
 from ringfence.model.files import Tree
-from ringfence.untrusted import Undecodable, decode_json
+from ringfence.untrusted import Undecodable
 
 MOST_DOCUMENT = 4 << 20
 MOST_LAYERS = 1024
@@ -94,7 +96,7 @@ class _Store:
         if len(data) > MOST_DOCUMENT:
             raise InputError("a document is larger than 4 MiB", where=self.name)
         try:
-            return decode_json(data)
+            return decode(data)
         except Undecodable as error:
             raise InputError(f"a document is no JSON: {error}", where=self.name) from None
 
@@ -275,7 +277,7 @@ def _manifest(store: _Store, index: Any, wanted: str, depth: int) -> tuple[Any, 
     found = [row for row in rows(index, "manifests") if _is_image(row)]
     if not found:
         raise InputError("the index lists no image", where=store.name)
-    fitting = [row for row in found if _platform(row) in ("", wanted)]
+    fitting = [row for row in found if _fits(row, wanted)]
     if not fitting:
         present = ", ".join(sorted({_platform(row) for row in found}))
         raise InputError(
@@ -295,9 +297,18 @@ def _is_image(row: dict[str, Any]) -> bool:
     return table(row, "platform").get("architecture") != "unknown"
 
 
+def _fits(row: dict[str, Any], wanted: str) -> bool:
+    """Whether it is of Linux and this architecture, or does not say what it is of."""
+    stated = table(row, "platform")
+    return stated.get("os") in (None, "", "linux") and stated.get("architecture") in (
+        None, "", wanted,
+    )  # fmt: skip
+
+
 def _platform(row: dict[str, Any]) -> str:
-    found = table(row, "platform").get("architecture")
-    return found if isinstance(found, str) else ""
+    stated = table(row, "platform")
+    found = [stated.get(name) for name in ("os", "architecture")]
+    return "/".join(word for word in found if isinstance(word, str) and word != "linux")
 
 
 def _open_docker(store: _Store) -> ImageParts:
@@ -330,10 +341,13 @@ def _reading(parts: ImageParts) -> ImageReading:
     stated = sorted(table(said, "ExposedPorts"))
     ports = [port for port in stated if _is_port(port)]
     odd = [port[:32] for port in stated if not _is_port(port)]
+    name = user if isinstance(user, str) else ""
+    laid = merged(layers)
     return ImageReading(
-        tree=_tree(merged(layers), parts.name),
+        tree=_tree(laid, parts.name),
         config=ImageConfig(
-            user=user if isinstance(user, str) else "",
+            user=name,
+            uid=uid_of(name, laid.bodies.get(ACCOUNTS, b"")),
             command=(*words(said, "Entrypoint"), *words(said, "Cmd")),
             ports=tuple(ports),
             layers=len(layers),

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from ringfence.collect.files.accounts import ACCOUNTS
 from ringfence.collect.files.census import capability_text
 from ringfence.collect.files.elf import MAGIC, read_elf
 from ringfence.collect.files.packages import (
@@ -36,6 +37,7 @@ MOST_ELF = 256 << 20
 MOST_MEMBERS = 8_000_000
 """Of all layers: a small one that is listed a thousand times is as much work as a thousand."""
 
+SET_ID = 0o6000
 _KINDS = {
     "0": FileKind.REGULAR,
     "1": FileKind.REGULAR,
@@ -170,7 +172,7 @@ class Layers:
         self, file: File, member: Member, source: Stretch | Expanded, layer: _Layer
     ) -> File:
         """ELF facts and package databases, from a regular file's body."""
-        if is_database(file.path) or file.path in OS_RELEASE:
+        if is_database(file.path) or file.path in (*OS_RELEASE, ACCOUNTS):
             self._keep(file.path, min(member.stored, MOST_BYTES), source, layer)
             return file
         if is_unread_database(file.path):
@@ -203,7 +205,19 @@ class Layers:
         if original is None:
             self._refuse("a hard link to nothing", member.path)
             return None
-        return msgspec.structs.replace(original, path=path, size=0)
+        # One file: engines give it the link's owner and mode, under each of its names; tar(1) does
+        # not. What makes it set-user-ID to either counts.
+        now = original
+        if member.mode & SET_ID:
+            now = msgspec.structs.replace(
+                original, mode=member.mode & 0o7777, uid=member.uid, gid=member.gid
+            )
+        if now != original:
+            body = self.bodies.get(now.path)
+            if now.path not in layer.files and body is not None:
+                layer.bodies[now.path] = body  # of a layer below, whose file this one replaces
+            layer.add(now)
+        return msgspec.structs.replace(now, path=path, size=0)
 
     def _merge(self, layer: _Layer) -> None:
         """In one pass over the tree below, however many whiteouts there are."""
