@@ -177,14 +177,18 @@ def _credentials(config: dict[str, Any], said: Evidence) -> Credentials:
         for name in ("permitted", "inheritable", "bounding", "ambient")
     }
     held = _after_execve(uid, stated, table(config, "process").get("noNewPrivileges") is True)
+    ambient = stated["ambient"] if uid else frozenset()
     groups = user.get("additionalGids")
-    extra = tuple(_number(item) for item in groups) if isinstance(groups, list) else ()
-    evidence = _detail(said, f"process.user {uid}:{gid}, {len(held)} effective capabilities")
+    extra = [_number(item) for item in groups] if isinstance(groups, list) else []
+    users, group_ids = (_Mapping(rows(config, "linux", name)) for name in
+                        ("uidMappings", "gidMappings"))  # fmt: skip
+    detail = f"process.user {uid}:{gid}, {len(held)} effective capabilities"
+    uid = users.outside(uid)
     return Credentials(
-        uid, gid, extra, str(uid), effective=held, permitted=held,
-        inheritable=stated["inheritable"], bounding=stated["bounding"],
-        ambient=stated["ambient"] if uid else frozenset(), evidence=evidence,
-        uids=frozenset((uid,)), root_mapped=_maps_root(config),
+        uid, group_ids.outside(gid), tuple(map(group_ids.outside, extra)), str(uid),
+        effective=held, permitted=held, inheritable=stated["inheritable"],
+        bounding=stated["bounding"], ambient=ambient, evidence=_detail(said, detail),
+        uids=frozenset((uid,)), root_mapped=users.maps_root,
     )  # fmt: skip
 
 
@@ -198,12 +202,29 @@ def _after_execve(uid: int, stated: dict[str, frozenset[str]], bound: bool) -> f
     return gained & stated["permitted"] if bound else gained
 
 
-def _maps_root(config: dict[str, Any]) -> bool:
-    """Whether the container's user namespace maps this host's user 0."""
-    return any(
-        _number(row.get("hostID")) == 0 and _number(row.get("size")) > 0
-        for row in rows(config, "linux", "uidMappings")
-    )
+NOBODY = 65534
+"""Whose number nobody has who is not mapped (user_namespaces(7))."""
+
+
+class _Mapping:
+    """The users, or groups, of a container's user namespace: all of this host's where it has none.
+    Each row: the first number inside, the first outside, and how many."""
+
+    def __init__(self, stated: list[dict[str, Any]]) -> None:
+        names = ("containerID", "hostID", "size")
+        self._rows = [tuple(_number(row.get(name)) for name in names) for row in stated]
+
+    def outside(self, number: int) -> int:
+        """The number on this host."""
+        for first, host, size in self._rows:
+            if first <= number < first + size:
+                return host + number - first
+        return NOBODY if self._rows else number
+
+    @property
+    def maps_root(self) -> bool:
+        """Whether one of them is this host's user 0."""
+        return any(host <= 0 < host + size for _, host, size in self._rows)
 
 
 def _seccomp(config: dict[str, Any], knowledge: Knowledge, said: Evidence) -> Seccomp:

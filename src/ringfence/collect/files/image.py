@@ -187,9 +187,12 @@ def _archive(path: Path) -> _Store:
         source = _unpacked(source)
     places: dict[str, Stretch] = {}
     links: dict[str, str] = {}
+    twice: set[str] = set()
     for member in members(source):
         name = inside(member.path)
         if name and member.kind == "0":
+            if name in places:
+                twice.add(name)
             places[name] = source.part(member.stored)
         elif name and member.kind in ("1", "2"):
             # `docker save` links a layer that two images share.
@@ -202,6 +205,11 @@ def _archive(path: Path) -> _Store:
 
     def find(name: str) -> Stretch | None:
         clean = inside(name) or ""
+        if clean in twice:
+            raise InputError(
+                f"has {clean} twice, of which engines take the first and others the last",
+                where=str(path), remedy="save the image again",
+            )  # fmt: skip
         found = places.get(clean) or places.get(links.get(clean, ""))
         return None if found is None else _again(found)
 

@@ -31,6 +31,7 @@ from ringfence.model.files import File, FileKind
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
+SHORTEST_ELF = 20
 MOST_ELF = 256 << 20
 """Bytes of one compressed ELF file that are expanded for its headers."""
 
@@ -164,7 +165,7 @@ class Layers:
             target=member.target if kind is FileKind.SYMLINK else "",
             capabilities=capability_text(member.capability) if member.capability else "",
         )
-        if kind is not FileKind.REGULAR or member.stored < 20:
+        if kind is not FileKind.REGULAR:
             return file
         return self._looked_into(file, member, source, layer)
 
@@ -178,7 +179,7 @@ class Layers:
         if is_unread_database(file.path):
             self._refuse("rpm databases are not read", file.path)
         # A sparse file's stored bytes are not its first bytes in order: its headers are not read.
-        if member.size != member.stored:
+        if member.size != member.stored or member.stored < SHORTEST_ELF:
             return file
         if isinstance(source, Stretch):
             elf = read_elf(source.window(member.stored)) if source.peek(4) == MAGIC else None

@@ -88,6 +88,17 @@ def test_hard_links_have_the_facts_and_no_bytes_of_their_own() -> None:
     assert (found["b"].mode, found["b"].size, found["a"].size) == (0o4755, 0, 6)
 
 
+def test_a_hard_link_that_is_set_user_id_makes_its_file_so() -> None:
+    """Engines give one file the link's owner and mode; `ls` in podman shows both names so."""
+    link = hard("su", "a")
+    link.info.mode = 0o4755
+    for stack in ([[Entry("a", b"123", mode=0o755, uid=7), link]],
+                  [[Entry("a", b"123", mode=0o755, uid=7)], [link]]):  # fmt: skip
+        found = lay(*stack).files
+        assert {(found[name].mode, found[name].uid) for name in ("a", "su")} == {(0o4755, 0)}
+        assert found["a"].size == 3
+
+
 @pytest.mark.parametrize(
     ("entry", "why"),
     [
