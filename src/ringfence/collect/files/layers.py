@@ -23,7 +23,7 @@ from ringfence.collect.files.packages import (
     is_unread_database,
 )
 from ringfence.collect.files.paths import inside, resolve_parent
-from ringfence.collect.files.streams import Expanded, Stretch
+from ringfence.collect.files.streams import MOST_EXPANDED, Expanded, Stretch, too_large
 from ringfence.collect.files.tar import Member, members
 from ringfence.errors import InputError
 from ringfence.model.evidence import Unseen
@@ -97,11 +97,12 @@ class Layers:
         self._links: dict[str, str] = {}
         self._refused: dict[str, tuple[str, int]] = {}
         self._members = 0
+        self._bytes = 0
         self._held = 0
 
     def lay(self, source: Stretch | Expanded) -> None:
         """Lay one layer (a tar archive) on top. Raises InputError when it is none, or when all
-        layers together have more than MOST_MEMBERS members."""
+        layers together have more than MOST_MEMBERS members or MOST_EXPANDED bytes."""
         layer = _Layer(dict(self._links))
         for member in members(source):
             self._members += 1
@@ -123,6 +124,9 @@ class Layers:
                 where=source.name,
                 remedy="is the file whole? fetch it again",
             )
+        self._bytes += source.tell()
+        if self._bytes > MOST_EXPANDED:
+            raise too_large(source.name)
         self._merge(layer)
 
     def unseen(self) -> list[Unseen]:
