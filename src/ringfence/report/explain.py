@@ -5,6 +5,7 @@ from __future__ import annotations
 from ringfence.knowledge.records import (
     Entry,
     Family,
+    Formula,
     Knowledge,
     Mechanism,
     Opening,
@@ -89,6 +90,8 @@ def _entry(entry: Entry, knowledge: Knowledge) -> str:
         lines += _mechanism(entry)
     elif isinstance(entry, Opening):
         lines += _opening(entry, knowledge)
+    elif isinstance(entry, Formula):
+        lines.append(f"  stands for: {render(entry.needs)}")
     elif isinstance(entry, Scale):
         lines += [
             f"  worth: data {entry.data:g}, user {entry.user:g}, admin {entry.admin:g} "
