@@ -334,7 +334,7 @@ def _reading(parts: ImageParts) -> ImageReading:
         tree=_tree(merged(layers), parts.name),
         config=ImageConfig(
             user=user if isinstance(user, str) else "",
-            command=(*words(said, "Entrypoint"), *words(said, "Cmd")),
+            program=next(iter((*words(said, "Entrypoint"), *words(said, "Cmd"))), ""),
             ports=tuple(ports),
             layers=len(layers),
             digest=parts.digest,
