@@ -102,8 +102,10 @@ def test_a_published_vulnerability_that_the_user_knows_of() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["http.execution", "http.execution=soon", "nothing=CVE-2021-23017"]
-)
+    "text",
+    ["http.execution", "http.execution=soon", "nothing=CVE-2021-23017",
+     "http.execution=CVE-2021-23017\n", "http.execution=CVE-202\u0661-23017"],
+)  # fmt: skip
 def test_a_known_vulnerability_that_makes_no_sense(text: str) -> None:
     done = ringfence("measure", SERVER, "--known", text)
     assert done.code == 2
