@@ -234,8 +234,7 @@ def _declared_port(port: str, facts: Facts) -> EntryPoint:
 
 def _declared_handler(facts: Facts) -> Handler:
     """Who will serve, as far as a configuration says: its user, else root as engines do."""
-    command = facts.config.command if facts.config is not None else ()
-    program = command[0].rsplit("/", 1)[-1] if command else ""
+    program = facts.config.program.rsplit("/", 1)[-1] if facts.config is not None else ""
     if facts.processes:
         only = facts.processes[0]
         return Handler(_level(only, facts), only.credentials.evidence, program)

@@ -103,7 +103,7 @@ def _image_config(config: dict[str, Any], source: str) -> ImageConfig:
     user = table(config, "process", "user")
     return ImageConfig(
         user=f"{_number(user.get('uid'))}:{_number(user.get('gid'))}",
-        command=tuple(words(config, "process", "args")),
+        program=next(iter(words(config, "process", "args")), ""),
         ports=(),
         layers=0,
         digest="",

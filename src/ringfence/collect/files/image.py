@@ -356,7 +356,7 @@ def _reading(parts: ImageParts) -> ImageReading:
         config=ImageConfig(
             user=name,
             uid=uid_of(name, laid.bodies.get(ACCOUNTS, b"")),
-            command=(*words(said, "Entrypoint"), *words(said, "Cmd")),
+            program=next(iter((*words(said, "Entrypoint"), *words(said, "Cmd"))), ""),
             ports=tuple(ports),
             layers=len(layers),
             digest=parts.digest,

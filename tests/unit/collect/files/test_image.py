@@ -51,7 +51,7 @@ def test_an_oci_archive_and_its_configuration(tmp_path: Path, pack: Any) -> None
     assert found.tree.counts.files == 2
     assert found.tree.counts.shells == 0
     assert found.config.user == "10001"
-    assert found.config.command == ("/srv/app", "--serve")
+    assert found.config.program == "/srv/app"
     assert found.config.ports == ("8080/tcp",)
     assert found.config.layers == 2
 
@@ -77,6 +77,17 @@ def test_nothing_is_written_anywhere(tmp_path: Path) -> None:
 def test_environment_values_are_not_kept(tmp_path: Path) -> None:
     found = read_image(oci_archive(tmp_path / "a.tar", [BASE], CONFIG))
     assert "do-not-show" not in repr(found)
+
+
+def test_of_a_command_only_the_program_is_kept(tmp_path: Path) -> None:
+    for said, program in (
+        ({"Cmd": ["/bin/app", "--token=do-not-show"]}, "/bin/app"),
+        ({"Entrypoint": ["run"], "Cmd": ["do-not-show"]}, "run"),
+        ({}, ""),
+    ):
+        found = read_image(oci_archive(tmp_path / "a.tar", [BASE], said))
+        assert found.config.program == program
+        assert "do-not-show" not in repr(found)
 
 
 def test_ports_that_make_no_sense_are_left_out_and_said(tmp_path: Path) -> None:
