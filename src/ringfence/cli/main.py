@@ -12,6 +12,7 @@ import click
 
 from ringfence import __version__
 from ringfence.cli.delivery import encode_output, put, reader_left, say
+from ringfence.cli.ending import ended_by
 from ringfence.cli.lazy import LazyGroup
 from ringfence.errors import RingfenceError
 
@@ -104,7 +105,7 @@ def _stand_in() -> None:
 def main() -> None:
     """Run the command line; every expected failure is one line on standard error."""
     try:
-        code = ringfence.main(prog_name="ringfence", standalone_mode=False)
+        code = _called()
     except RingfenceError as error:
         _end(error.line(), error.exit_code)
     except click.exceptions.Abort:
@@ -112,6 +113,15 @@ def main() -> None:
     except click.ClickException as error:
         _end(error.format_message(), 2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _called() -> object:
+    try:
+        return ringfence.main(prog_name="ringfence", standalone_mode=False)
+    except Exception:
+        if number := ended_by():
+            sys.exit(128 + number)
+        raise
 
 
 def _end(line: str, code: int) -> None:

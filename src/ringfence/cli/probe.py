@@ -69,7 +69,7 @@ def command(
     """
     from ringfence.cli.progress import progress
     from ringfence.knowledge.loader import load
-    from ringfence.probe.baseline import opened_since, read_report
+    from ringfence.probe.baseline import compared, read_report
     from ringfence.probe.probing import INJECT, JOIN, probe_process
     from ringfence.probe.targets import live
     from ringfence.untrusted import check_path
@@ -89,10 +89,12 @@ def command(
             )  # fmt: skip
         record("probe", found.name, _summary(probed.report))
     deliver(_written(probed.report, form, output), output)
-    lines = opened_since(before, probed.report) if before is not None else ()
-    for line in lines:
+    if before is None:
+        return
+    comparison = compared(before, probed.report)
+    for line in (*comparison.opened, *comparison.left_out):
         say(line)
-    if lines:
+    if comparison.opened:
         sys.exit(1)
 
 

@@ -12,11 +12,12 @@ from ringfence.watch.baseline.result import Item, Report
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
-_RULES = {
+RULES = {
     "added": "A file that the baseline does not have",
     "removed": "A file of the baseline that is not there",
     "changed": "A file that is not as the baseline has it",
 }
+"""What differs -> the rule's text; its id is `watch/` and the word."""
 _MESSAGE = str.maketrans({"\\": r"\\", "[": r"\[", "]": r"\]", "{": "{{", "}": "}}"})
 """What a message gives another meaning, and how it is written for itself."""
 
@@ -27,7 +28,7 @@ def sarif(report: Report) -> str:
         "name": "ringfence",
         "version": __version__,
         "rules": [{"id": f"watch/{word}", "shortDescription": {"text": text}}
-                  for word, text in _RULES.items()],
+                  for word, text in RULES.items()],
     }  # fmt: skip
     results = [
         _result(word, item)
