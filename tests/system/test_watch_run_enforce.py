@@ -228,6 +228,75 @@ def test_a_standard_error_that_nobody_reads_holds_no_decision_up(fence: Run) -> 
     os.close(errors)
 
 
+def test_no_name_and_no_word_ends_decider_or_standby(fence: Run) -> None:
+    plant(fence.target)
+    odd = os.fsencode(fence.target) + b"/odd \xff\xfe.so"
+    Path(os.fsdecode(odd)).write_bytes(LIBRARY.read_bytes())
+    with fence.running(*ON, sign="enforce"):
+        (decider,), (standby,) = fence.children(DECIDER), fence.children(STANDBY)
+        script = f"for i in 1 2 3 4 5 6; do {fence.target}/evil && exit 0; done; exit 1"
+        assert outcome("sh", "-c", script, os.fsdecode(b"\xff")) == 1
+        with pytest.raises(PermissionError):
+            Path(os.fsdecode(odd)).read_bytes()
+        found = fence.until_event("denial", "/evil", how="execute")
+        assert found.detail["who"]["command"][:3] == ["sh", "-c", script]
+        fence.until(lambda told: sum("odd" in item.subject for item in told) == 1)
+        assert outcome(fence.target / "good") == 0
+        assert (fence.children(DECIDER), fence.children(STANDBY)) == ([decider], [standby])
+        assert fence.stop() == 0
+
+
+def test_a_folder_of_any_depth_ends_nothing_and_is_told(fence: Run) -> None:
+    plant(fence.target)
+    deep = (
+        "cd $1; d=$(printf 'd%.0s' $(seq 200)); for i in $(seq 25); do mkdir -p $d; cd ./$d; done"
+    )
+    with fence.running(*ON, sign="enforce"):
+        script = f"{deep}; echo plain > data; cat data; cp /bin/true code; ./code"
+        done = subprocess.run(["bash", "-c", script, "bash", str(fence.target)],
+                              capture_output=True, timeout=20, check=False)  # fmt: skip
+        assert (done.stdout, done.returncode >= 126) == (b"plain\n", True)
+        assert outcome(fence.target / "evil") >= 126
+        fence.until(lambda told: any(
+            item.detail.get("event") == "denial" and item.subject.startswith("/ddd")
+            and item.detail["why"] == "its path is longer than 4,095 bytes" for item in told
+        ))  # fmt: skip
+        fence.until(lambda told: any("below" in item.detail.get("did", ()) for item in told))
+        assert fence.stop() == 0
+
+
+def test_files_of_any_length_hold_no_decision_up(fence: Run) -> None:
+    with fence.running(*ON, sign="enforce"):
+        for number in range(40):
+            endless = fence.target / f"endless{number}.so"
+            endless.touch()
+            os.truncate(endless, 1 << 40)
+            with pytest.raises(PermissionError):
+                endless.open("rb")
+        began = time.monotonic()
+        assert outcome(fence.target / "good") == 0
+        assert time.monotonic() - began < 1
+        fence.until_event("denial", "/endless39.so", why="not in the baseline")
+
+
+@pytest.mark.parametrize(("rule", "runs"), [("deny", False), ("allow", True)])
+def test_when_the_watcher_fails_the_rule_decides(fence: Run, rule: str, runs: bool) -> None:
+    plant(fence.target)
+    with fence.running(*ON, "--when-gone", rule, sign="enforce"):
+        assert fence.process is not None
+        (segment,) = fence.ledger.glob("segment-*")
+        segment.unlink()  # a ledger that was tampered with
+        (fence.target / "data").write_text("an event")
+        assert fence.process.wait(20) == 2
+        deadline = time.monotonic() + 5
+        while runs and fence.children(STANDBY) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert (outcome(fence.target / "evil") == 0) is runs
+        assert outcome(fence.target / "good") == 0
+        told = fence.output.read_text()
+        assert ("decider and standby" in told and "go on until they are killed" in told) is not runs
+
+
 def test_all_of_them_killed_nothing_waits_for_an_answer(fence: Run) -> None:
     plant(fence.target)
     with fence.running(*ON, sign="enforce"):

@@ -75,7 +75,7 @@ class Enforcement:
         self._target, self._rule = target, rule
         self._lessons = Lessons(rule.learning, algorithm) if rule.learning else None
         self.ended = False
-        self._decider, self._stopping = -1, False
+        self._decider, self._began, self._stopping = -1, False, False
         points = marking(target, root)
         # A container's mounts are opened in its own namespace, whichever ours is.
         inside = target.kind in ("container", "process")
@@ -121,6 +121,7 @@ class Enforcement:
             ready = next((item for item in said if item.what == "ready"), None)
             if ready is not None:
                 self._decided_by(ready.pid)
+                self._began = True
                 return [self._said("on", self._gap)]
             if self.ended or said:
                 break
@@ -134,7 +135,8 @@ class Enforcement:
         """What was said since."""
         for message in self._messages():
             if isinstance(message, Denied):
-                yield denial(message.path, message.why, message.how, message.who, gone=message.gone)
+                who = message.who.who()
+                yield denial(message.path, message.why, message.how, who, gone=message.gone)
             elif isinstance(message, Ran):
                 if self._lessons is not None and self._lessons.take(message.file):
                     yield self._learned(message)
@@ -166,6 +168,19 @@ class Enforcement:
             with contextlib.suppress(OSError):
                 socket.send_fds(self._line, [MARK_WHOLE if point.whole else MARK], [point.handle])
             os.close(point.handle)
+
+    @property
+    def stays(self) -> bool:
+        """Whether it goes on without this process: it has begun, and the rule is to deny."""
+        return self._began and self._rule.deny
+
+    def leave(self) -> Told:
+        """Go, and let decider and standby go on; the record of that. Whoever made this process fail
+        must not have ended enforcement by it."""
+        self._report.close()
+        self._line.close()
+        return self._said("left", f"the watcher failed: decider and standby (PID "
+                          f"{self._process.pid}) go on until they are killed")  # fmt: skip
 
     def stop(self) -> Iterator[Told]:
         """End it: everything may run again. What was said until then; nothing the second time."""

@@ -15,7 +15,7 @@ import msgspec
 from ringfence.errors import InputError
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.live import fanotify
-from ringfence.watch.live.ending import Ending
+from ringfence.watch.live.ending import FAILED, Ending
 from ringfence.watch.live.enforce import Enforcement
 from ringfence.watch.live.events import parse
 from ringfence.watch.live.execs import Execs
@@ -107,7 +107,7 @@ class Watching:
                 self._told(self._enforcement)
         self._check()
         if self._judging.error is not None:
-            self._ending.reason = "failed"
+            self._ending.reason = FAILED
 
     def _asked(self) -> None:
         """Ask who was started since, before it has ended."""
@@ -204,10 +204,12 @@ class Watching:
                 for _ in range(200):
                     if not self._read():
                         break
-                if self._enforcement is not None:
-                    self._queue.put(list(self._enforcement.stop()))
-            elif self._enforcement is not None:
-                self._enforcement.stop()
+            if self._enforcement is not None and not (
+                self._ending.failed and self._enforcement.stays
+            ):
+                said: list[Entry] = list(self._enforcement.stop())
+                if self._judging.error is None:
+                    self._queue.put(said)
         finally:  # a thread that waits for more would hold up the end of the process
             self._queue.end()
             self._judging.thread.join()

@@ -16,7 +16,9 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import struct
+import threading
 import time
 
 import msgspec
@@ -24,6 +26,7 @@ import msgspec
 from ringfence.watch.baseline.digests import Digester, Shortened
 from ringfence.watch.live.allowed import Allowed
 from ringfence.watch.live.code import HEAD, looks_like_code
+from ringfence.watch.live.deep import long_path
 from ringfence.watch.live.layers import UNTOLD, Layers, is_overlay
 from ringfence.watch.live.loading import by_loader
 from ringfence.watch.live.naming import Names
@@ -33,10 +36,13 @@ GETVERSION = 0x80087601
 YOUNG = 100_000_000
 """Nanoseconds: more than any tick of the clock that ctime is taken from."""
 MOST_KEPT = 1 << 17
+MOST_FOREIGN = 1 << 30
+"""Bytes of a file that is digested though it would be refused: anybody can make one of 8 EiB."""
 OUTSIDE = "it is not in the target"
 WRITTEN = "somebody holds it open for writing"
 UNKNOWN = "not in the baseline"
 OTHER = "not the baseline's content"
+DEEP = "its path is longer than 4,095 bytes"
 DELETED = b" (deleted)"
 Identity = tuple[bytes, int, int, int, int, int]
 
@@ -62,16 +68,28 @@ class Question(msgspec.Struct, frozen=True):
     shown: bytes
     info: os.stat_result
     identity: Identity
+    deep: bool = False
+    """Whether its path is longer than the system calls take, and it can be in no baseline."""
+
+    @property
+    def place(self) -> bytes:
+        """Its path as it is told."""
+        return self.shown if self.path is None else self.path
 
 
 def question(fd: int, pid: int, names: Names, *, executed: bool) -> Question:
     """What an event's descriptor asks. Raises OSError."""
     info = os.fstat(fd)
-    shown = os.readlink(b"/proc/self/fd/%d" % fd)
+    try:
+        shown, deep = os.readlink(b"/proc/self/fd/%d" % fd), False
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        shown, deep = long_path(fd), True
     path = names.path(fd, shown, info)
     name = shown if path is None else path
     identity = (name, info.st_dev, info.st_ino, info.st_ctime_ns, info.st_size, _generation(fd))
-    return Question(fd, pid, executed, path, shown, info, identity)
+    return Question(fd, pid, executed, path, shown, info, identity, deep)
 
 
 def is_data(asked: Question) -> bool:
@@ -90,22 +108,25 @@ def loaded_unsure(asked: Question) -> bool:
 
 
 class Rulings:
-    """Decides by a table; keeps what it decided."""
+    """Decides by a table; keeps what it decided. `digests`: of all code, also of what is refused
+    whatever its content is. Threads may share one."""
 
-    def __init__(self, allowed: Allowed, layers: Layers) -> None:
+    def __init__(self, allowed: Allowed, layers: Layers, *, digests: bool = False) -> None:
         self._allowed, self._layers = allowed, layers
-        self._digester = Digester(allowed.algorithm)
+        self._digests = digests
+        self._threads = threading.local()
         self._kept: dict[Identity, Ruling] = {}
 
     def quick(self, asked: Question) -> Ruling | None:
         """A decision that needs no reading of the file; None where it does."""
         if is_data(asked):
             if loaded_unsure(asked) or self._loaded_mapped(asked):
-                return Ruling(False, WRITTEN, path=_place(asked))
+                return Ruling(False, WRITTEN, path=asked.place)
             return Ruling(True)
         if written(asked.fd):
-            return Ruling(False, WRITTEN, path=_place(asked))
-        return self._kept.get(asked.identity)
+            return Ruling(False, WRITTEN, path=asked.place)
+        kept = self._kept.get(asked.identity)
+        return kept if kept is not None or self._digests else self._refused(asked)
 
     def full(self, asked: Question) -> Ruling:
         """A decision by the file's content. Raises OSError."""
@@ -116,7 +137,7 @@ class Rulings:
         if held or below or (after.st_ctime_ns, after.st_size) != (
             asked.info.st_ctime_ns, asked.info.st_size,
         ):  # fmt: skip
-            return Ruling(False, WRITTEN, path=_place(asked))
+            return Ruling(False, WRITTEN, path=asked.place)
         if below is None:
             return Ruling(False, UNTOLD, ruling.digest, ruling.path)
         if held is not None and time.time_ns() - after.st_ctime_ns > YOUNG:
@@ -139,22 +160,42 @@ class Rulings:
         return is_overlay(asked.fd) and self._layers.held(asked.path or b"", asked.info)
 
     def _decided(self, asked: Question) -> Ruling:
-        place = _place(asked)
+        refused = self._refused(asked)
+        if refused is not None and (
+            not self._digests or asked.deep or asked.info.st_size > MOST_FOREIGN
+        ):
+            return refused
         digest = self._digest(asked)
+        if refused is not None:
+            return msgspec.structs.replace(refused, digest=digest)
+        wanted = self._allowed.wanted(asked.path or b"")
+        if wanted is None or wanted.digest != digest:
+            return Ruling(False, OTHER, digest, asked.place)
+        return Ruling(True, "", digest, asked.place)
+
+    def _refused(self, asked: Question) -> Ruling | None:
+        """The decision of what may not run whatever its content is, None of what has to be read:
+        anybody can make files that take hours to read."""
+        if asked.deep:
+            return Ruling(False, DEEP, path=asked.place)
         if asked.path is None:
-            return Ruling(False, OUTSIDE, digest, place)
-        wanted = self._allowed.digest(asked.path)
+            return Ruling(False, OUTSIDE, path=asked.place)
+        wanted = self._allowed.wanted(asked.path)
         if wanted is None:
             gone = "deleted, or " if asked.shown.endswith(DELETED) else ""
-            return Ruling(False, gone + UNKNOWN, digest, place)
-        if wanted != digest:
-            return Ruling(False, OTHER, digest, place)
-        return Ruling(True, "", digest, place)
+            return Ruling(False, gone + UNKNOWN, path=asked.place)
+        same_size = wanted.size is None or wanted.size == asked.info.st_size
+        if not same_size or not stat.S_ISREG(asked.info.st_mode):
+            return Ruling(False, OTHER, path=asked.place)
+        return None
 
     def _digest(self, asked: Question) -> bytes:
+        digester = getattr(self._threads, "digester", None)
+        if digester is None:
+            digester = self._threads.digester = Digester(self._allowed.algorithm)
         try:
             os.lseek(asked.fd, 0, os.SEEK_SET)
-            return self._digester.whole(asked.fd, asked.info.st_size)
+            return digester.whole(asked.fd, asked.info.st_size)
         except Shortened:
             return b""
 
@@ -171,10 +212,6 @@ def written(fd: int) -> bool | None:
     with contextlib.suppress(OSError):
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return False
-
-
-def _place(asked: Question) -> bytes:
-    return asked.shown if asked.path is None else asked.path
 
 
 def _generation(fd: int) -> int:

@@ -23,6 +23,8 @@ import time
 import msgspec
 
 from ringfence.watch.live import fanotify
+from ringfence.watch.live.aloud import aloud
+from ringfence.watch.live.deep import named
 from ringfence.watch.live.events import parse
 from ringfence.watch.live.naming import Names
 from ringfence.watch.live.reporter import Reporter
@@ -37,6 +39,7 @@ from ringfence.watch.live.terms import (
     READY,
     STOP,
     UNMARKED,
+    Asker,
     Denied,
     Point,
     Said,
@@ -72,13 +75,17 @@ class Standby:
         self._watched = True
 
     def run(self) -> None:
-        """Serve; at its end the decider is ended, and with it the group."""
+        """Serve; at its end the decider is ended, and with it the group. Only where an error ends
+        it and the rule is to deny, the decider goes on alone, as it does without a standby."""
         self._start()
         try:
             while self._turn():
                 pass
-        finally:
-            self._kill()
+        except BaseException:
+            if not self._terms.deny:
+                self._kill()
+            raise
+        self._kill()
 
     def _turn(self) -> bool:
         poll = select.poll()
@@ -101,7 +108,10 @@ class Standby:
 
     def _heard(self) -> bool:
         """Something from the watcher: the word to stop, or its end without one."""
-        data, handles, _, _ = socket.recv_fds(self._control, 64, 4)
+        try:
+            data, handles, _, _ = socket.recv_fds(self._control, 64, 4)
+        except ConnectionResetError:
+            data, handles = b"", []
         if data == STOP:
             return False
         if data in (MARK, MARK_WHOLE):
@@ -117,7 +127,10 @@ class Standby:
         line = self._line
         if line is None:
             return
-        data = line.recv(64)
+        try:
+            data = line.recv(64)
+        except ConnectionResetError:  # it has ended with something unread
+            data = b""
         if not data:
             self._lost("it ended")
             return
@@ -126,7 +139,8 @@ class Standby:
             if not self._marked:
                 self._mark()
             self._ready = True  # from here on only the decider reads
-            line.send(GO)
+            with contextlib.suppress(OSError):  # its end is what is read next
+                line.send(GO)
             self._reporter.say(Said("ready", pid=self._decider))
 
     def _watch(self) -> None:
@@ -167,11 +181,19 @@ class Standby:
             self._line = None
 
     def _start(self) -> None:
+        self._last = time.monotonic()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         terms = msgspec.structs.replace(self._terms, beat=theirs.fileno())
         text = base64.b64encode(msgspec.msgpack.encode(terms)).decode()
         command = [sys.executable, "-m", MODULE, text]
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # anybody may use up all processes; it is tried again
+            ours.close()
+            theirs.close()
+            why = os.strerror(error.errno or 0).lower()
+            self._reporter.say(Said("gone", f"another cannot be started: {why}"))
+            return
         if pid == 0:
             try:
                 for fd in (terms.beat, terms.group, terms.report):
@@ -181,7 +203,6 @@ class Standby:
                 os._exit(127)
         theirs.close()
         self._decider, self._line = pid, ours
-        self._last = time.monotonic()
 
     def _mark(self) -> None:
         for point in self._points:
@@ -198,12 +219,16 @@ class Standby:
         """In the decider's place: no digests, so code is denied or allowed as such."""
         try:
             data = os.read(self._terms.group, READ)
-        except OSError:
+        except OSError as error:
+            self._reporter.unopened(error)
             return
         for event in parse(data):
             if event.fd >= 0:
                 try:
                     self._question(event.fd, event.pid, executed=bool(event.mask & _EXEC))
+                except Exception as error:  # nobody stands behind a standby, and it must not end
+                    fanotify.answer(self._terms.group, event.fd, fanotify.DENY)
+                    aloud(f"denied: {type(error).__name__}: {error}")
                 finally:
                     os.close(event.fd)
 
@@ -216,7 +241,7 @@ class Standby:
         shown = b""
         try:
             asked = question(fd, pid, self._names, executed=executed)
-            shown, fine = asked.path or asked.shown, is_data(asked) and not loaded_unsure(asked)
+            shown, fine = asked.place, is_data(asked) and not loaded_unsure(asked)
         except OSError:
             fine = False
         if fine or (not executed and self._terms.watcher.began(pid)):
@@ -225,7 +250,7 @@ class Standby:
         who = self._census.ask(pid)
         fanotify.answer(group, fd, fanotify.DENY)
         how = EXECUTE if executed else OPEN
-        self._reporter.say(Denied(b"/" + shown.lstrip(b"/"), GONE, how, who, gone=True))
+        self._reporter.say(Denied(named(shown), GONE, how, Asker.of(who), gone=True))
 
 
 _EXEC = fanotify.OPEN_EXEC_PERM

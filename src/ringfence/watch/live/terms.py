@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 
 from ringfence.watch.live.allowed import Learned
@@ -51,13 +53,40 @@ class Point(msgspec.Struct, frozen=True):
     whole: bool
 
 
+class Asker(msgspec.Struct, frozen=True):
+    """A `Who` on its way: names and words need not be UTF-8, and MessagePack refuses such text.
+
+    `numbers` is it without its text, which is in `texts`, as bytes.
+    """
+
+    numbers: Who
+    texts: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, who: Who) -> Asker:
+        """To be sent."""
+        texts = (who.user, who.executable, who.container, who.parent, *who.command)
+        numbers = msgspec.structs.replace(
+            who, user="", executable="", container="", parent="", command=()
+        )
+        return cls(numbers, tuple(map(os.fsencode, texts)))
+
+    def who(self) -> Who:
+        """As it was before it was sent."""
+        user, executable, container, parent, *command = map(os.fsdecode, self.texts)
+        return msgspec.structs.replace(
+            self.numbers, user=user, executable=executable, container=container, parent=parent,
+            command=tuple(command),
+        )  # fmt: skip
+
+
 class Denied(msgspec.Struct, frozen=True, tag="denied"):
     """Code that was not let run. `how`: execute or open. `gone`: by the standby."""
 
     path: bytes
     why: str
     how: str
-    who: Who
+    who: Asker
     gone: bool = False
 
 
@@ -69,7 +98,7 @@ class Ran(msgspec.Struct, frozen=True, tag="ran"):
 
 class Said(msgspec.Struct, frozen=True, tag="said"):
     """Something about enforcement itself: ready (with the decider's `pid`), gone, lost (of the
-    standby), unmarked, dropped."""
+    standby), unmarked, dropped, unopened (the kernel could not open a file for the decider)."""
 
     what: str
     why: str = ""
