@@ -44,11 +44,20 @@ def _row(line: bytes) -> Row | None:
         kind, source, of_all = parts[dash + 1 : dash + 4]
     except ValueError:
         return None
-    return Row(parts[2], _name(parts[3]), _name(parts[4]), parts[5], _name(kind), _name(source),
-               of_all, parts[0])  # fmt: skip
+    return Row(
+        parts[2],
+        unescaped(parts[3]),
+        unescaped(parts[4]),
+        parts[5],
+        unescaped(kind),
+        unescaped(source),
+        of_all,
+        parts[0],
+    )
 
 
-def _name(raw: bytes) -> bytes:
+def unescaped(raw: bytes) -> bytes:
+    """A name, or the value of an option, as it is."""
     if b"\\" not in raw:
         return raw
     return _OCTAL.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), raw)

@@ -12,7 +12,7 @@ from ringfence.errors import InputError, UsageError
 from ringfence.report.watch_live import line
 from ringfence.watch.baseline.result import Checked, Item, Report, Subject, Unseen
 from ringfence.watch.baseline.targets import Target
-from ringfence.watch.live.allowed import FORMAT, Allowed, Learned, LearnedFile, read_learned
+from ringfence.watch.live.allowed import FORMAT, Allowed, Learned, LearnedFile, Wanted, read_learned
 from ringfence.watch.live.cmdline import told
 from ringfence.watch.live.code import looks_like_code
 from ringfence.watch.live.containers import container_of
@@ -187,12 +187,13 @@ def test_known_and_allowed_find_every_file_and_no_other(tmp_path: Path) -> None:
         entry = known.entry(b"d%d" % (number % 7), b"f%d" % number)
         assert entry is not None
         assert entry.digest == digest
-        assert allowed.digest(b"d%d/f%d" % (number % 7, number)) == digest
+        wanted = allowed.wanted(b"d%d/f%d" % (number % 7, number))
+        assert wanted == Wanted(digest, len(f"content {number}"))
     assert known.entry(b"d1", b"f0") is None
     assert known.entry(b"zzz", b"f0") is None
     assert known.entry(b"", b"") is not None
-    assert allowed.digest(b"d1/f0") is None
-    assert allowed.digest(b"") is None
+    assert allowed.wanted(b"d1/f0") is None
+    assert allowed.wanted(b"") is None
 
 
 def test_an_altered_baseline_is_not_known(tmp_path: Path) -> None:
@@ -221,8 +222,8 @@ def test_what_was_learned_narrows_and_never_widens(tmp_path: Path) -> None:
     assert {item.key()[0] for item in learned} == {b"d0/f7", b"d0/foreign\xff", b"d0/f0"}
     allowed = Allowed(known, learned)
     assert len(allowed) == 1
-    assert allowed.digest(b"d0/f7") == digest
-    assert allowed.digest(b"d0/f0") is None
+    assert allowed.wanted(b"d0/f7") == Wanted(digest, len("content 7"))
+    assert allowed.wanted(b"d0/f0") is None
     assert len(Lessons(path, "sha256")._files) == 3, "a second run goes on with it"
 
 

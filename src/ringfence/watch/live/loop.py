@@ -15,7 +15,7 @@ import msgspec
 from ringfence.errors import InputError
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.live import fanotify
-from ringfence.watch.live.ending import Ending
+from ringfence.watch.live.ending import FAILED, Ending
 from ringfence.watch.live.enforce import Enforcement
 from ringfence.watch.live.events import parse
 from ringfence.watch.live.happening import Gatherer, Happening
@@ -111,9 +111,16 @@ class Watching:
                 self._ending.woken()
             elif self._enforcement is not None and fd == self._enforcement.fd:
                 self._told(self._enforcement)
+        self._executed()
         self._check()
         if self._judging.error is not None:
-            self._ending.reason = "failed"
+            self._ending.reason = FAILED
+
+    def _executed(self) -> None:
+        """Have enforcement look at who executed a program since."""
+        for pid in self._census.heard():
+            if self._enforcement is not None:
+                self._queue.put(list(self._enforcement.executed(pid)))
 
     def _read(self) -> bool:
         """One read of the kernel's queue; whether there was anything."""
@@ -205,10 +212,12 @@ class Watching:
                 for _ in range(200):
                     if not self._read():
                         break
-                if self._enforcement is not None:
-                    self._queue.put(list(self._enforcement.stop()))
-            elif self._enforcement is not None:
-                self._enforcement.stop()
+            if self._enforcement is not None and not (
+                self._ending.failed and self._enforcement.stays
+            ):
+                said: list[Entry] = list(self._enforcement.stop())
+                if self._judging.error is None:
+                    self._queue.put(said)
         finally:  # a thread that waits for more would hold up the end of the process
             self._queue.end()
             self._judging.thread.join()

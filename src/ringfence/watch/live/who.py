@@ -86,6 +86,7 @@ class Census:
         self._became: dict[int, tuple[str, ...]] = {}
         self._shifted: set[int] = set()
         self._blind = False
+        self._heard: list[int] = []
 
     @property
     def fd(self) -> int:
@@ -113,12 +114,18 @@ class Census:
         if lost or len(self._became) >= MOST_KNOWN:
             self._became.clear()
             self._blind = True
+        self._heard += pids
         for pid in pids:
             self._note(pid, None)
             seen = look(pid)
             if seen is not None:
                 self._shift(pid, seen)
                 self._keep(pid, seen)
+
+    def heard(self) -> list[int]:
+        """Processes that have executed a program since this was asked last."""
+        found, self._heard = self._heard, []
+        return found
 
     def ask(self, pid: int, pidfd: int | None = None, read: float | None = None) -> Who:
         """The process `pid`; `pidfd` as events give it. `read` is when the event was read: those
