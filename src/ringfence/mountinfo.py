@@ -16,10 +16,10 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 class Row(msgspec.Struct, frozen=True, gc=False):
     """One mount: what of the file system (`root`) is mounted at `point`.
 
-    `number` is the mount's own, `parent` that of the mount that it is mounted on. `device` is
-    major:minor; `options` are the mount's own, `of_all` those that hold for every mount of the file
-    system, both as they stand there: a comma within one is escaped. Names are the bytes that they
-    have.
+    `number` is the mount's own, which no other has as long as it is there; `parent` is that of the
+    mount that it is mounted on. `device` is major:minor; `options` are the mount's own, `of_all`
+    those that hold for every mount of the file system, both as they stand there: a comma within one
+    is escaped. Names are the bytes that they have.
     """
 
     number: int
@@ -46,11 +46,15 @@ def _row(line: bytes) -> Row | None:
         number, parent = int(parts[0]), int(parts[1])
     except ValueError:
         return None
-    device, root, point, options = parts[2], _name(parts[3]), _name(parts[4]), parts[5]
-    return Row(number, parent, device, root, point, options, _name(kind), _name(source), of_all)
+    device, root, point, options = parts[2:6]
+    return Row(
+        number, parent, device, unescaped(root), unescaped(point), options, unescaped(kind),
+        unescaped(source), of_all,
+    )  # fmt: skip
 
 
-def _name(raw: bytes) -> bytes:
+def unescaped(raw: bytes) -> bytes:
+    """A name, or the value of an option, as it is."""
     if b"\\" not in raw:
         return raw
     return _OCTAL.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), raw)

@@ -124,7 +124,8 @@ class Listener(msgspec.Struct, frozen=True):
     seen waiting on it (epoll set, accept or poll); empty where that could not be seen. `mode` is
     the mode of a Unix socket's file (None for an abstract one). `exposed` is False when its
     network namespace has no interface but loopback; `namespace_shared` is False when no process
-    outside the workload is in it. `holders_seen` is False when `holders` are all that may hold it.
+    outside the workload is in it; `network` is that namespace's inode, None where it is not known.
+    `holders_seen` is False when `holders` are all that may hold it: none where that is not known.
     """
 
     kind: str
@@ -141,6 +142,7 @@ class Listener(msgspec.Struct, frozen=True):
     exposed: bool = True
     namespace_shared: bool = True
     holders_seen: bool = True
+    network: int | None = None
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from ringfence.collect.host.inventory import installed
 from ringfence.collect.host.kernel import kernel
 from ringfence.collect.host.machine import machine
 from ringfence.collect.process import procfs
+from ringfence.collect.process.descriptors import sockets_of
 from ringfence.collect.process.mounts import mounts
 from ringfence.collect.process.namespaces import inode_of
 from ringfence.knowledge.records import Knowledge
@@ -49,7 +50,7 @@ def other_services(workload: set[int]) -> tuple[str, ...]:
         if pid in workload:
             continue
         try:
-            if _socket_inodes(pid) & wanted:
+            if sockets_of(pid) & wanted:
                 names[procfs.read(pid, "comm").decode("utf-8", "replace").strip()] = None
         except (OSError, procfs.Vanished):
             continue
@@ -64,12 +65,4 @@ def _listening_inodes() -> set[int]:
         except OSError:
             continue
         found.update(int(line.split()[9]) for line in lines if line.split()[3] == "0A")
-    return found
-
-
-def _socket_inodes(pid: int) -> set[int]:
-    found = set()
-    for link in procfs.descriptors(pid):
-        if link.startswith("socket:["):
-            found.add(int(link[8:-1]))
     return found

@@ -95,6 +95,21 @@ def is_dead(fields: list[str]) -> bool:
     return fields[0] in "ZX"
 
 
+PF_KTHREAD = 0x00200000
+"""include/linux/sched.h; shown in field 9 of /proc/PID/stat."""
+
+
+def is_thread_of_kernel(fields: list[str]) -> bool:
+    """Whether this `stat` is of a thread of the kernel itself."""
+    return bool(int(fields[6]) & PF_KTHREAD)
+
+
+def is_program(pid: int) -> bool:
+    """Whether it runs a program: no thread of the kernel, and nothing that has ended."""
+    fields = stat(pid)
+    return bool(fields) and not is_thread_of_kernel(fields) and not is_dead(fields)
+
+
 def living(pid: int) -> int:
     """The process's id, or that of another of its threads where the first one has ended.
 

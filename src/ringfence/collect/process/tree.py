@@ -28,26 +28,31 @@ from ringfence.model.evidence import Evidence, Grade, Seen, Unseen
 from ringfence.model.process import CallVerdict, Mount, PathFact, Process, Seccomp
 
 ALLOWED = CallVerdict(("allow",))
+MOST_LISTINGS = 16
+"""How often /proc is listed for processes that were started meanwhile."""
 
 
 def descendants(pid: int) -> list[int]:
     """`pid` and every process below it, parents first, each by the id of a thread that lives
     (`procfs.living`). Raises InputError if it is not there."""
     parents: dict[int, list[int]] = {}
-    for candidate in procfs.pids():
-        fields = procfs.stat(candidate)
-        if fields:
-            parents.setdefault(int(fields[1]), []).append(candidate)
+    known: set[int] = set()
+    # What is started while others are looked at is in no list that was made before.
+    for _ in range(MOST_LISTINGS):
+        fresh = [candidate for candidate in procfs.pids() if candidate not in known]
+        if not fresh:
+            break
+        known.update(fresh)
+        for candidate in fresh:
+            fields = procfs.stat(candidate)
+            if fields:
+                parents.setdefault(int(fields[1]), []).append(candidate)
     _refuse_no_program(pid)
     found, queue = [], [pid]
     while queue:
         found.append(queue.pop(0))
-        queue += sorted(parents.get(found[-1], ()))
+        queue += sorted(set(parents.get(found[-1], ())) - {*found, *queue})
     return [procfs.living(each) for each in found]
-
-
-PF_KTHREAD = 0x00200000
-"""include/linux/sched.h; shown in field 9 of /proc/PID/stat."""
 
 
 def _refuse_no_program(pid: int) -> None:
@@ -57,16 +62,10 @@ def _refuse_no_program(pid: int) -> None:
         raise InputError(
             "there is no such process", where=f"PID {pid}", remedy="see `ps -e` for what runs"
         )
-    if int(fields[6]) & PF_KTHREAD:
+    if procfs.is_thread_of_kernel(fields):
         raise InputError("is a thread of the kernel itself, no service", where=f"PID {pid}")
     if procfs.is_dead(fields):
         raise InputError("has ended and only waits to be collected", where=f"PID {pid}")
-
-
-def is_program(pid: int) -> bool:
-    """Whether it runs a program: no thread of the kernel, and nothing that has ended."""
-    fields = procfs.stat(pid)
-    return bool(fields) and not int(fields[6]) & PF_KTHREAD and not procfs.is_dead(fields)
 
 
 def processes(pids: list[int], knowledge: Knowledge) -> tuple[tuple[Process, ...], list[Unseen]]:

@@ -22,8 +22,9 @@ DONE = {
     fanotify.MOVED_TO: "rename-to",
     fanotify.DELETE: "delete",
 }
-FROM, TO, FOUND = "rename-from", "rename-to", "found"
-"""`found`: it was in a folder by the time that this folder could be marked."""
+FROM, TO, FOUND, BELOW = "rename-from", "rename-to", "found", "below"
+"""`found`: it was in a folder by the time that this folder could be marked. `below`: it happened in
+a folder below, whose path is too long to be told."""
 
 
 class Happening(msgspec.Struct, frozen=True):
@@ -59,7 +60,7 @@ class Gatherer:
         who = None
         try:
             if event.pid not in self._own:
-                who = self._census.ask(event.pid, event.pidfd)
+                who = self._census.ask(event.pid, event.pidfd, now)
         finally:
             if event.pidfd is not None and event.pidfd >= 0:
                 os.close(event.pidfd)
@@ -78,6 +79,7 @@ class Gatherer:
             return
         place = self._place(event.at)
         if place is None:
+            yield from self._below(event.at, did)
             return
         yield Happening(*place, did)
         if event.mask & fanotify.ONDIR:
@@ -97,12 +99,21 @@ class Gatherer:
         if event.mask & fanotify.ONDIR:
             parent = event.new.folder if event.new and new is not None else None
             self._marks.moved(event.child, parent, event.new.name if event.new else b"")
+        for end, place, did in ((event.old, old, FROM), (event.new, new, TO)):
+            if end is not None and place is None:
+                yield from self._below(end, (did,))
         if old is not None:
             yield Happening(*old, (FROM,), other=joined(*new) if new else None)
         if new is not None:
             yield Happening(*new, (TO,), other=joined(*old) if old else None)
             if event.mask & fanotify.ONDIR and old is None:
                 yield from self._new_folder(joined(*new))
+
+    def _below(self, named: Named, did: tuple[str, ...]) -> Iterator[Happening]:
+        above = self._marks.above(named.folder)
+        if above is not None:
+            folder, _, name = above.rpartition(b"/")
+            yield Happening(folder, name, (BELOW, *did))
 
     def _new_folder(self, path: bytes) -> Iterator[Happening]:
         if self._marks.whole:

@@ -24,6 +24,8 @@ from ringfence.watch.live.places import Places
 REMEMBERED = 1 << 16
 DELETED = b" (deleted)"
 """What the kernel adds to the name of a folder that was removed (proc(5))."""
+MOST_STEPS = 1 << 14
+"""Folders that are climbed for a name that can be told: some 10 ms."""
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 
 
@@ -41,6 +43,7 @@ class Marks:
         self.whole = not self.selected and self._whole(target)
         self.refused: list[tuple[bytes, str]] = []
         """Folders that could not be marked, and why."""
+        self._above: dict[bytes, bytes] = {}
         self._prefix = os.readlink(os.fsencode(f"/proc/self/fd/{root.handle}")).rstrip(b"/")
         if not self.whole:
             self._all()
@@ -138,7 +141,7 @@ class Marks:
 
     def renew(self) -> None:
         """Events were lost: mark what there is now, forget what was known of names."""
-        self._paths.clear()
+        self._forget()
         if self.whole:
             return
         self._places = Places()
@@ -153,12 +156,13 @@ class Marks:
         return (now.st_dev, now.st_ino) != (held.st_dev, held.st_ino)
 
     def path(self, key: bytes) -> bytes | None:
-        """Where the folder `key` is, None where it is not in the target (any more)."""
+        """Where the folder `key` is, None where it is not in the target (any more), or so deep that
+        nothing tells its path: see `above`."""
         if not self.whole:
             return self._places.path(key)
         if key not in self._paths:
             if len(self._paths) >= REMEMBERED:
-                self._paths.clear()
+                self._forget()
             self._paths[key] = self._found(key)
         return self._paths[key]
 
@@ -168,15 +172,29 @@ class Marks:
         except OSError:
             return None
         try:
-            path = os.readlink(os.fsencode(f"/proc/self/fd/{handle}"))
+            path, climbed = _nameable(handle)
             if not (path + b"/").startswith(self._prefix + b"/"):
                 return None
             found = path[len(self._prefix) :].strip(b"/")
+            if climbed:
+                self._above[key] = found
+                return None
             if path.endswith(DELETED) and not self._is(found, handle):
                 return None
+        except OSError:
+            return None
         finally:
             os.close(handle)
         return found
+
+    def above(self, key: bytes) -> bytes | None:
+        """Of a folder without a `path` since that is too long: the deepest one above it that has
+        one. None of any other."""
+        return self._above.get(key)
+
+    def _forget(self) -> None:
+        self._paths.clear()
+        self._above.clear()
 
     def _is(self, path: bytes, handle: int) -> bool:
         """Whether a path leads to the folder of a descriptor: anybody may call one what the kernel
@@ -198,7 +216,7 @@ class Marks:
 
     def moved(self, child: bytes, parent: bytes | None, name: bytes) -> None:
         """A folder was renamed; `parent` is None where it left the target."""
-        self._paths.clear()
+        self._forget()
         if self.whole or not child:
             return
         if parent is None or self._places.path(parent) is None:
@@ -210,3 +228,23 @@ class Marks:
         """A folder was removed: the kernel has dropped its mark."""
         self._places.drop(child)
         self._paths.pop(child, None)
+        self._above.pop(child, None)
+
+
+def _nameable(handle: int) -> tuple[bytes, bool]:
+    """The path of a folder, or of the deepest one above it whose path is short enough to be told,
+    and whether it is that. Raises OSError."""
+    held = os.dup(handle)
+    try:
+        for step in range(MOST_STEPS):
+            try:
+                return os.readlink(b"/proc/self/fd/%d" % held), step > 0
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+            upper = os.open(b"..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=held)
+            os.close(held)
+            held = upper
+    finally:
+        os.close(held)
+    return b"", True
