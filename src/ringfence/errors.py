@@ -1,7 +1,7 @@
 """Errors that a person can act on: what happened, where, and what to do next.
 
 Exit codes are those of the command line (docs/cli.md): 2 for wrong usage or unreadable input,
-3 for a missing privilege or program.
+3 for a missing privilege or program, 4 for a watch that failed.
 """
 
 from __future__ import annotations
@@ -44,3 +44,9 @@ class MissingError(RingfenceError):
     """A privilege or a program that this task cannot do without is missing."""
 
     exit_code = 3
+
+
+class FailedError(RingfenceError):
+    """Something that runs until it is stopped has ended by an error that nobody foresaw."""
+
+    exit_code = 4

@@ -16,11 +16,14 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 class Row(msgspec.Struct, frozen=True, gc=False):
     """One mount: what of the file system (`root`) is mounted at `point`.
 
-    `device` is major:minor; `options` are the mount's own, `of_all` those that hold for every mount
-    of the file system, both as they stand there: a comma within one is escaped. Names are the bytes
-    that they have.
+    `number` is the mount's own, which no other has as long as it is there; `parent` is that of the
+    mount that it is mounted on. `device` is major:minor; `options` are the mount's own, `of_all`
+    those that hold for every mount of the file system, both as they stand there: a comma within one
+    is escaped. Names are the bytes that they have.
     """
 
+    number: int
+    parent: int
     device: bytes
     root: bytes
     point: bytes
@@ -40,14 +43,60 @@ def _row(line: bytes) -> Row | None:
     try:
         dash = parts.index(b"-", 6)  # it ends the optional fields
         kind, source, of_all = parts[dash + 1 : dash + 4]
+        number, parent = int(parts[0]), int(parts[1])
     except ValueError:
         return None
+    device, root, point, options = parts[2:6]
     return Row(
-        parts[2], _name(parts[3]), _name(parts[4]), parts[5], _name(kind), _name(source), of_all
-    )
+        number, parent, device, unescaped(root), unescaped(point), options, unescaped(kind),
+        unescaped(source), of_all,
+    )  # fmt: skip
 
 
-def _name(raw: bytes) -> bytes:
+def unescaped(raw: bytes) -> bytes:
+    """A name, or the value of an option, as it is."""
     if b"\\" not in raw:
         return raw
     return _OCTAL.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), raw)
+
+
+def reached(table: list[Row]) -> set[int]:
+    """The numbers of the mounts that some path leads to from the root directory whose table it is.
+
+    A mount hides what is below its point in the mount that it is mounted on: mounts there as well,
+    whichever came first. What is mounted over the root directory itself is entered by no path but
+    `/..`, and is left out.
+    """
+    on: dict[int, list[Row]] = {}
+    for row in table:
+        on.setdefault(row.parent, []).append(row)
+    known = {row.number for row in table}
+    # The root directory may be no mount's root (chroot(2)): what lies on it has a parent unlisted.
+    tops = [row for row in table if row.parent not in known]
+    found: set[int] = set()
+    queue = tops if len(tops) == 1 else _uncovered(tops, b"/")
+    while queue:
+        row = queue.pop()
+        if row.number not in found:
+            found.add(row.number)
+            queue += _uncovered(on.get(row.number, []), row.point)
+    return found
+
+
+def _uncovered(siblings: list[Row], point: bytes) -> list[Row]:
+    """Of mounts on one mount at `point` those that no other one of them hides."""
+    found: list[Row] = []
+    above = b""
+    # By whole components: what is below a point comes right after it.
+    for row in sorted(siblings, key=lambda row: _folder(row.point)):
+        if row.point == b"/" == point:
+            continue
+        folder = _folder(row.point)
+        if not above or not folder.startswith(above):
+            found.append(row)
+            above = folder
+    return found
+
+
+def _folder(point: bytes) -> bytes:
+    return point.rstrip(b"/") + b"/"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,3 +162,24 @@ def test_the_comparison_names_the_fact_that_made_each_difference(
     for item in found.values():
         assert set(item["weights"]) < set(names)
         assert not set(item["weights"]) & set(item["closed_by"])
+
+
+LISTENS = "use IO::Socket::INET; $s = IO::Socket::INET->new(Listen => 1, LocalPort => 7777); sleep"
+
+
+def test_what_the_engine_started_in_it_later_belongs_to_it(bundles: dict[str, Path]) -> None:
+    with containers.running(bundles["confined"]) as (name, _):
+        before = collect(name, KNOWLEDGE)
+        run = [program("runc"), "exec", "-d", "-u", "0:0", name, "perl", "-e", LISTENS]
+        subprocess.run(run, check=True, timeout=30, stdout=subprocess.DEVNULL)
+        for _ in range(100):
+            after = collect(name, KNOWLEDGE)
+            if any(item.port == 7777 for item in after.listeners):
+                break
+            time.sleep(0.05)
+    assert {item.port for item in after.listeners} - {item.port for item in before.listeners} == {
+        7777
+    }
+    added = {process.program for process in after.processes[len(before.processes) :]}
+    assert added == {"perl"}
+    assert after.processes[0].pid == before.processes[0].pid

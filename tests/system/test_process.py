@@ -204,6 +204,80 @@ def test_sockets_that_no_table_lists_are_told_as_not_seen() -> None:
         assert any("take anything" in item for item in unseen) is told
 
 
+LISTENER = """
+import ctypes, os, socket, threading, time
+unshare = ctypes.CDLL(None).unshare
+FILES, NET = 0x400, 0x40000000
+def listen():
+    global kept
+    kept = socket.create_server(("0.0.0.0", {port}))
+{body}
+"""
+HIDDEN = {
+    "in a thread with descriptors of its own": """
+done = threading.Event()
+def apart():
+    assert unshare(FILES) == 0
+    listen(); done.set(); time.sleep(600)
+threading.Thread(target=apart, daemon=True).start(); done.wait()""",
+    "in a thread with a network of its own": """
+done = threading.Event()
+def apart():
+    assert unshare(NET) == 0
+    listen(); done.set(); time.sleep(600)
+threading.Thread(target=apart, daemon=True).start(); done.wait()""",
+    "made in a network that was left": """
+home = os.open("/proc/self/ns/net", os.O_RDONLY)
+assert unshare(NET) == 0
+listen()
+assert ctypes.CDLL(None).setns(home, 0) == 0""",
+    "in the open": "listen()",
+}
+
+
+@pytest.mark.parametrize("body", HIDDEN.values(), ids=HIDDEN)
+def test_a_listening_socket_is_seen_wherever_it_is_held(body: str) -> None:
+    port = free_port()
+    with python_process(LISTENER.format(port=port, body=body)) as pid:
+        found = facts(pid)
+    (listener,) = found.listeners
+    assert (listener.kind, listener.port) == ("tcp", port)
+    assert listener.holders == (pid,)
+    (point,) = deployment_of(found, KNOWLEDGE).entry_points
+    assert point.reach is Reach.INTERNET
+
+
+HOPS = """
+import ctypes, os, signal, socket, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+end = time.monotonic() + 60
+kept = socket.create_server(("0.0.0.0", {port}))
+if os.fork() == 0:
+    while os.getppid() != 1 and time.monotonic() < end:
+        if {hops} and os.fork():
+            os._exit(0)
+        time.sleep(0.01)
+    os._exit(0)
+kept.close()
+"""
+
+
+@pytest.mark.parametrize("hops", [True, False])
+def test_a_socket_that_is_handed_from_process_to_process_is_not_lost(hops: bool) -> None:
+    port = free_port()
+    with python_process(HOPS.format(port=port, hops=hops)) as pid:
+        found = facts(pid)
+    (listener,) = (item for item in found.listeners if item.port == port)
+    changing = [item for item in found.unseen if item.what == f"all processes of {pid}"]
+    assert bool(changing) is hops
+    if not hops:
+        assert listener.holders_seen
+        assert pid not in listener.holders
+    points = deployment_of(found, KNOWLEDGE).entry_points
+    assert f"tcp:0.0.0.0:{port}" in {point.id for point in points}
+
+
 def test_loopback_of_a_namespace_of_its_own_is_reached_from_inside_alone() -> None:
     code = (
         "import ctypes, socket\nassert ctypes.CDLL(None).unshare(0x40000000) == 0\n"

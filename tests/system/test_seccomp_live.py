@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ringfence.collect.process import procfs
+from ringfence.collect.seccomp import live
 from ringfence.collect.seccomp.live import FilterUnreadable, read_live, read_programs
 from ringfence.collect.seccomp.tables import native_calls
 from tests.seccomp import child, encoded, filtered_child, install, native_refusing, refusing
@@ -163,6 +164,43 @@ def test_of_several_threads_the_least_confined_counts() -> None:
     with threaded("", "(confined, free)") as pid:
         found = read_live(pid, QUESTIONS)
     assert found.calls["mount"].actions == ("allow",)
+
+
+ALLOWING = "[(6, 0, 0, 0x7FFF0000)]"
+"""A filter that allows everything."""
+
+
+@pytest.mark.parametrize("stack", [1, 3])
+def test_a_thread_whose_filters_refuse_nothing_is_not_hidden_by_their_number(stack: int) -> None:
+    main = f"""
+def idle():
+    for _ in range({stack}): install({ALLOWING})
+    installed.set(); time.sleep(600)
+installed = threading.Event()
+threading.Thread(target=idle, daemon=True).start(); installed.wait()
+install(refusing({MOUNT})); install(refusing({MOUNT}))
+"""
+    with threaded(main, "(confined, confined)") as pid:
+        found = read_live(pid, QUESTIONS)
+    assert (found.mode, found.filters) == (2, min(stack, 2))
+    assert found.calls["mount"].actions == found.asked["mount"].actions == ("allow",)
+    assert "threads differ" in found.evidence.detail
+
+
+def test_threads_beyond_the_bound_leave_the_filters_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    main = f"install(refusing({MOUNT}))"
+    with threaded(main, "(confined, confined)") as pid:
+        monkeypatch.setattr(live, "MOST_THREADS", 3)
+        assert read_live(pid, ()).mode == 2
+        monkeypatch.setattr(live, "MOST_THREADS", 2)
+        with pytest.raises(FilterUnreadable, match="more than 2 threads"):
+            read_live(pid, ())
+        monkeypatch.setattr(live, "MOST_THREADS", 3)
+        monkeypatch.setattr(live, "MOST_STACKS", 1)
+        with pytest.raises(FilterUnreadable, match="more than 1 different"):
+            read_live(pid, ())
 
 
 def test_a_process_that_somebody_traces_is_refused_and_named() -> None:

@@ -105,7 +105,31 @@ def test_who_did_it_is_told(watch: Run) -> None:
     assert os.path.realpath(found["executable"]) == os.path.realpath(sys.executable)
     assert found["command"][-1] == "--token=***"
     assert found["parent_pid"] == os.getpid()
+    assert found["fsuid"] == 0
+    assert "gone" not in found
     assert b"s3cret" not in b"".join(path.read_bytes() for path in watch.ledger.iterdir())
+
+
+def test_a_program_executed_after_the_change_is_not_told_as_certain(watch: Run) -> None:
+    command = 'echo evil > "$0"; exec sleep 30'
+    with watch.running(), contextlib.ExitStack() as stack:
+        for number in range(10):
+            path = str(watch.target / f"etc/{number}")
+            process = stack.enter_context(subprocess.Popen(["/bin/sh", "-c", command, path]))
+            stack.callback(process.kill)
+            watch.until_event("change", f"/etc/{number}", verdict="added")
+        code = "import sys, time; time.sleep(1); open(sys.argv[1], 'w').close(); time.sleep(30)"
+        words = [sys.executable, "-c", code, str(watch.target / "etc/calm")]
+        process = stack.enter_context(subprocess.Popen(words))
+        stack.callback(process.kill)
+        calm = watch.until_event("change", "/etc/calm").detail["who"]
+        watch.stop()
+    assert "unsure" not in calm and "earlier" not in calm
+    told = [item.detail["who"] for item in watch.events("change") if item.subject[5:].isdigit()]
+    later = [who for who in told if os.path.basename(who.get("executable", "")) == "sleep"]
+    assert later, told
+    for who in later:
+        assert who["unsure"][0].startswith("executable: "), who
 
 
 def test_a_write_through_a_mapping_is_told_when_it_is_closed(watch: Run) -> None:
@@ -176,6 +200,35 @@ def test_a_mount_in_the_target_is_told(watch: Run) -> None:
         finally:
             subprocess.run(["umount", str(inside)], check=True)
         watch.until_event("change", "/etc", did=["unmount"])
+
+
+def test_mounts_on_top_and_those_that_were_gone_again_are_told(watch: Run) -> None:
+    inside = str(watch.target / "etc")
+
+    def count(did: str) -> int:
+        return sum(item.detail["did"] == [did] for item in watch.events("change", "/etc"))
+
+    def until(did: str, number: int) -> None:
+        watch.until(lambda _: count(did) == number)
+
+    with watch.running():
+        assert watch.process is not None
+        try:
+            for number in (1, 2):
+                subprocess.run(["mount", "-t", "tmpfs", "ringfence-test", inside], check=True)
+                until("mount", number)
+        finally:
+            for number in (1, 2):
+                subprocess.run(["umount", inside], check=True)
+                until("unmount", number)
+        assert not watch.events("mounts")
+        watch.process.send_signal(signal.SIGSTOP)
+        subprocess.run(["mount", "-t", "tmpfs", "ringfence-test", inside], check=True)
+        subprocess.run(["umount", inside], check=True)
+        watch.process.send_signal(signal.SIGCONT)
+        told = watch.until_event("mounts", str(watch.target))
+        assert "not seen" in told.detail["why"]
+        assert (count("mount"), count("unmount")) == (2, 2)
 
 
 def test_an_overflow_is_told_and_the_check_finds_what_it_lost(watch: Run) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from ringfence.watch.live.allowed import LearnedFile
 from ringfence.watch.live.marks import RENAMED
+from ringfence.watch.live.ruling import WRITTEN
 from tests.command import ringfence
 from tests.full_pipe import filled
 from tests.system.watch_runs import Run, tmpfs
@@ -125,6 +126,24 @@ def test_code_that_was_open_for_writing_before_does_not_run(fence: Run) -> None:
         assert loads(fence.target / "good.so")
 
 
+def test_what_may_become_code_yet_is_for_programs_and_not_for_the_loader(fence: Run) -> None:
+    sly = fence.target / "sly"
+    with fence.running(*ON, sign="enforce"):
+        with sly.open("wb") as writer:
+            writer.write(b"\0\0\0\0" + Path("/bin/true").read_bytes()[4:])
+            writer.flush()
+            assert outcome("cat", sly) == 0
+            assert outcome(LOADER, sly) != 0
+            fence.until_event("denial", "/sly", why=WRITTEN, how="open")
+            assert not loads(sly)
+        assert outcome(LOADER, sly) != 0, "it is no program"
+        plant(fence.target)
+        assert outcome(fence.target / "evil") >= 126
+        fence.until_event("denial", "/evil")
+        told = fence.events("denial", "/sly")
+        assert len(told) == 2, "nobody could make it one any more"
+
+
 def test_a_deleted_file_does_not_run_by_its_descriptor(fence: Run) -> None:
     with fence.running(*ON, sign="enforce"):
         handle = os.open(fence.target / "good", os.O_RDONLY)
@@ -208,6 +227,75 @@ def test_a_standard_error_that_nobody_reads_holds_no_decision_up(fence: Run) -> 
         assert fence.children(DECIDER) == deciders, "it was replaced, since it hung"
     os.close(unread)
     os.close(errors)
+
+
+def test_no_name_and_no_word_ends_decider_or_standby(fence: Run) -> None:
+    plant(fence.target)
+    odd = os.fsencode(fence.target) + b"/odd \xff\xfe.so"
+    Path(os.fsdecode(odd)).write_bytes(LIBRARY.read_bytes())
+    with fence.running(*ON, sign="enforce"):
+        (decider,), (standby,) = fence.children(DECIDER), fence.children(STANDBY)
+        script = f"for i in 1 2 3 4 5 6; do {fence.target}/evil && exit 0; done; exit 1"
+        assert outcome("sh", "-c", script, os.fsdecode(b"\xff")) == 1
+        with pytest.raises(PermissionError):
+            Path(os.fsdecode(odd)).read_bytes()
+        found = fence.until_event("denial", "/evil", how="execute")
+        assert found.detail["who"]["command"][:3] == ["sh", "-c", script]
+        fence.until(lambda told: sum("odd" in item.subject for item in told) == 1)
+        assert outcome(fence.target / "good") == 0
+        assert (fence.children(DECIDER), fence.children(STANDBY)) == ([decider], [standby])
+        assert fence.stop() == 0
+
+
+def test_a_folder_of_any_depth_ends_nothing_and_is_told(fence: Run) -> None:
+    plant(fence.target)
+    deep = (
+        "cd $1; d=$(printf 'd%.0s' $(seq 200)); for i in $(seq 25); do mkdir -p $d; cd ./$d; done"
+    )
+    with fence.running(*ON, sign="enforce"):
+        script = f"{deep}; echo plain > data; cat data; cp /bin/true code; ./code"
+        done = subprocess.run(["bash", "-c", script, "bash", str(fence.target)],
+                              capture_output=True, timeout=20, check=False)  # fmt: skip
+        assert (done.stdout, done.returncode >= 126) == (b"plain\n", True)
+        assert outcome(fence.target / "evil") >= 126
+        fence.until(lambda told: any(
+            item.detail.get("event") == "denial" and item.subject.startswith("/ddd")
+            and item.detail["why"] == "its path is longer than 4,095 bytes" for item in told
+        ))  # fmt: skip
+        fence.until(lambda told: any("below" in item.detail.get("did", ()) for item in told))
+        assert fence.stop() == 0
+
+
+def test_files_of_any_length_hold_no_decision_up(fence: Run) -> None:
+    with fence.running(*ON, sign="enforce"):
+        for number in range(40):
+            endless = fence.target / f"endless{number}.so"
+            endless.touch()
+            os.truncate(endless, 1 << 40)
+            with pytest.raises(PermissionError):
+                endless.open("rb")
+        began = time.monotonic()
+        assert outcome(fence.target / "good") == 0
+        assert time.monotonic() - began < 1
+        fence.until_event("denial", "/endless39.so", why="not in the baseline")
+
+
+@pytest.mark.parametrize(("rule", "runs"), [("deny", False), ("allow", True)])
+def test_when_the_watcher_fails_the_rule_decides(fence: Run, rule: str, runs: bool) -> None:
+    plant(fence.target)
+    with fence.running(*ON, "--when-gone", rule, sign="enforce"):
+        assert fence.process is not None
+        (segment,) = fence.ledger.glob("segment-*")
+        segment.unlink()  # a ledger that was tampered with
+        (fence.target / "data").write_text("an event")
+        assert fence.process.wait(20) == 2
+        deadline = time.monotonic() + 5
+        while runs and fence.children(STANDBY) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert (outcome(fence.target / "evil") == 0) is runs
+        assert outcome(fence.target / "good") == 0
+        told = fence.output.read_text()
+        assert ("decider and standby" in told and "go on until they are killed" in told) is not runs
 
 
 def test_all_of_them_killed_nothing_waits_for_an_answer(fence: Run) -> None:
@@ -333,6 +421,24 @@ def test_a_run_in_mounts_of_its_own_says_whom_it_does_not_reach(
             assert run.stop() == 0
     finally:
         subprocess.run(["umount", "-l", target], check=True)
+
+
+@pytest.mark.parametrize("root", [".", "sub"])
+def test_the_target_as_a_later_namespaces_root_runs_the_same_programs(
+    root: str, fence: Run
+) -> None:
+    place = fence.target / root
+    (place / "old").mkdir(parents=True)
+    shutil.copy("/bin/busybox", place / "busybox")
+    fence.watched.init()
+    script = f"mount --bind {place} {place}; cd {place}; pivot_root . old; exec /$0 true"
+    enter = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    with fence.running(*ON, sign="enforce"):
+        assert outcome(*enter, "busybox") == 0
+        shutil.copy("/bin/busybox", place / "foreign")
+        assert outcome(*enter, "foreign") != 0
+        path = "/" + str((place / "foreign").relative_to(fence.target))
+        fence.until_event("denial", path, how="execute", why="not in the baseline")
 
 
 def test_a_process_in_mounts_of_its_own_is_enforced_there_alone(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ringfence.cli.delivery import deliver
+from ringfence.cli.delivery import deliver, say
 from ringfence.cli.options import measuring
 from ringfence.cli.progress import progress
 from ringfence.cli.rendering import comparison
@@ -81,6 +81,6 @@ def command(
     deliver(comparison(result, form, output, WIDTH), output)
     lines = passed(fail_on, result.measurements[:1])
     for line in lines:
-        click.echo(f"ringfence: limit passed: {line}", err=True)
+        say(f"limit passed: {line}")
     if lines:
         sys.exit(1)

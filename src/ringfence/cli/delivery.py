@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
+import select
 import stat
 import sys
 import tempfile
@@ -132,20 +134,48 @@ def _unwritten(error: OSError, output: Path) -> InputError:
     return InputError(f"cannot be written: {what}", where=str(output))
 
 
-def put(text: str, *, now: bool = True) -> None:
-    """Print `text`, `now` or when there is more. Raises InputError when there is no room for it,
-    and BrokenPipeError."""
+def put(text: str, *, now: bool = True) -> bool:
+    """Print `text`, `now` or when there is more; whether it still has a reader.
+
+    One that has gone (`| head`) is no error, and decides no exit code: what follows is for nobody.
+    Raises InputError when it cannot be written.
+    """
     try:
         sys.stdout.write(text)
         if now:
             sys.stdout.flush()
-    except BrokenPipeError:
-        raise
     except OSError as error:
         # What is left in the buffer would be tried again, aloud, when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, (BrokenPipeError, ConnectionResetError)):
+            return False
         what = os.strerror(error.errno or 0).lower()
         raise InputError(f"cannot be written: {what}", where="standard output") from None
+    return True
+
+
+def reader_left() -> bool:
+    """Whether standard output has a reader still, as far as pipes and sockets tell."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return not poll.poll(0)
+
+
+def say(line: str) -> None:
+    """Print one line on standard error; where nobody hears, the exit code says it alone."""
+    with contextlib.suppress(OSError):
+        click.echo(f"ringfence: {line}", err=True)
+
+
+def encode_output() -> None:
+    """Have standard output take every character: a file or a pipe gets UTF-8, the bytes that `-o`
+    writes, whatever the locale; a terminal its own encoding, with `\\u2265` for what that lacks."""
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return
+    if sys.stdout.isatty():
+        sys.stdout.reconfigure(errors="backslashreplace")
+    else:
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
 
 
 def colour() -> bool:

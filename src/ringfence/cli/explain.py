@@ -31,7 +31,7 @@ def command(ids: tuple[str, ...]) -> None:
     for name in ids:
         text = explain(name, knowledge) or explain_probe(name, knowledge)
         if text is None:
-            near = get_close_matches(name, known, n=3)
+            near = get_close_matches(name, [*known, *knowledge.conditions], n=3)
             remedy = f"did you mean {', '.join(near)}?" if near else "ringfence explain lists all"
             raise UsageError(f"no id {name!r}", remedy=remedy)
         texts.append(text)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ringfence.cli.delivery import deliver, width
+from ringfence.cli.delivery import deliver, say, width
 from ringfence.cli.ending import unwind_on
 from ringfence.cli.ledgered import ledgered, recording
 from ringfence.cli.options import finite
@@ -30,6 +31,7 @@ WIDTH = 120
 LAST_SECOND = 253402300799
 """Of the year 9999, the last that RFC 3339 can write."""
 CONFIG = "ringfence.toml"
+TABLE = "harden"
 _WORDS = {
     **dict.fromkeys(("target", "output", "engine", "name", "as", "kernel", "modules"), "text"),
     **dict.fromkeys(
@@ -76,18 +78,33 @@ def configured(args: list[str]) -> dict[str, Any]:
     path = Path(given or CONFIG)
     if given is None and not path.is_file():
         return {}
-    table = read_toml(path, remedy="see --config in docs/cli.md").get("harden", {})
+    document = read_toml(path, remedy="see --config in docs/cli.md")
+    _check_tables(document, str(path))
+    table = document.get("harden", {})
     if not isinstance(table, dict):
         raise InputError("harden is no table", where=str(path), remedy="begin it with [harden]")
     odd = sorted(set(table) - set(_WORDS))
     if odd:
-        raise InputError(
-            f"unknown word {odd[0]!r} in [harden]", where=str(path),
-            remedy=f"use {', '.join(sorted(_WORDS))}",
-        )  # fmt: skip
+        near = get_close_matches(odd[0], _WORDS, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"use {', '.join(sorted(_WORDS))}"
+        raise InputError(f"unknown word {odd[0]!r} in [harden]", where=str(path), remedy=remedy)
     for name, value in table.items():
         _check_word(name, value, str(path))
     return {_PARAMETERS.get(name, name.replace("-", "_")): value for name, value in table.items()}
+
+
+def _check_tables(document: dict[str, Any], where: str) -> None:
+    """[harden] is the only table that there is: what stands elsewhere would be heard by nobody."""
+    odd = sorted(set(document) - {TABLE})
+    if not odd:
+        return
+    if odd[0] in _WORDS:
+        what = f"the word {odd[0]!r} stands before any table"
+        raise InputError(what, where=where, remedy=f"begin with [{TABLE}]")
+    kind = "table" if isinstance(document[odd[0]], dict | list) else "word"
+    near = get_close_matches(odd[0].lower(), [TABLE], n=1)
+    remedy = f"did you mean [{TABLE}]?" if near else f"[{TABLE}] is the only one"
+    raise InputError(f"unknown {kind} {odd[0]!r}", where=where, remedy=remedy)
 
 
 def _check_word(name: str, value: object, where: str) -> None:
@@ -289,7 +306,7 @@ def _harden(
             source, wishes = admitted(source, wishes)
         absent = absent_of(source, wishes)
         for note in absent:
-            click.echo(f"ringfence: {printable(note)}", err=True)
+            say(printable(note))
         with progress("observing the service as it is"):
             seen = observe(source, wishes, shop, knowledge)
         with progress("finding what it can do without"):

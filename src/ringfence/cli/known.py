@@ -12,7 +12,7 @@ from ringfence.knowledge.vocabulary import vector_ids
 from ringfence.model.deployment import Deployment, KnownVulnerability
 from ringfence.model.evidence import Evidence, Grade
 
-_FORM = re.compile(r"(?P<vector>.+)=(?P<cve>CVE-\d{4}-\d{4,})")
+_FORM = re.compile(r"(?P<vector>.+)=(?P<cve>CVE-[0-9]{4}-[0-9]{4,})")
 
 
 def with_known(deployment: Deployment, stated: tuple[str, ...], knowledge: Knowledge) -> Deployment:

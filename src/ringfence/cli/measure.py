@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ringfence.cli.delivery import deliver
+from ringfence.cli.delivery import deliver, say
 from ringfence.cli.options import measuring
 from ringfence.cli.progress import progress
 from ringfence.cli.rendering import measurements
@@ -100,7 +100,7 @@ def command(
     deliver(measurements(results, form, output, WIDTH), output)
     lines = passed(fail_on, results)
     for line in lines:
-        click.echo(f"ringfence: limit passed: {line}", err=True)
+        say(f"limit passed: {line}")
     if lines:
         sys.exit(1)
 

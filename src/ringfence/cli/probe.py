@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ringfence.cli.delivery import colour, deliver, width, writable
+from ringfence.cli.delivery import colour, deliver, say, width, writable
 from ringfence.cli.ending import unwind_on
 from ringfence.cli.ledgered import ledgered, recording
 from ringfence.errors import UsageError
@@ -69,7 +69,7 @@ def command(
     """
     from ringfence.cli.progress import progress
     from ringfence.knowledge.loader import load
-    from ringfence.probe.baseline import opened_since, read_report
+    from ringfence.probe.baseline import compared, read_report
     from ringfence.probe.probing import INJECT, JOIN, probe_process
     from ringfence.probe.targets import live
     from ringfence.untrusted import check_path
@@ -89,10 +89,12 @@ def command(
             )  # fmt: skip
         record("probe", found.name, _summary(probed.report))
     deliver(_written(probed.report, form, output), output)
-    lines = opened_since(before, probed.report) if before is not None else ()
-    for line in lines:
-        click.echo(f"ringfence: {line}", err=True)
-    if lines:
+    if before is None:
+        return
+    comparison = compared(before, probed.report)
+    for line in (*comparison.opened, *comparison.left_out):
+        say(line)
+    if comparison.opened:
         sys.exit(1)
 
 

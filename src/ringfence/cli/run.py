@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ringfence.cli.delivery import say
 from ringfence.cli.ending import unwind_on
 from ringfence.cli.ledgered import Record, ledgered, recording
 from ringfence.errors import UsageError
@@ -122,7 +123,7 @@ def _traced(
 def _say(line: str) -> None:
     """One printable line, whatever the service or an engine had to do with it."""
     shown = "".join(char if char.isprintable() else "?" for char in line)
-    click.echo(f"ringfence: {shown}", err=True)
+    say(shown)
 
 
 def _default(ports: tuple[int, ...]) -> tuple[Published, ...]:

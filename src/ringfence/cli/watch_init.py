@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ringfence.cli.delivery import say
 from ringfence.cli.progress import progress
 from ringfence.errors import UsageError
 
@@ -119,4 +120,4 @@ def _tell(made: Made, output: Path) -> None:
 
 def _say(text: str) -> None:
     line = "".join(char if char.isprintable() else "?" for char in text)
-    click.echo(f"ringfence: {line}", err=True)
+    say(line)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ringfence.cli.delivery import put
+from ringfence.cli.delivery import put, say
 from ringfence.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def _show(lines: Iterator[bytes], wanted: Wanted, form: str, sink: str, *, now: 
         return
     for record in records(lines, wanted):
         text = terminal(record) if form == "terminal" else encode(record).decode()
-        put(text + "\n", now=now)
+        if not put(text + "\n", now=now):
+            return
     put("")
 
 
@@ -206,7 +207,7 @@ class _Verified:
 
     def _head(self) -> Checkpoint:
         if self.verdict.broken or self.verdict.head is None:
-            click.echo(f"ringfence: broken: {_clean(self.verdict.broken or 'no head')}", err=True)
+            say(f"broken: {_clean(self.verdict.broken or 'no head')}")
             sys.exit(1)
         return self.verdict.head
 

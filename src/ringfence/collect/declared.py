@@ -12,6 +12,7 @@ from typing import Annotated
 
 import msgspec
 
+from ringfence.collect.contradictions import contradiction
 from ringfence.errors import InputError
 from ringfence.knowledge.records import Knowledge, Mechanism
 from ringfence.knowledge.vocabulary import check_condition, vector_ids
@@ -106,7 +107,7 @@ class DeclaredEntryPoint(_Strict, frozen=True):
     kind: str = "tcp"
     reach: Reach = Reach.INTERNET
     address: str = ""
-    port: int | None = None
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
     handler: DeclaredHandler = DeclaredHandler()
     leak: str = Means.ZERO_DAY.value
     execution: str = Means.ZERO_DAY.value
@@ -144,13 +145,13 @@ class DeclaredKnown(_Strict, frozen=True):
     """A published vulnerability in a vector's interface."""
 
     vector: str
-    cve: Annotated[str, msgspec.Meta(pattern=r"^CVE-\d{4}-\d{4,}$")]
+    cve: Annotated[str, msgspec.Meta(pattern=r"^CVE-[0-9]{4}-[0-9]{4,}\Z")]
 
 
 class DeclaredCount(_Strict, frozen=True):
     """A count and where it comes from."""
 
-    value: int | None = None
+    value: Annotated[int, msgspec.Meta(ge=0)] | None = None
     source: str = ""
 
 
@@ -248,7 +249,7 @@ def _problem(document: Document, knowledge: Knowledge) -> str:
         return f"has {len(ids):,} entry points, the most is {MOST_ENTRY_POINTS:,}"
     if len(set(ids)) != len(ids):
         return "entry points need different ids"
-    return _unknown_name(document, knowledge)
+    return _unknown_name(document, knowledge) or contradiction(document, knowledge)
 
 
 def _unknown_name(document: Document, knowledge: Knowledge) -> str:
@@ -273,6 +274,11 @@ def _unknown_name(document: Document, knowledge: Knowledge) -> str:
         problem = check_condition(name, knowledge)
         if problem:
             return problem
+        if name in knowledge.formulas:
+            return f"{name!r} is a formula: name its conditions: ringfence explain {name}"
+    for item in document.condition:
+        if item.id.endswith("*"):
+            return f"condition {item.id!r}: a pattern stands in the lists of [conditions] alone"
     possible = vector_ids((point.id for point in document.entry_points), knowledge)
     for known in document.known:
         if known.vector not in possible:
@@ -376,19 +382,20 @@ def _from_mechanisms(
 def _from_lists(
     rules: DeclaredConditions | DeclaredLists, names: tuple[str, ...], said: Evidence
 ) -> dict[str, Condition]:
-    """Conditions from lists of ids and patterns; an exact id beats a pattern."""
-    patterns: dict[str, Condition] = {}
-    exact: dict[str, Condition] = {}
-    for state, stated in (
-        (State.OPEN, rules.open),
-        (State.UNKNOWN, rules.unknown),
-        (State.CLOSED, rules.closed),
-    ):
-        for pattern in stated:
-            if not pattern.endswith("*"):
-                exact[pattern] = Condition(state, (said,))
-                continue
-            for name in names:
-                if matches(pattern, name):
-                    patterns[name] = Condition(state, (said,))
-    return {**patterns, **exact}
+    """Conditions from lists of ids and patterns: an exact id beats a pattern, a longer pattern a
+    shorter one, as in a template."""
+    stated = [
+        (pattern, state)
+        for state, patterns in (
+            (State.OPEN, rules.open),
+            (State.UNKNOWN, rules.unknown),
+            (State.CLOSED, rules.closed),
+        )
+        for pattern in patterns
+    ]
+    made: dict[str, Condition] = {}
+    for pattern, state in sorted(stated, key=lambda row: (not row[0].endswith("*"), len(row[0]))):
+        several = pattern.endswith("*")
+        found = [name for name in names if matches(pattern, name)] if several else [pattern]
+        made.update(dict.fromkeys(found, Condition(state, (said,))))
+    return made

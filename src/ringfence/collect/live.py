@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from ringfence.collect.container.bundle import read_configuration
+from ringfence.collect.container.members import membership
+from ringfence.collect.container.running import KIND as CONTAINER
 from ringfence.collect.container.running import find_container
-from ringfence.collect.files.directory import read_directory, read_programs
+from ringfence.collect.files.directory import read_programs
+from ringfence.collect.files.view import tree_in_view, tree_of_host
 from ringfence.collect.host.read import read_host
 from ringfence.collect.process import procfs
+from ringfence.collect.process.descriptors import sockets_of, tables
+from ringfence.collect.process.mounts import mounts
 from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.process.sockets import listeners
-from ringfence.collect.process.tree import descendants, is_program, processes
+from ringfence.collect.process.tree import descendants, processes
 from ringfence.errors import InputError
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.evidence import Seen, Unseen
@@ -22,20 +29,26 @@ from ringfence.model.facts import Facts, Target
 from ringfence.model.files import Tree
 from ringfence.model.process import EnvironmentHint, Listener, Process
 
-MOST_CONTAINER_FILES = 50_000
-"""A container's file tree is read up to here, so that a measurement stays a matter of a second."""
+LOOKS = 5
+"""How often the processes of a workload that changes meanwhile are read."""
 
 
 def collect_process(pid: int, knowledge: Knowledge, kind: str = "process", name: str = "") -> Facts:
-    """The process tree below `pid`. Raises InputError when it is not there (any more)."""
-    pids = descendants(pid)
-    return _facts(Target(kind, name or str(pid)), pids, knowledge)
+    """The process tree below `pid`; of a container, whose first process that is, all that is in it.
+
+    Raises InputError when it is not there (any more)."""
+    target = Target(kind, name or str(pid))
+    if kind != CONTAINER:
+        return _facts(target, lambda: descendants(pid), knowledge)
+    look, missing = membership(pid)
+    facts = _facts(target, look, knowledge)
+    return msgspec.structs.replace(facts, unseen=(*facts.unseen, *missing))
 
 
 def collect_container(name: str, knowledge: Knowledge) -> Facts:
-    """The running container `name`: its first process and all below it."""
+    """The running container `name`: its processes, and its configuration."""
     container = find_container(name)
-    facts = collect_process(container.pid, knowledge, "container", name)
+    facts = collect_process(container.pid, knowledge, CONTAINER, name)
     if container.bundle is None:
         missing = Unseen("configuration of the container", f"{container.source} names no bundle")
         return msgspec.structs.replace(facts, unseen=(*facts.unseen, missing))
@@ -67,30 +80,34 @@ def collect_host(knowledge: Knowledge) -> Facts:
 
     Without root most processes do not show what they hold: any of them may have a socket.
     """
-    pids = [pid for pid in map(procfs.living, procfs.pids()) if _may_listen(pid)]
-    tree = read_directory(Path("/"), with_elf=False)
-    return _facts(Target("host", os.uname().nodename), pids, knowledge, tree, container=False)
+    tree = tree_of_host(mounts("self").value)
+    target = Target("host", os.uname().nodename)
+    return _facts(target, _listening, knowledge, tree, container=False)
+
+
+def _listening() -> list[int]:
+    return [pid for pid in map(procfs.living, procfs.pids()) if _may_listen(pid)]
 
 
 def _may_listen(pid: int) -> bool:
     try:
-        return any(link.startswith("socket:[") for link in procfs.descriptors(pid))
+        return any(table.inodes or table.unread_rings for table in tables(pid)[0])
     except PermissionError:
-        return is_program(pid)
+        return procfs.is_program(pid)
     except (OSError, procfs.Vanished):
         return False
 
 
 def _facts(
     target: Target,
-    pids: list[int],
+    look: Look,
     knowledge: Knowledge,
     tree: Tree | None = None,
     container: bool | None = None,
 ) -> Facts:
-    """Sockets first, while their holders surely live; then each process; then what surrounds."""
-    found, unseen = listeners(pids, whole_host=target.kind == "host")
-    members, refusals = processes(pids, knowledge)
+    """The workload; then what surrounds it."""
+    found = _read(target, look, knowledge)
+    members = tuple(found.members.values())
     if not members and target.kind != "host":
         raise InputError("it ended while it was being read", where=target.name)
     contained = _contained(members) if container is None else container
@@ -99,18 +116,83 @@ def _facts(
     return Facts(
         target=target,
         processes=members,
-        listeners=_of(found, members),
-        host=read_host(knowledge, pids),
+        listeners=found.listeners,
+        host=read_host(knowledge, found.pids),
         tree=tree,
         container=contained,
-        unseen=(*unseen, *refusals, *(tree.unseen if tree is not None else ())),
+        unseen=(*found.unseen, *(tree.unseen if tree is not None else ())),
     )
 
 
-def _of(found: tuple[Listener, ...], members: tuple[Process, ...]) -> tuple[Listener, ...]:
-    """Listeners of which at least one holder still lives."""
-    alive = {process.pid for process in members}
-    return tuple(item for item in found if alive & set(item.holders))
+Look = Callable[[], list[int]]
+"""Tells which processes belong to a workload now."""
+
+
+class Reading(msgspec.Struct):
+    """What was read of a workload's processes and their sockets."""
+
+    pids: list[int] = []
+    members: dict[int, Process] = {}
+    listeners: tuple[Listener, ...] = ()
+    unseen: tuple[Unseen, ...] = ()
+
+
+def _read(target: Target, look: Look, knowledge: Knowledge) -> Reading:
+    """The processes and sockets of a workload, read again where others are there afterwards.
+
+    Sockets come first, while their holders surely live. A service may hand its sockets from one
+    short-lived process to the next; so of a workload that does not rest each socket that no other
+    process holds counts, and those whose holders have ended do.
+    """
+    whole_host = target.kind == "host"
+    found = Reading(look())
+    refusals: dict[Unseen, None] = {}
+    for left in reversed(range(LOOKS)):
+        others = None if left or whole_host else _held_by_others(look, found.pids)
+        sockets, unseen = listeners(found.pids, whole_host=whole_host, others=others)
+        fresh = [pid for pid in found.pids if pid not in found.members]
+        members, refused = processes(fresh, knowledge)
+        found.members.update((one.pid, one) for one in members if one.pid is not None)
+        refusals.update(dict.fromkeys(refused))
+        now = found.pids if whole_host else _now(look, found.pids)
+        if set(now) == set(found.pids):
+            found.members = {pid: found.members[pid] for pid in now if pid in found.members}
+            break
+        if left:
+            found.pids = now
+    else:
+        changing = Unseen(f"all processes of {target.name}", f"others in each of {LOOKS} looks")
+        refusals[changing] = None
+    suspects = () if whole_host else tuple(found.members)
+    found.listeners = tuple(_alive(item, found.members, suspects) for item in sockets)
+    found.unseen = (*unseen, *refusals)
+    return found
+
+
+def _now(look: Look, before: list[int]) -> list[int]:
+    """Which processes there are by now; those of before where the workload has ended."""
+    try:
+        return look()
+    except InputError:
+        return before
+
+
+def _held_by_others(look: Look, pids: list[int]) -> frozenset[int]:
+    """The sockets that processes outside the workload hold, which are there before and after."""
+    before, held = {*_now(look, pids), *pids}, dict[int, frozenset[int]]()
+    for pid in map(procfs.living, procfs.pids()):
+        if pid not in before:
+            with contextlib.suppress(OSError):
+                held[pid] = sockets_of(pid)
+    stay = {*map(procfs.living, procfs.pids())} - set(_now(look, pids))
+    return frozenset().union(*(inodes for pid, inodes in held.items() if pid in stay))
+
+
+def _alive(item: Listener, members: dict[int, Process], suspects: tuple[int, ...]) -> Listener:
+    """The listener; where all that held it have ended it may be held by any of `suspects`."""
+    if not members.keys().isdisjoint(item.holders):
+        return item
+    return msgspec.structs.replace(item, holders=suspects, waiting=(), holders_seen=False)
 
 
 def _contained(members: tuple[Process, ...]) -> bool:
@@ -133,7 +215,5 @@ def _tree(members: tuple[Process, ...], contained: bool) -> Tree | None:
     """A container's own file tree; on the host only the programs that anyone can run."""
     if not members or not members[0].paths_seen:
         return None
-    if contained:
-        root = Path(f"/proc/{members[0].pid}/root")
-        return read_directory(root, with_elf=False, max_files=MOST_CONTAINER_FILES)
-    return read_programs(Path("/"))
+    root = Path(f"/proc/{members[0].pid}/root")
+    return tree_in_view(root, members[0].mounts.value) if contained else read_programs(root)

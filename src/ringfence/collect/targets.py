@@ -84,7 +84,7 @@ def _rootfs(target: str, knowledge: Knowledge) -> Facts:
     if tree.counts.files == 0:
         raise InputError("holds no files", where=target, remedy="is it the right one?")
     nothing = Evidence(Grade.ASSUMED, target, "a root file system says nothing of how it is run")
-    config = ImageConfig("", (), (), 0, "", nothing)
+    config = ImageConfig("", "", (), 0, "", nothing, uid=0)
     return Facts(
         Target("rootfs", target), tree=tree, config=config, container=True, unseen=tree.unseen
     )

@@ -15,10 +15,10 @@ import msgspec
 
 from ringfence.errors import InputError, UsageError
 from ringfence.harden.service import Service, check_fenced, identity, program_of
-from ringfence.harden.shell import shell_word
 from ringfence.harden.source import Source
 from ringfence.harden.tree import Tree
 from ringfence.harden.wishes import Wishes
+from ringfence.report.shell import shell_word
 from ringfence.run.fence import SHARED_MEMORY
 
 LONGEST_NAME, LONGEST_SHOWN = 63, 80

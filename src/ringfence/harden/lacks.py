@@ -10,8 +10,8 @@ from ringfence.harden.observe.trace import Trace, Use, read_trace
 from ringfence.harden.policy.seccomp import FILTERED
 from ringfence.harden.record import Report
 from ringfence.harden.result import read_left_out, read_report
-from ringfence.harden.shell import shell_word
 from ringfence.harden.tree import Tree
+from ringfence.report.shell import shell_word
 from ringfence.run.tracing import LOG
 
 CLOSED = ("EACCES", "EROFS", "EPERM")

@@ -19,19 +19,19 @@ from ringfence.harden.service import Identity
 from ringfence.harden.tree import NOWHERE, Tree
 from ringfence.run.fence import Writable
 
-LOGS = re.compile(r"var/log/.+|.+\.log$")
+LOGS = re.compile(r"var/log/.+|.+\.log")
 _ERRORS = re.compile(r"err", re.IGNORECASE)
-_STATE = re.compile(r"(?:var/lib|srv|home|data|opt)(?:/|$)")
+_STATE = re.compile(r"(?:var/lib|srv|home|data|opt)(?:/|\Z)")
 CONTENT = ("open", "openat", "creat", "rename", "renameat", "renameat2", "link", "linkat")
 """Calls that put content into a folder, where others make folders and change owners."""
 _FORBIDDEN = re.compile(
-    r"(?:|bin|boot|etc|lib\d*|sbin|usr|var)$|(?:proc|sys|dev|bin|lib\d*|sbin|usr)(?:/|$)"
+    r"(?:|bin|boot|etc|lib\d*|sbin|usr|var)\Z|(?:proc|sys|dev|bin|lib\d*|sbin|usr)(?:/|\Z)"
 )
 """Folders of the system: never made writable as a whole."""
-_BROAD = re.compile(r"home(?:/[^/]*)?$|(?:media|mnt|opt|root|srv|var/lib)$")
+_BROAD = re.compile(r"home(?:/[^/]*)?\Z|(?:media|mnt|opt|root|srv|var/lib)\Z")
 """Folders of many services or of a person: not made writable as a whole for one file in them."""
 _HOME = re.compile(r"home/[^/]+")
-_OF_MANY = re.compile(rf"{_BROAD.pattern}|data$")
+_OF_MANY = re.compile(rf"{_BROAD.pattern}|data\Z")
 """Where --writable names one of these, it is not taken for the service's own."""
 _PEOPLE = re.compile(r"(?:home|root)/")
 _HIDDEN = re.compile(r"(?:^|/)\.")

@@ -6,6 +6,7 @@ from ringfence.harden.policy.containers import command_line
 from ringfence.harden.policy.needs import Needs
 from ringfence.harden.record import Report
 from ringfence.model.measurement import Measurement
+from ringfence.report.commonmark import block, code, prose, table
 from ringfence.report.words import printable
 
 _COUNTS = (
@@ -56,22 +57,20 @@ def write_markdown(report: Report, needs: Needs) -> str:
     """The whole report."""
     passed = sum(item.expected == item.seen for item in report.retest)
     lines = [
-        f"# {report.name}, fenced",
+        f"# {prose(report.name)}, fenced",
         "",
-        f"Image `{report.digest}`, user `{report.user}`. {needs.origin}.",
+        f"Image {code(report.digest)}, user {code(report.user)}. {prose(needs.origin)}.",
         "",
-        "| | before | after |",
-        "| --- | --- | --- |",
-        *(f"| {title} | {before} | {after} |" for title, before, after in rows(report)),
+        *table(["", "before", "after"], rows(report)),
         "",
         f"## Retest: {passed} of {len(report.retest)} answers the same inside the fence",
         "",
-        "| request | in the exercise | outside | inside |",
-        "| --- | --- | --- | --- |",
-        *(
-            f"| {_cell(item.request)} | {'yes' if item.exercised else 'no'} "
-            f"| {_cell(item.expected)} | {_cell(item.seen)} |"
-            for item in report.retest
+        *table(
+            ["request", "in the exercise", "outside", "inside"],
+            [
+                (item.request, "yes" if item.exercised else "no", item.expected, item.seen)
+                for item in report.retest
+            ],
         ),
         "",
         "## To run it",
@@ -85,27 +84,25 @@ def write_markdown(report: Report, needs: Needs) -> str:
         "```",
         "",
     ]
-    lines += _section("Notes", [f"- {note}" for note in report.notes])
+    lines += _section("Notes", [f"- {block(note)}" for note in report.notes])
     lines += _section(
         "Writable folders",
-        [f"- `{path}`{' (state: give it a volume)' if path in report.volumes else ''}"
+        [f"- {code(path)}{' (state: give it a volume)' if path in report.volumes else ''}"
          for path in report.writable],
     )  # fmt: skip
     lines += _section(
         f"System calls: {len(report.calls)}, while serving {len(report.serving)}",
-        [f"- `{call}`{'' if call in report.serving else ' (start only)'}: {why}"
+        [f"- {code(call)}{'' if call in report.serving else ' (start only)'}: {prose(why)}"
          for call, why in report.calls.items()],
     )  # fmt: skip
-    lines += _section("Files", [f"- `{file.path}`: {file.reason}" for file in report.files])
+    lines += _section(
+        "Files", [f"- {code(file.path)}: {prose(file.reason)}" for file in report.files]
+    )
     return "\n".join(printable(line) for line in lines)
 
 
 def _section(title: str, lines: list[str]) -> list[str]:
     return [f"## {title}", "", *lines, ""] if lines else []
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def summary(report: Report, width: int) -> str:

@@ -11,9 +11,9 @@ from ringfence.collect.files.packages import APK, DPKG, DPKG_PARTS, OS_RELEASE, 
 from ringfence.harden.tree import Tree
 from ringfence.model.files import Package
 
-_LICENCE = re.compile(r"(?:^|/)(?:copying|licen[cs]e|copyright|notice)[^/]*$", re.IGNORECASE)
+_LICENCE = re.compile(r"(?:^|/)(?:copying|licen[cs]e|copyright|notice)[^/]*\Z", re.IGNORECASE)
 _COMMON = re.compile(rb"/usr/share/common-licenses/[\w.+-]*[\w+]")
-_DIST_INFO = re.compile(r"(.*/(?:site|dist)-packages)/([^/]+)\.dist-info$")
+_DIST_INFO = re.compile(r"(.*/(?:site|dist)-packages)/([^/]+)\.dist-info\Z")
 _NAMES = {
     "deb": r"[A-Za-z0-9][A-Za-z0-9+._-]*",
     "apk": r"[A-Za-z0-9_][A-Za-z0-9+._-]*",
@@ -138,7 +138,7 @@ class Packages:
 
     def _language(self, path: str) -> Owner | None:
         """Packages of Python and Node, found from the file: their metadata lies beside it."""
-        match = re.match(r"(.*/node_modules/(?:@[^/]+/)?[^/]+)(?:/|$)", path)
+        match = re.match(r"(.*/node_modules/(?:@[^/]+/)?[^/]+)(?:/|\Z)", path)
         if match:
             return self._remembered(match[1], f"{match[1]}/package.json", "npm")
         match = re.match(r"(.*/(?:site|dist)-packages)/([^/]+)", path)

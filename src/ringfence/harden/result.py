@@ -219,7 +219,8 @@ def read_left_out(folder: Path) -> frozenset[str] | None:
     if not path.exists():
         return None
     data = regular_file(path, MOST_REPORT, REMEDY)
-    return frozenset(map(os.fsdecode, data.split(b"\n"))) - {""}  # names may have other line ends
+    names = data.decode("utf-8", "surrogateescape").split("\n")  # they may have other line ends
+    return frozenset(names) - {""}
 
 
 def write_result(
@@ -245,7 +246,7 @@ def write_result(
             (folder / name).write_bytes(content)
         if left_out is not None:
             text = "".join(f"{path}\n" for path in left_out if "\n" not in path)
-            (folder / LEFT_OUT).write_text(text, errors="surrogateescape")
+            (folder / LEFT_OUT).write_text(text, "utf-8", "surrogateescape")
         folder.chmod(0o755)
         _move(folder, output)
     except OSError as error:
@@ -260,12 +261,12 @@ def _fill(
     (folder / IMAGE).write_bytes(image)
     body = msgspec.json.format(encoded(report), indent=1)
     (folder / REPORT).write_bytes(body + b"\n")
-    (folder / "report.md").write_text(write_markdown(report, needs))
+    (folder / "report.md").write_text(write_markdown(report, needs), "utf-8")
     bill = write_sbom(needs.name, report.digest, made.owners, wishes.base_time)
-    (folder / "sbom.cdx.json").write_text(bill)
+    (folder / "sbom.cdx.json").write_text(bill, "utf-8")
     (folder / "policy").mkdir()
     for name, write in LANGUAGES.items():
-        (folder / "policy" / name).write_text(write(needs), errors="surrogateescape")
+        (folder / "policy" / name).write_text(write(needs), "utf-8", "surrogateescape")
 
 
 def _move(folder: Path, output: Path) -> None:

@@ -113,9 +113,15 @@ class PathEntry(Entry, frozen=True, kw_only=True):
 
 
 class HostMount(Entry, frozen=True, kw_only=True):
-    """Host paths that matter when they are mounted into a container."""
+    """Host paths that matter when they, or a folder that holds them, are mounted into a container.
+
+    `inside` are patterns of what matters below them when it alone is mounted, `harmless` of what
+    does not: a `*` stands for (a part of) one name, a last `/**` for all below as well.
+    """
 
     paths: tuple[str, ...]
+    inside: tuple[str, ...] = ()
+    harmless: tuple[str, ...] = ()
 
 
 class Device(Entry, frozen=True, kw_only=True):

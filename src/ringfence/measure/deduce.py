@@ -195,6 +195,9 @@ def _handler(item: Listener, by_pid: dict[int | None, Process], facts: Facts) ->
     else:
         grade, how = Grade.ASSUMED, "the most privileged holder; who waits on it was not seen"
     candidates = waiting or holders
+    if not candidates:
+        unknown = Evidence(Grade.ASSUMED, item.evidence.source, "no process is seen to hold it")
+        return Handler(Level.ADMIN, unknown)
     chosen = max(candidates, key=lambda process: _level(process, facts).rank)
     credentials = chosen.credentials.value
     user = credentials.user if credentials is not None else ""
@@ -234,21 +237,26 @@ def _declared_port(port: str, facts: Facts) -> EntryPoint:
 
 def _declared_handler(facts: Facts) -> Handler:
     """Who will serve, as far as a configuration says: its user, else root as engines do."""
-    command = facts.config.command if facts.config is not None else ()
-    program = command[0].rsplit("/", 1)[-1] if command else ""
+    program = facts.config.program.rsplit("/", 1)[-1] if facts.config is not None else ""
     if facts.processes:
         only = facts.processes[0]
         return Handler(_level(only, facts), only.credentials.evidence, program)
-    user = facts.config.user if facts.config is not None else ""
-    name = user.partition(":")[0]
-    where = facts.config.evidence.source if facts.config is not None else facts.target.name
-    if name and name not in ("0", "root"):
-        return Handler(
-            Level.USER, Evidence(Grade.DECLARED, where, f"user {user}"), program, user=user
-        )
-    detail = f"user {user}" if user else "no user is set: engines then run it as root"
-    grade = Grade.DECLARED if facts.config is not None else Grade.ASSUMED
-    return Handler(Level.ADMIN, Evidence(grade, where, detail), program, user=user or "root")
+    config = facts.config
+    if config is None:
+        detail = "no user is set: engines then run it as root"
+        return Handler(Level.ADMIN, Evidence(Grade.ASSUMED, facts.target.name, detail), program,
+                       user="root")  # fmt: skip
+    user, uid = config.user, config.uid
+    grade, detail = Grade.DECLARED, f"user {user}"
+    if not user:
+        detail = "no user is set: engines then run it as root"
+    elif uid is None:
+        grade, detail = Grade.ASSUMED, f"user {user}, whom the image's accounts do not have"
+    elif user.partition(":")[0] != str(uid):
+        detail = f"user {user} (uid {uid})"
+    level = Level.ADMIN if uid in (None, 0) else Level.USER
+    return Handler(level, Evidence(grade, config.evidence.source, detail), program,
+                   user=user or "root")  # fmt: skip
 
 
 def _counts(facts: Facts) -> dict[str, Count]:

@@ -29,7 +29,7 @@ def reach(
     if address.is_loopback:
         return _loopback(item, holder)
     bound = _bound(item, address)
-    filtered = _filtered(item, address, holder, facts)
+    filtered = _filtered(item, address, facts)
     if filtered is not None and filtered[0].rank >= bound[0].rank:
         return filtered
     return bound
@@ -47,15 +47,13 @@ def _bound(item: Listener, address: Address) -> tuple[Reach, Evidence]:
     return Reach.INTERNET, Evidence(Grade.OBSERVED, item.evidence.source, detail)
 
 
-def _filtered(
-    item: Listener, address: Address, holder: Process | None, facts: Facts
-) -> tuple[Reach, Evidence] | None:
+def _filtered(item: Listener, address: Address, facts: Facts) -> tuple[Reach, Evidence] | None:
     """What the firewall of its network namespace says, where there is one that refuses."""
     host = facts.host
     seen = host.firewall if host is not None else None
     if host is None or seen is None or seen.value is None or item.port is None:
         return None
-    if holder is None or _network_of(holder) != host.network:
+    if item.network is None or item.network != host.network:
         return None
     # A socket on the IPv6 wildcard is reached over both: the farther of the two counts.
     families = ("ip",) if address.version == 4 else ("ip6", "ip") if address.is_unspecified else (
@@ -63,10 +61,6 @@ def _filtered(
     )  # fmt: skip
     found = [_through(item, family, seen.value, seen.evidence.source) for family in families]
     return min(found, key=lambda answer: answer[0].rank)
-
-
-def _network_of(process: Process) -> int | None:
-    return next((space.inode for space in process.namespaces if space.kind == "net"), None)
 
 
 def _through(

@@ -20,14 +20,18 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class ImageConfig(msgspec.Struct, frozen=True):
-    """What an image's or bundle's configuration says. Environment values are never kept."""
+    """What an image's or bundle's configuration says. `program` is the first word of its command,
+    '' where there is none: other words may be secrets, and are never kept, nor is the environment.
+    `uid` is the number of `user`, None where neither it nor the image's accounts say.
+    """
 
     user: str
-    command: tuple[str, ...]
+    program: str
     ports: tuple[str, ...]
     layers: int
     digest: str
     evidence: Evidence
+    uid: int | None = None
 
 
 class Facts(msgspec.Struct, frozen=True):

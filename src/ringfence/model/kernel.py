@@ -94,6 +94,7 @@ class Host(msgspec.Struct, frozen=True):
     """What surrounds every workload of this host.
 
     `firewall` is that of the network namespace with the inode `network`, in which Ringfence runs.
+    `absent` are those paths of the knowledge base's `mounts.toml` that are no folder here.
     """
 
     kernel: Kernel
@@ -102,6 +103,7 @@ class Host(msgspec.Struct, frozen=True):
     accounts: tuple[Account, ...]
     services: tuple[str, ...]
     mounts: tuple[Mount, ...] = ()
+    absent: frozenset[str] = frozenset()
     firewall: Seen[Firewall] | None = None
     network: int | None = None
     installed: Seen[Installed] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ringfence.acl import Entry
 from ringfence.model.evidence import Evidence, Seen
 from ringfence.model.files import Elf
 
@@ -90,7 +91,7 @@ class Mount(msgspec.Struct, frozen=True):
 
     `root` is the directory of the file system that forms the mount's root, and `device` is that
     file system's number (`8:1`); a mount that a configuration only describes has none, and its
-    `root` is the path on the host.
+    `root` is the path on the host. `hidden` where other mounts lie over it: no path leads there.
     """
 
     path: str
@@ -99,6 +100,7 @@ class Mount(msgspec.Struct, frozen=True):
     source: str
     options: frozenset[str]
     device: str = ""
+    hidden: bool = False
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -122,7 +124,8 @@ class Listener(msgspec.Struct, frozen=True):
     seen waiting on it (epoll set, accept or poll); empty where that could not be seen. `mode` is
     the mode of a Unix socket's file (None for an abstract one). `exposed` is False when its
     network namespace has no interface but loopback; `namespace_shared` is False when no process
-    outside the workload is in it. `holders_seen` is False when `holders` are all that may hold it.
+    outside the workload is in it; `network` is that namespace's inode, None where it is not known.
+    `holders_seen` is False when `holders` are all that may hold it: none where that is not known.
     """
 
     kind: str
@@ -139,6 +142,7 @@ class Listener(msgspec.Struct, frozen=True):
     exposed: bool = True
     namespace_shared: bool = True
     holders_seen: bool = True
+    network: int | None = None
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -163,7 +167,8 @@ class PathFact(msgspec.Struct, frozen=True):
 
     `id` is the knowledge entry; mode, uid and gid as in stat(2), numbered as in the initial user
     namespace. `read_only` if the mount forbids writing; `device_allowed` None where the device
-    cgroup could not be read.
+    cgroup could not be read; `acl` the entries of its ACL, none without one, None if they could
+    not be read.
     """
 
     id: str
@@ -175,6 +180,15 @@ class PathFact(msgspec.Struct, frozen=True):
     read_only: bool
     evidence: Evidence
     device_allowed: bool | None = None
+    acl: tuple[Entry, ...] | None = ()
+
+
+class Outside(msgspec.Struct, frozen=True):
+    """A directory outside its root directory that a process still has, through a link of /proc
+    (`via`); `host` where its uppermost parent is the host's root directory."""
+
+    via: str
+    host: bool
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -183,6 +197,8 @@ class Process(msgspec.Struct, frozen=True):
     `image` holds the facts of its executable; `neighbours` names other programs that run as the
     same user in the same PID namespace; `terminal` tells of a controlling terminal; `paths` are
     the knowledge base's paths that exist in its view (`paths_seen` False: could not look).
+    `outside` are directories that it has beyond that view (`outside_seen` False: not all that it
+    has were looked at).
     """
 
     pid: int | None
@@ -203,6 +219,8 @@ class Process(msgspec.Struct, frozen=True):
     terminal: Seen[bool]
     paths: tuple[PathFact, ...] = ()
     paths_seen: bool = True
+    outside: tuple[Outside, ...] = ()
+    outside_seen: bool = True
     threads: int = 1
 
     @property

@@ -13,7 +13,6 @@ from ringfence.model.position import Level
 from ringfence.probe.definition import Probe
 
 OPENING = "opening:"
-UNDECIDED = "unknown"
 
 
 def questions(probes: tuple[Probe, ...], knowledge: Knowledge) -> tuple[str, ...]:
@@ -50,12 +49,11 @@ class Expectations:
         self.level = Level.ADMIN if admin else Level.USER
         self._states: dict[str, State] = {}
 
-    def of(self, probe: Probe) -> str:
+    def of(self, probe: Probe) -> State:
         """open, closed, or unknown where configuration does not tell."""
         if not probe.needs:
-            return UNDECIDED
-        state = self._decided(need_of(probe, self._knowledge))
-        return UNDECIDED if state is State.UNKNOWN else state.value
+            return State.UNKNOWN
+        return self._decided(need_of(probe, self._knowledge))
 
     def _decided(self, need: Need) -> State:
         if isinstance(need, Leaf):

@@ -11,16 +11,9 @@ import os
 import stat
 from collections import deque
 
+from ringfence.model.mounts import KERNEL, answers
 from ringfence.model.process import Credentials, Mount, Process
 
-KERNEL = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "securityfs",
-                    "tracefs", "debugfs", "bpf", "pstore", "configfs", "fusectl",
-                    "hugetlbfs"})  # fmt: skip
-"""File systems of the kernel's own, where no program can be dropped."""
-ANSWERING = ("fuse", "nfs", "cifs", "smb", "ceph", "autofs")
-"""File systems behind which somebody answers, or does not."""
-LAYERED = "fuse.fuse-overlayfs"
-"""Of these the one that containers have for their root."""
 ACL = "system.posix_acl_access"
 WRITE, SEARCH = 2, 1
 MOST_LOOKED_AT, MOST_FOUND = 20_000, 16
@@ -51,16 +44,12 @@ class Folders:
         top = {item.path: item for item in mounts}  # the last one covers those before
         usable = [item for item in top.values() if _usable(item)]
         walk = _Walk(self._root, own, frozenset(top))
-        walk.through([item.path for item in usable if not _answers(item)])
-        return tuple(walk.found), walk.whole and not any(map(_answers, usable))
+        walk.through([item.path for item in usable if not answers(item)])
+        return tuple(walk.found), walk.whole and not any(map(answers, usable))
 
 
 def _usable(mount: Mount) -> bool:
     return not {"ro", "noexec"} & mount.options and mount.fstype not in KERNEL
-
-
-def _answers(mount: Mount) -> bool:
-    return mount.fstype.startswith(ANSWERING) and mount.fstype != LAYERED
 
 
 class _Walk:

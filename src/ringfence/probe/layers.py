@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from ringfence.collect.process.mounts import covering
+from ringfence.model.mounts import covering
 from ringfence.model.process import Mount, PathFact
 from ringfence.probe.definition import Inside, Outcome, Tried
 from ringfence.probe.view import View

@@ -16,6 +16,7 @@ from ringfence.collect.seccomp.live import FilterUnreadable, read_programs
 from ringfence.errors import InputError
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.facts import Facts, Target
+from ringfence.model.need import State
 from ringfence.model.position import Level
 from ringfence.model.process import Process
 from ringfence.probe.attempts import Result, attempted
@@ -164,7 +165,7 @@ def _unconfined() -> Iterator[int]:
 # --- one row of the report -----------------------------------------------------------------------
 
 
-def _attempt(probe: Probe, result: Result, expected: str, control: Control) -> Attempt:
+def _attempt(probe: Probe, result: Result, expected: State, control: Control) -> Attempt:
     outcome, layer = result.outcome, result.layer
     seen = outcome.seen
     call = probe.id.removeprefix("call.").partition("[")[0]
@@ -175,7 +176,7 @@ def _attempt(probe: Probe, result: Result, expected: str, control: Control) -> A
         group=probe.group,
         title=probe.title,
         expected=expected,
-        seen=seen.value,
+        seen=seen,
         stopped_by=layer if seen is not Seen.OPEN else "",
         detail=outcome.detail,
         technique=probe.technique,

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+from ringfence.model.need import State
+from ringfence.probe.definition import Seen
 
 SCHEMA = "ringfence.probe/1"
 
@@ -12,11 +17,11 @@ class Attempt(msgspec.Struct, frozen=True):
     happened: open, closed or unsupported. `stopped_by` names the layer that stopped it,
     `technique` is of ATT&CK, `control` tells where the same attempt was seen to succeed."""
 
-    id: str
+    id: Annotated[str, msgspec.Meta(min_length=1)]
     group: str
     title: str
-    expected: str
-    seen: str
+    expected: State
+    seen: Seen
     stopped_by: str
     detail: str
     technique: str
@@ -40,9 +45,9 @@ class ProbeReport(msgspec.Struct, frozen=True):
 
     schema: str
     target: ProbeTarget
-    attempts: tuple[Attempt, ...]
+    attempts: Annotated[tuple[Attempt, ...], msgspec.Meta(min_length=1)]
     disagreements: tuple[str, ...]
-    counts: dict[str, int]
+    counts: dict[str, Annotated[int, msgspec.Meta(ge=0)]]
     notes: tuple[str, ...]
     stopped: tuple[float, ...]
     seconds: float

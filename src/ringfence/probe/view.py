@@ -22,8 +22,9 @@ from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.process.paths import resolve
 from ringfence.collect.seccomp.live import FilterUnreadable, read_programs
 from ringfence.model.facts import Facts
+from ringfence.model.mounts import KERNEL
 from ringfence.model.process import PathFact, Process
-from ringfence.probe.folders import KERNEL, Folders
+from ringfence.probe.folders import Folders
 from ringfence.probe.ruleset import Ruleset
 from ringfence.probe.services import Service, services
 from ringfence.run.inside import in_network

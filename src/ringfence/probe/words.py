@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ringfence.knowledge.records import Knowledge
-from ringfence.model.need import render
+from ringfence.model.need import leaves, render
 from ringfence.probe.battery import PROBES, calls
 from ringfence.probe.definition import Probe
 from ringfence.probe.expect import need_of
@@ -17,11 +17,21 @@ def probe_ids() -> list[str]:
 
 
 def explain_probe(name: str, knowledge: Knowledge) -> str | None:
-    """The explanation of a probe; None where there is none of that id."""
+    """The explanation of a probe, or of a condition that only probes ask for; None where there
+    is none of that id."""
     found = next((probe for probe in PROBES if probe.id == name), None)
     if found is None and re.fullmatch(r"call\.call-\d{1,4}", name):  # one without a name of ours
         found = calls.probe(name.removeprefix("call."))
-    return None if found is None else _words(found, knowledge)
+    return _asked(name, knowledge) if found is None else _words(found, knowledge)
+
+
+def _asked(name: str, knowledge: Knowledge) -> str | None:
+    """A condition with arguments, say, that no entry of the knowledge base has."""
+    by = [
+        probe.id for probe in PROBES
+        if name in probe.decides or name in leaves(need_of(probe, knowledge))
+    ]  # fmt: skip
+    return f"{name}: a condition that probes ask for: {', '.join(by)}" if by else None
 
 
 def _words(probe: Probe, knowledge: Knowledge) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import tomli_w
 
 from ringfence.collect.declared import SCHEMA
-from ringfence.model.deployment import Boundary, Condition, Deployment, EntryPoint, Switch
+from ringfence.model.deployment import Boundary, Condition, Deployment, EntryPoint
 from ringfence.model.evidence import Evidence
 from ringfence.model.position import Level
 
@@ -68,7 +68,6 @@ def _boundary(line: Boundary) -> dict[str, Any]:
     mechanisms = [
         {"id": item.id, "state": item.state.value, "measured": item.state.value}
         for item in line.mechanisms
-        if item.state is not Switch.UNKNOWN
     ]
     return {"kind": line.kind.value, "zone": line.zone, "mechanisms": mechanisms}
 

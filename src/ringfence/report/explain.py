@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from ringfence.collect.process.credentials import CAPABILITIES
+from ringfence.collect.seccomp.tables import AUDIT_ARCH, calls_of
 from ringfence.knowledge.records import (
     Entry,
     Family,
+    Formula,
     Knowledge,
     Mechanism,
     Opening,
@@ -14,7 +17,16 @@ from ringfence.knowledge.records import (
     Template,
     VectorEntry,
 )
+from ringfence.knowledge.vocabulary import check_condition
 from ringfence.model.need import leaves, matches, render
+from ringfence.report.watch_sarif import RULES
+from ringfence.report.words import printable
+
+OUTCOMES = ("leak", "execution")
+RULE = "watch/"
+"""Before what differs: the id of a rule in SARIF."""
+PROBED = "probe:"
+"""Before the id of an opening: the condition that probing settles of it as a whole."""
 
 CONDITION_KINDS = {
     "account": "a rule of sudo or polkit for the service's user",
@@ -46,14 +58,22 @@ def explain(name: str, knowledge: Knowledge) -> str | None:
     for entries in _tables(knowledge):
         if name in entries:
             return _entry(entries[name], knowledge)
-    outcome = name.rpartition(".")[2]
-    if outcome in ("leak", "execution"):
-        return _entry_vector(name, outcome, knowledge)
-    if name.partition(":")[0] in {entry.entry for entry in knowledge.vectors.values()} - {""}:
-        ways = (_entry_vector(f"{name}.{word}", word, knowledge) for word in ("leak", "execution"))
-        return "\n".join(ways)
-    if ":" in name and name.partition(":")[0] in CONDITION_KINDS:
+    if _is_condition(name, knowledge):
         return _condition(name, knowledge)
+    return _rule(name) or _probed(name, knowledge) or _way_in(name, knowledge)
+
+
+def _way_in(name: str, knowledge: Knowledge) -> str | None:
+    """An entry point, a vector or an exploit of one, or where an attacker starts with what."""
+    point, _, outcome = name.rpartition(".")
+    if point and outcome in OUTCOMES:
+        return _entry_vector(point, outcome, knowledge)
+    program, _, outcome = name.rpartition(":")
+    if program and outcome in OUTCOMES:
+        return _exploit(program, outcome)
+    kind, _, place = name.partition(":")
+    if place and kind in {entry.entry for entry in knowledge.vectors.values()} - {""}:
+        return "\n".join(_entry_vector(name, word, knowledge) for word in OUTCOMES)
     start, slash, level = name.partition("/")
     if slash and start in knowledge.starts and level in knowledge.sophistications:
         first, second = knowledge.starts[start], knowledge.sophistications[level]
@@ -63,7 +83,8 @@ def explain(name: str, knowledge: Knowledge) -> str | None:
 
 def known_ids(knowledge: Knowledge) -> list[str]:
     """Every id that `explain` knows by itself."""
-    return sorted(name for entries in _tables(knowledge) for name in entries)
+    rules = [f"{RULE}{word}" for word in RULES]
+    return sorted([*rules, *(name for entries in _tables(knowledge) for name in entries)])
 
 
 def _tables(knowledge: Knowledge) -> list[dict[str, Entry]]:
@@ -89,6 +110,8 @@ def _entry(entry: Entry, knowledge: Knowledge) -> str:
         lines += _mechanism(entry)
     elif isinstance(entry, Opening):
         lines += _opening(entry, knowledge)
+    elif isinstance(entry, Formula):
+        lines.append(f"  stands for: {render(entry.needs)}")
     elif isinstance(entry, Scale):
         lines += [
             f"  worth: data {entry.data:g}, user {entry.user:g}, admin {entry.admin:g} "
@@ -177,23 +200,64 @@ def _references(entry: Entry) -> list[str]:
     return [*lines, *(f"  source: {source}" for source in entry.sources)]
 
 
-def _entry_vector(name: str, outcome: str, knowledge: Knowledge) -> str:
-    """`tcp:0.0.0.0:80.execution`: the entry vector of that kind.
+def _entry_vector(point: str, outcome: str, knowledge: Knowledge) -> str:
+    """`tcp:0.0.0.0:80` and `execution`: the entry vector of that kind.
 
     In a hand-written deployment an entry point's id is the author's own (`http.leak`): then its
     `kind` decides, and the entries of every kind are shown.
     """
-    kind = name.partition(":")[0]
+    kind = point.partition(":")[0]
     found = [
         entry
         for entry in knowledge.vectors.values()
         if entry.kind == "entry" and entry.outcome == outcome
     ]
     fitting = [entry for entry in found if entry.entry == kind]
-    heading = f"{name}: {outcome} through the entry point {name.removesuffix(f'.{outcome}')}"
+    shown = printable(point)
+    heading = f"{shown}.{outcome}: {outcome} through the entry point {shown}"
     if not fitting:
         heading += "; which of these entries it is says the kind of the entry point"
     return "\n".join([heading, *(_entry(entry, knowledge) for entry in fitting or found)])
+
+
+def _exploit(program: str, outcome: str) -> str:
+    """The exploit that a vector of entry spends: one for all entry points of a program."""
+    shown = printable(program)
+    return (
+        f"{shown}:{outcome}: an exploit for {outcome} in {shown}\n"
+        f"  spent by the vectors of entry that end in .{outcome} and that {shown} handles: whoever "
+        "has it uses it at each of them, and it counts once"
+    )
+
+
+def _rule(name: str) -> str | None:
+    """A rule of watch check in SARIF."""
+    text = RULES.get(name.removeprefix(RULE)) if name.startswith(RULE) else None
+    return text and f"{name}: {text}\n  a rule of watch check: docs/watch.md"
+
+
+def _probed(name: str, knowledge: Knowledge) -> str | None:
+    """`probe:ID`: an opening as a whole, where it was probed."""
+    opening = name.removeprefix(PROBED)
+    found = knowledge.families.get(opening) or knowledge.vectors.get(opening)
+    if found is None or opening == name:
+        return None
+    heading = f"{name}: a condition, whether probing found {opening} open as a whole"
+    return f"{heading}\n{_entry(found, knowledge)}"
+
+
+def _is_condition(name: str, knowledge: Knowledge) -> bool:
+    """Whether an entry decides by it, or something that is there could be asked for by it."""
+    kind, colon, subject = name.partition(":")
+    if name in knowledge.conditions:
+        return True
+    if not colon or subject.endswith("*") or check_condition(name, knowledge):
+        return False
+    if kind == "syscall":
+        return any(subject in calls_of(architecture) for architecture in AUDIT_ARCH)
+    if kind in ("cap", "nscap"):
+        return subject.removeprefix("CAP_") in CAPABILITIES
+    return kind != "sysctl"
 
 
 def _condition(name: str, knowledge: Knowledge) -> str:

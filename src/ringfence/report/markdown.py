@@ -5,6 +5,7 @@ from __future__ import annotations
 from ringfence.model.evidence import Evidence
 from ringfence.model.measurement import Comparison, Measurement
 from ringfence.report import words
+from ringfence.report.commonmark import block, bold, code, prose, table
 from ringfence.report.look import Look
 
 
@@ -18,19 +19,19 @@ def comparison(result: Comparison, look: Look) -> str:
     first = result.measurements[0]
     by_name = {item.deployment.name: item for item in result.measurements}
     lines = [
-        f"# {_cell(first.target.name)} in {len(by_name)} deployments",
+        f"# {prose(first.target.name)} in {len(by_name)} deployments",
         "",
-        f"Seen from {first.start}, scale `{first.scale}`, least surface first.",
+        f"Seen from {prose(first.start)}, scale {code(first.scale)}, least surface first.",
         "",
     ]
     headings = [heading for _, heading in words.COUNTS]
     rows = [_row(by_name[name]) for name in result.order]
     columns = ["deployment", *headings, "vectors", "surface", "by zone", "z=1", "z=2"]
-    lines += _table([*columns, "zero-days to admin", "observed"], rows)
+    lines += table([*columns, "zero-days to admin", "observed"], rows)
     if any(item.deployment.lower_bound for item in result.measurements):
         lines += ["", words.LOWER_BOUND]
     lines += ["", "## Blast radius", ""]
-    lines += _table(
+    lines += table(
         ["deployment", "z=0", "z=1", "z=2", "z=3"],
         [
             [name, *(", ".join(held) or "nothing" for held in by_name[name].blast_radius)]
@@ -38,11 +39,11 @@ def comparison(result: Comparison, look: Look) -> str:
         ],
     )
     lines += ["", "## What makes the difference", ""]
-    lines += _table(
+    lines += table(
         ["vector", "open in", "closed by"],
         [
             [
-                f"`{item.vector}`",
+                code(item.vector),
                 ", ".join(f"{name} ({words.number(own)})" for name, own in item.weights.items()),
                 "; ".join(
                     f"{name}: {fact.grade}: {fact.detail or fact.source}"
@@ -54,7 +55,7 @@ def comparison(result: Comparison, look: Look) -> str:
     )
     lines += ["", "## Sensitivity", "", *_sensitivity(result), ""]
     notes = [
-        f"- {item.deployment.name}: {_cell(note)}"
+        f"- {block(item.deployment.name)}: {prose(note)}"
         for item in result.measurements
         for note in item.deployment.notes
     ]
@@ -83,24 +84,25 @@ def _sensitivity(result: Comparison) -> list[str]:
         f"{found.seed}) of worths and discount within a factor of ten.",
         "",
     ]
-    lines += [f"- `{name}`: {', '.join(order)}" for name, order in found.orders.items()]
-    lines += [f"- {_cell(reason)}" for reason in found.reasons]
+    lines += [f"- {code(name)}: {prose(', '.join(order))}" for name, order in found.orders.items()]
+    lines += [f"- {block(reason)}" for reason in found.reasons]
     lines += [
-        f"- {swap.first} and {swap.second} swap in {words.percent(swap.share)} of the draws"
+        f"- {block(swap.first)} and {prose(swap.second)} swap in {words.percent(swap.share)} "
+        "of the draws"
         for swap in found.swaps[:10]
     ]
     return lines
 
 
 def _measurement(result: Measurement) -> str:
-    lines = [f"# {_cell(result.target.name)}", "", f"{words.headline(result)}.", ""]
+    lines = [f"# {prose(result.target.name)}", "", f"{prose(words.headline(result))}.", ""]
     for part in (_depth, _vectors, _closed, _mechanisms, _counts, _plan, _not_seen):
         lines += part(result)
     return "\n".join([*lines, ""])
 
 
 def _section(title: str, headings: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"## {title}", "", *_table(headings, rows), ""]
+    return [f"## {title}", "", *table(headings, rows), ""]
 
 
 def _depth(result: Measurement) -> list[str]:
@@ -116,7 +118,7 @@ def _vectors(result: Measurement) -> list[str]:
     rows = [
         [
             words.number(vector.weight),
-            f"`{vector.id}`",
+            code(vector.id),
             vector.title,
             str(vector.needs.position),
             str(vector.gives),
@@ -131,7 +133,7 @@ def _vectors(result: Measurement) -> list[str]:
 
 def _closed(result: Measurement) -> list[str]:
     rows = [
-        [f"`{vector.id}`", ", ".join(vector.held_by), _why(vector.evidence[:2])]
+        [code(vector.id), ", ".join(vector.held_by), _why(vector.evidence[:2])]
         for vector in result.closed
     ]
     return _section("Closed", ["id", "held by", "evidence"], rows)
@@ -139,7 +141,7 @@ def _closed(result: Measurement) -> list[str]:
 
 def _mechanisms(result: Measurement) -> list[str]:
     rows = [
-        [f"{line.kind} ({line.zone})", f"`{item.id}`", item.state.value, _why(item.evidence[:1])]
+        [f"{line.kind} ({line.zone})", code(item.id), item.state.value, _why(item.evidence[:1])]
         for line in result.deployment.boundaries
         for item in line.mechanisms
     ]
@@ -157,7 +159,7 @@ def _counts(result: Measurement) -> list[str]:
 def _not_seen(result: Measurement) -> list[str]:
     if not result.unseen:
         return []
-    return ["## Not seen", "", *(f"- {_cell(i.what)}: {_cell(i.why)}" for i in result.unseen)]
+    return ["## Not seen", "", *(f"- {block(i.what)}: {prose(i.why)}" for i in result.unseen)]
 
 
 def _plan(result: Measurement) -> list[str]:
@@ -167,24 +169,15 @@ def _plan(result: Measurement) -> list[str]:
     lines = [f"## Plan ({proved})", ""]
     for index, step in enumerate(result.plan, 1):
         lines.append(
-            f"{index}. **{_cell(step.title)}** (`{step.mechanism}`): surface "
+            f"{index}. {bold(step.title)} ({code(step.mechanism)}): surface "
             f"{words.number(step.surface_after)}, zero-days to admin "
             f"{words.zero_days(step.zero_days_after)}"
         )
-        lines += [f"   - {platform}: `{text}`" for platform, text in step.setting.items()]
+        lines += [
+            f"   - {block(platform)}: {code(text)}" for platform, text in step.setting.items()
+        ]
     return [*lines, ""]
 
 
 def _why(evidence: tuple[Evidence, ...]) -> str:
     return "; ".join(f"{item.grade}: {item.detail or item.source}" for item in evidence)
-
-
-def _table(headings: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}"]
-    return lines + [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
-
-
-def _cell(text: str) -> str:
-    """Text from outside, safe inside a table: no line breaks, bars or HTML."""
-    plain = "".join(char if char.isprintable() else " " for char in text)
-    return plain.replace("|", "\\|").replace("<", "&lt;")

@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import groupby
 
 from ringfence.probe.record import Attempt, ProbeReport
+from ringfence.report.commonmark import block, bold, table
 from ringfence.report.look import Look
 from ringfence.report.words import printable
 
@@ -80,18 +81,12 @@ def markdown(report: ProbeReport) -> str:
     first = set(report.disagreements)
     rows = [item for item in report.attempts if item.id in first]
     rows += [item for item in report.attempts if item.id not in first and item.group != CALLS]
-    head = ["# Probe", "", _head(report), "",
-            "| attempt | expected | seen | stopped by | detail | technique | control |",
-            "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
-    body = [f"| {' | '.join(_cell(value) for value in _cells(item, first))} |" for item in rows]
-    return "\n".join([*head, *body, ""])
+    headings = ["attempt", "expected", "seen", "stopped by", "detail", "technique", "control"]
+    cells = table(headings, [_cells(item, first) for item in rows])
+    return "\n".join(["# Probe", "", block(_head(report)), "", *cells, ""])
 
 
 def _cells(item: Attempt, first: set[str]) -> tuple[str, ...]:
-    seen = f"**{item.seen}**" if item.id in first else item.seen
+    seen = bold(item.seen) if item.id in first else item.seen
     return (f"{item.id}: {item.title}", item.expected, seen, item.stopped_by, item.detail,
             item.technique, item.control)  # fmt: skip
-
-
-def _cell(text: str) -> str:
-    return printable(text).replace("|", "\\|")

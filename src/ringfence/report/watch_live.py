@@ -35,11 +35,17 @@ _SAID = ("other", "by", "why", "how", "reason", "mode", "found", "records", "mar
 def _who(found: dict[str, Any]) -> str:
     name = found.get("user") or found.get("uid")
     text = f"{found.get('executable') or 'a process'}[{found['pid']}]"
+    if found.get("name"):
+        text += f" that calls itself {found['name']!r}"
     if name not in (None, ""):
         text += f" of {name}"
+    if found.get("fsuid") not in (None, found.get("uid")):
+        text += f", as uid {found['fsuid']}"
     if found.get("container"):
         text += f" in {found['container']}"
     if found.get("gone"):
         text += ", ended since"
+    if found.get("unsure"):
+        text += f", unsure: {' and '.join(item.partition(':')[0] for item in found['unsure'])}"
     command = " ".join(found.get("command", ()))
     return f"{text}: {command[:MOST_COMMAND]}" if command else text

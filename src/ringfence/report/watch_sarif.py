@@ -12,11 +12,14 @@ from ringfence.watch.baseline.result import Item, Report
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
-_RULES = {
+RULES = {
     "added": "A file that the baseline does not have",
     "removed": "A file of the baseline that is not there",
     "changed": "A file that is not as the baseline has it",
 }
+"""What differs -> the rule's text; its id is `watch/` and the word."""
+_MESSAGE = str.maketrans({"\\": r"\\", "[": r"\[", "]": r"\]", "{": "{{", "}": "}}"})
+"""What a message gives another meaning, and how it is written for itself."""
 
 
 def sarif(report: Report) -> str:
@@ -25,7 +28,7 @@ def sarif(report: Report) -> str:
         "name": "ringfence",
         "version": __version__,
         "rules": [{"id": f"watch/{word}", "shortDescription": {"text": text}}
-                  for word, text in _RULES.items()],
+                  for word, text in RULES.items()],
     }  # fmt: skip
     results = [
         _result(word, item)
@@ -49,12 +52,19 @@ def sarif(report: Report) -> str:
 def _result(word: str, item: Item) -> dict[str, Any]:
     parts = [f"{name}: {before} -> {after}" for name, (before, after) in item.attributes.items()]
     detail = f": {'; '.join(parts)}" if word == "changed" else ""
-    # Relative to the target's root, as SARIF has it for what lies in a tree.
-    uri = quote(item.path.lstrip("/") or ".")
+    # Relative to the target's root, as SARIF has it for what lies in a tree; a name's own bytes,
+    # so that no two files share it (RFC 3986, 2.1).
+    uri = quote(item.name.lstrip(b"/") or b".")
     return {
         "ruleId": f"watch/{word}",
         "level": _LEVELS[item.severity],
-        "message": {"text": printable(f"{item.what} {word}{detail}")},
+        "message": {"text": _plain(f"{item.what} {word}{detail}")},
         "locations": [{"physicalLocation": {"artifactLocation": {"uri": uri}}}],
         "properties": {"severity": item.severity, "attributes": item.attributes},
     }
+
+
+def _plain(text: str) -> str:
+    """`text` as a plain text message without links and placeholders of its own (SARIF 2.1.0,
+    3.11.5, 3.11.6): what changed was called by whoever changed it."""
+    return printable(text).translate(_MESSAGE)

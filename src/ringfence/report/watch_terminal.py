@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 
 from ringfence.report.look import Look
+from ringfence.report.shell import shell_word
 from ringfence.report.words import printable
 from ringfence.watch.baseline.result import Item, Report, Value
 
@@ -27,7 +29,7 @@ def terminal(report: Report, look: Look) -> str:
     if len(rows) > SHOWN:
         lines.append(f"and {len(rows) - SHOWN} more: see --format json")
     for unseen in report.unseen[:20]:
-        lines.append(f"not seen: {printable(unseen.path)}: {printable(unseen.why)}")
+        lines.append(f"not seen: {_path(unseen.name)}: {printable(unseen.why)}")
     if len(report.unseen) > 20:
         lines.append(f"not seen: {len(report.unseen) - 20} more")
     return "\n".join(lines) + "\n"
@@ -65,12 +67,17 @@ def _about(report: Report) -> list[str]:
 def _item(word: str, item: Item, look: Look) -> list[str]:
     start = _COLOUR[item.severity] if look.colour else ""
     end = _END if start else ""
-    lines = [f"{start}{item.severity:<8} {word:<7} {printable(item.path)}{end} ({item.what})"]
+    lines = [f"{start}{item.severity:<8} {word:<7} {_path(item.name)}{end} ({item.what})"]
     if word != "changed":
         return lines
     for name, (before, after) in item.attributes.items():
         lines.append(f"{'':17}{printable(name)}: {_value(before)} -> {_value(after)}")
     return lines
+
+
+def _path(name: bytes) -> str:
+    """As a shell takes it back: no two files look alike."""
+    return shell_word(os.fsdecode(name))
 
 
 def _value(value: Value) -> str:

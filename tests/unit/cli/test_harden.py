@@ -37,6 +37,34 @@ def test_a_configuration_that_is_no_table_is_told(tmp_path: Path) -> None:
         configured(["--config", str(path)])
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[hardn]\nuser = "root"\n', r"unknown table 'hardn'; did you mean \[harden\]\?"),
+        ("[Harden]\nport = [80]\n", r"unknown table 'Harden'; did you mean \[harden\]\?"),
+        ("[harden]\n[[measure]]\n", r"unknown table 'measure'; \[harden\] is the only one"),
+        ("version = 1\n[harden]\n", r"unknown word 'version'; \[harden\] is the only one"),
+        ('user = "root"\n', r"the word 'user' stands before any table; begin with \[harden\]"),
+        ('[harden]\ndorp = ["/x"]\n', r"unknown word 'dorp' in \[harden\]; did you mean drop\?"),
+        ("[harden]\nxyzzy = 1\n", r"unknown word 'xyzzy' in \[harden\]; use allow, "),
+    ],
+)
+def test_what_a_configuration_does_not_have_is_refused_with_the_nearest(
+    text: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"mine\.toml: {said}"):
+        configured(["--config", str(path)])
+
+
+def test_a_configuration_may_be_empty(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    for text in ("", "# nothing yet\n", "[harden]\n"):
+        path.write_text(text)
+        assert configured(["--config", str(path)]) == {}
+
+
 @pytest.mark.parametrize("stamp", ["99999999999999", "-1", "253402300800"])
 def test_a_date_that_cannot_be_written_is_refused(stamp: str, tmp_path: Path) -> None:
     words = ("harden", tmp_path, "-o", tmp_path / "out")

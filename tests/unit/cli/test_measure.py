@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,8 +102,10 @@ def test_a_published_vulnerability_that_the_user_knows_of() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["http.execution", "http.execution=soon", "nothing=CVE-2021-23017"]
-)
+    "text",
+    ["http.execution", "http.execution=soon", "nothing=CVE-2021-23017",
+     "http.execution=CVE-2021-23017\n", "http.execution=CVE-202\u0661-23017"],
+)  # fmt: skip
 def test_a_known_vulnerability_that_makes_no_sense(text: str) -> None:
     done = ringfence("measure", SERVER, "--known", text)
     assert done.code == 2
@@ -149,6 +152,21 @@ def test_a_mechanism_switched_in_the_file_changes_the_surface(tmp_path: Path) ->
         done = ringfence("measure", tmp_path / name, "--format", "json", "--no-plan")
         totals.append(json.loads(done.out)["surface"]["total"])
     assert totals[1] < totals[0]
+
+
+def test_each_step_of_a_plan_can_be_taken_in_the_file(tmp_path: Path) -> None:
+    """Also of those whose state could not be seen: an image says nothing of who can drop a user."""
+    image = oci_archive(tmp_path / "image.tar", [layer([Entry("bin/sh", mode=0o755)])])
+    document = json.loads(ringfence("measure", image, "--format", "json").out)
+    text = ringfence("measure", image, "--as-file").out
+    assert 'state = "unknown", measured = "unknown"' in text
+    for step in document["plan"]:
+        seen = re.search(rf'id = "{step["mechanism"]}", state = "(off|partial|unknown)"', text)
+        assert seen is not None, step["mechanism"]
+        text = text.replace(seen[0], seen[0].replace(f'"{seen[1]}"', '"on"'))
+    (tmp_path / "after.toml").write_text(text)
+    done = ringfence("measure", tmp_path / "after.toml", "--format", "json", "--no-plan")
+    assert json.loads(done.out)["surface"]["total"] == document["plan"][-1]["surface_after"]
 
 
 def test_output_goes_to_the_file_and_nowhere_else(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from ringfence.knowledge.loader import load
+from ringfence.model.need import leaves
 from ringfence.probe.battery import PROBES
+from ringfence.probe.expect import need_of
 from tests.command import ringfence
 
 ROOT = Path(__file__).parents[3]
@@ -113,10 +115,54 @@ def test_probe_takes_a_target_or_a_command() -> None:
     assert "a target or a command after --, not both" in done.err
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("syscall:read", "a condition, a system call that no filter refuses"),
+        ("cap:CAP_CHOWN", "a condition, a capability"),
+        ("file:setuid", "a condition, files of a kind"),
+        ("file:/srv/in.pdf", "through the entry point file:/srv/in.pdf"),
+        ("probe:keyrings", "whether probing found keyrings open"),
+        ("watch/changed", "A file that is not as the baseline has it"),
+        ("web server:execution", "an exploit for execution in web server"),
+        ("http.leak", "leak through the entry point http;"),
+    ],
+)
+def test_explain_knows_every_kind_of_id(name: str, said: str) -> None:
+    done = ringfence("explain", name)
+    assert done.code == 0 and done.out.startswith(name) and said in done.out
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["syscall:nonsense", "syscall:socket[NONE]", "syscall:*", "cap:CAP_FOO", "nscap:CAP_FOO",
+     "sysctl:a.b==1", "path:zzz", "kernel:foo", "probe:zzz", "watch/moved", ".leak", "leak",
+     ":leak", "tcp:"],
+)  # fmt: skip
+def test_explain_refuses_what_there_is_not(name: str) -> None:
+    done = ringfence("explain", name)
+    assert (done.code, done.out) == (2, "") and f"no id '{name}'" in done.err
+
+
+def test_every_condition_and_what_probes_ask_for_is_explained() -> None:
+    asked = {name for probe in PROBES for name in leaves(need_of(probe, load()))}
+    asked |= {name for probe in PROBES for name in probe.decides}
+    done = ringfence("explain", *sorted(asked | set(load().conditions)))
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("ending", [".leak", ":leak", ":80"])
+def test_what_explain_repeats_is_printable(ending: str) -> None:
+    done = ringfence("explain", f"tcp:x\x1b[31mRED\nspoof{ending}")
+    assert done.code == 0 and "tcp:x?[31mRED?spoof" in done.out
+    assert all(line.isprintable() for line in done.out.split("\n"))
+
+
 def test_explain_helps_with_a_slip() -> None:
     done = ringfence("explain", "io_uring")
     assert done.code == 2
     assert "did you mean io-uring" in done.err
+    assert "kernel:smep-off" in ringfence("explain", "kernel:smepoff").err
 
 
 @pytest.mark.parametrize("words", [["--help"], ["measure", "--help"], ["compare", "-h"]])

@@ -41,6 +41,14 @@ def test_an_exact_condition_beats_a_pattern_whatever_their_order(tmp_path: Path)
     assert found.condition("syscall:mount", Level.USER).state is State.CLOSED
 
 
+def test_a_longer_pattern_beats_a_shorter_one_whichever_closes(tmp_path: Path) -> None:
+    for wide, narrow in (("open", "closed"), ("closed", "open")):
+        text = LEAST + f'[conditions]\n{wide} = ["syscall:*"]\n{narrow} = ["syscall:mo*"]\n'
+        found = read(tmp_path, text)
+        assert found.condition("syscall:mount", Level.USER).state is State(narrow)
+        assert found.condition("syscall:bpf", Level.USER).state is State(wide)
+
+
 def test_conditions_for_admin_alone(tmp_path: Path) -> None:
     text = LEAST + '[conditions]\ndefault = "closed"\n[conditions.admin]\nopen = ["cap:*"]\n'
     found = read(tmp_path, text)
@@ -48,8 +56,13 @@ def test_conditions_for_admin_alone(tmp_path: Path) -> None:
     assert found.condition("cap:CAP_SYS_ADMIN", Level.ADMIN).state is State.OPEN
 
 
-def boundary(mechanism: str) -> str:
-    return f'[[boundaries]]\nkind = "process"\nzone = "a"\nmechanisms = [{mechanism}]\n'
+def boundary(mechanism: str, kind: str = "process") -> str:
+    return f'[[boundaries]]\nkind = "{kind}"\nzone = "a"\nmechanisms = [{mechanism}]\n'
+
+
+NO_NEW = 'id = "no-new-privileges"'
+POINT = '[[entry_points]]\nid = "x"\n'
+BPF = '[[condition]]\nid = "syscall:bpf"\nstate = "open"\n'
 
 
 def test_a_mechanism_on_closes_and_off_opens(tmp_path: Path) -> None:
@@ -121,6 +134,12 @@ def test_an_entry_point_without_a_leak(tmp_path: Path) -> None:
         (LEAST + '[[known]]\nvector = "x"\ncve = "soon"\n', "CVE"),
         (LEAST + "surprise = 1\n", "unknown field `surprise`"),
         ("a" * 100 + "\x00", "cannot be read as TOML"),
+        (LEAST + POINT + "port = 0\n", "`int` >= 1 - at `$.entry_points[0].port`"),
+        (LEAST + POINT + "port = 65536\n", "`int` <= 65535 - at `$.entry_points[0].port`"),
+        (LEAST + "[counts]\nbytes = { value = -5 }\n", "`int` >= 0"),
+        (LEAST + POINT + '[[known]]\nvector = "x.leak"\ncve = "CVE-2021-23017\\n"\n', "matching"),
+        (LEAST + '[conditions]\nclosed = ["userns"]\n', "'userns' is a formula"),
+        (LEAST + BPF.replace(":bpf", ":*"), "'syscall:*': a pattern stands in the lists"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_place(
@@ -131,6 +150,65 @@ def test_what_makes_no_sense_is_refused_with_its_place(
     assert said in caught.value.line()
     assert "design.toml" in caught.value.line()
     assert "\n" not in caught.value.line()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '[conditions]\nopen = ["syscall:bpf"]\nclosed = ["syscall:bpf"]\n',
+            "conditions: 'syscall:bpf' is in the lists open and closed",
+        ),
+        (
+            '[conditions.admin]\nunknown = ["cap:*"]\nopen = ["cap:*"]\n',
+            "conditions.admin: 'cap:*' is in the lists open and unknown",
+        ),
+        (
+            BPF + BPF.replace("open", "closed"),
+            "condition 'syscall:bpf' of level user is open and closed",
+        ),
+        (
+            '[conditions]\nclosed = ["syscall:bpf"]\n' + BPF,
+            "condition 'syscall:bpf' of level user is closed and open",
+        ),
+        (
+            boundary(f'{{ {NO_NEW}, state = "on" }}, {{ {NO_NEW}, state = "off" }}'),
+            "boundary process of zone 'a': mechanism 'no-new-privileges' stands there twice",
+        ),
+        (
+            boundary(f'{{ {NO_NEW}, state = "on" }}') + boundary(f'{{ {NO_NEW}, state = "off" }}'),
+            "mechanism 'no-new-privileges' is off, at a boundary before on",
+        ),
+        (
+            boundary(f'{{ {NO_NEW}, state = "on" }}', "kernel"),
+            "mechanism 'no-new-privileges' belongs to a boundary process",
+        ),
+        (
+            boundary(f'{{ {NO_NEW}, state = "partial", measured = "on" }}'),
+            "mechanism 'no-new-privileges' can be changed to on or off, not to partial",
+        ),
+    ],
+)
+def test_a_contradiction_is_refused_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, LEAST + text)
+    assert said in caught.value.line() and "design.toml" in caught.value.line()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[conditions]\nopen = ["syscall:bpf"]\nclosed = ["syscall:*"]\n',
+        '[conditions]\nopen = ["cap:*"]\n[conditions.admin]\nclosed = ["cap:*"]\n',
+        '[conditions]\nopen = ["syscall:bpf"]\n' + BPF,
+        BPF + BPF.replace("open", "closed") + 'level = "admin"\n',
+        2 * boundary(f'{{ {NO_NEW}, state = "on" }}'),
+        boundary(f'{{ {NO_NEW}, state = "partial", measured = "partial" }}'),
+        POINT + "port = 65535\n[counts]\nbytes = { value = 0 }\n",
+    ],
+)
+def test_what_only_looks_like_a_contradiction_is_read(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, LEAST + text).name == "x"
 
 
 def test_a_file_of_unreasonable_size_is_not_read(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_it_is_read_back(tmp_path: Path) -> None:
     path.write_bytes(image(tmp_path / "root"))
     found = read_image(path)
     assert found.config.user == "33:33"
-    assert found.config.command == ("/bin/web",)
+    assert found.config.program == "/bin/web"
     assert found.config.ports == ("80/tcp",)
     assert found.tree.counts.files == 3
     assert found.tree.counts.executables == 1

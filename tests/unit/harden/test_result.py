@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
+from unittest import mock
 
+import msgspec
 import pytest
 
 from ringfence.errors import InputError
 from ringfence.harden.record import SCHEMA
-from ringfence.harden.result import OURS, _move, check_output
+from ringfence.harden.result import OURS, _move, check_output, read_left_out, write_result
+from ringfence.harden.wishes import Wishes
 from ringfence.run import kernel
+from ringfence.run.fence import Writable
+from tests.unit.harden.reports import hardened
+from tests.unit.harden.test_policies import NEEDS
 
 MS_BIND = 0x1000
+ROOT = Path(__file__).parents[3]
+NAMES = ("\u00fc", "\udcff")
 
 
 def former(folder: Path, schema: str = SCHEMA) -> Path:
@@ -78,3 +88,30 @@ def test_a_mount_point_is_refused_before_the_work_and_nothing_stays(tmp_path: Pa
     finally:
         kernel.unmount(str(bound))
     assert sorted(os.listdir(tmp_path)) == ["bound", "ready", "source"]
+
+
+def written(place: Path) -> None:
+    """Write a result whose names are not ASCII, one not even UTF-8; its policies name them, too."""
+    folder = Writable("\u00fc\u6f22")
+    needs = msgspec.structs.replace(NEEDS, origin="\u2265 \u00fc", writable=(folder,))
+    made = mock.Mock(owners=[])
+    write_result(place, hardened("\u00fc\u6f22"), needs, made, Wishes(), b"", NAMES)
+    assert read_left_out(place) == frozenset(NAMES)
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [{"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+    ids=("UTF-8", "ASCII"),
+)
+def test_a_result_is_utf8_in_every_locale(locale: dict[str, str], tmp_path: Path) -> None:
+    code = "import sys, pathlib; from tests.unit.harden.test_result import written;"
+    code += "written(pathlib.Path(sys.argv[1]))"
+    command = [sys.executable, "-c", code, str(tmp_path / "made")]
+    environment = {**os.environ, **locale}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "\u2265 \u00fc" in (tmp_path / "made" / "report.md").read_text("utf-8")
+    assert (tmp_path / "made" / "left-out.txt").read_bytes() == b"\xc3\xbc\n\xff\n"
+    policies = [path.read_text("utf-8") for path in (tmp_path / "made" / "policy").iterdir()]
+    assert any("\u00fc\u6f22" in text for text in policies)

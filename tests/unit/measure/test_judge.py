@@ -9,11 +9,14 @@ import msgspec
 import pytest
 
 from ringfence.collect.files.directory import read_directory
+from ringfence.collect.host.read import read_host
 from ringfence.collect.process.tree import processes
 from ringfence.knowledge.loader import load
 from ringfence.measure.judge import deployment_of
+from ringfence.model.deployment import Reach
 from ringfence.model.evidence import Evidence, Grade, Seen
 from ringfence.model.facts import Facts, Target
+from ringfence.model.kernel import Firewall, InputChain
 from ringfence.model.position import Level
 from ringfence.model.process import Listener, Process
 
@@ -40,6 +43,30 @@ def test_a_suspected_holder_of_a_socket_is_assumed(seen: bool, grade: Grade) -> 
     facts = Facts(Target("host", "here"), members, (listener,))
     (point,) = deployment_of(facts, knowledge).entry_points
     assert point.handler.evidence.grade is grade
+
+
+def test_a_socket_without_a_known_holder_is_an_entry_point_to_admin() -> None:
+    knowledge = load()
+    seen = Evidence(Grade.OBSERVED, "/proc/1/net/tcp")
+    listener = Listener("tcp", "::", 80, 1, (), (), seen, holders_seen=False)
+    facts = Facts(Target("host", "here"), (), (listener,))
+    (point,) = deployment_of(facts, knowledge).entry_points
+    assert (point.handler.level, point.handler.evidence.grade) == (Level.ADMIN, Grade.ASSUMED)
+    assert (point.handler.program, point.handler.pid) == ("", None)
+
+
+@pytest.mark.parametrize(("network", "near"), [(5, True), (6, False), (None, False)])
+def test_the_firewall_of_another_network_holds_no_socket(network: int | None, near: bool) -> None:
+    knowledge = load()
+    host = read_host(knowledge, [])
+    chain = InputChain("input", ("ip", "ip6"), (), True)
+    walled = Seen(Firewall((chain,)), Evidence(Grade.OBSERVED, "nft"))
+    host = msgspec.structs.replace(host, firewall=walled, network=5)
+    seen = Evidence(Grade.OBSERVED, "test")
+    listener = Listener("tcp", "::", 80, 1, (), (), seen, holders_seen=False, network=network)
+    facts = Facts(Target("host", "here"), (), (listener,), host)
+    (point,) = deployment_of(facts, knowledge).entry_points
+    assert point.reach is (Reach.NEIGHBOUR if near else Reach.INTERNET)
 
 
 def test_sockets_that_share_a_port_are_one_entry_point() -> None:

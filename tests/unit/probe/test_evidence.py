@@ -28,7 +28,7 @@ BY_ID = {probe.id: probe for probe in PROBES}
 def probed(*attempts: tuple[str, str, str], admin: bool = False) -> Probed:
     """What came of (id, seen, stopped by)."""
     rows = tuple(
-        Attempt(name, BY_ID[name].group, "", "unknown", seen, by, "", "T1068", "")
+        Attempt(name, BY_ID[name].group, "", State.UNKNOWN, Seen(seen), by, "", "T1068", "")
         for name, seen, by in attempts
     )
     report = ProbeReport(SCHEMA, TARGET, rows, (), {}, (), (), 0.0)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 from pathlib import Path
+from typing import Any
 from unittest import mock
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 import pytest
@@ -64,6 +68,72 @@ def test_sarif(watched: Watched) -> None:
     }
     rules = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
     assert {row["ruleId"] for row in run["results"]} <= rules
+
+
+TWINS = (b"n\xff", rb"n\xff", b"m\n", b"m?", b"m", b"m%", b"m m")
+"""Names of which several look alike in a careless form."""
+
+
+def uris(report: dict[str, Any]) -> list[str]:
+    return [
+        row["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+        for row in report["runs"][0]["results"]
+    ]
+
+
+def test_no_two_files_have_one_form(watched: Watched) -> None:
+    root = bytes(Path(str(watched.targets[0])))
+    for name in TWINS:
+        with open(root + b"/" + name, "wb"):
+            pass
+    found = uris(json.loads(watched.check("--format", "sarif").out))
+    assert {unquote_to_bytes(uri) for uri in found} == set(TWINS)
+    assert {"n%FF", "n%5Cxff", "m%0A", "m%3F"} < set(found)
+    added = watched.report()["added"]
+    names = {base64.b64decode(item["path_bytes"]) if "path_bytes" in item
+             else item["path"].encode() for item in added}  # fmt: skip
+    assert names == {b"/" + name for name in TWINS}
+    lines = [line for line in watched.check().out.splitlines() if " added " in line[:20]]
+    assert len({line.split(maxsplit=2)[2] for line in lines}) == len(TWINS)
+    assert any(r"$'/n\xff'" in line for line in lines)
+    assert any(r"'/n\xff'" in line and "$" not in line for line in lines)
+
+
+def test_a_link_that_leads_elsewhere_than_it_reads(watched: Watched) -> None:
+    link = bytes(Path(str(watched.targets[0]))) + b"/link"
+    os.symlink(b"n\xff", link)
+    (item,) = watched.report()["added"]
+    assert item["attributes"]["target"] == [None, r"n\xff"]
+    assert item["attributes"]["target_bytes"] == [None, "bv8="]
+    os.unlink(link)
+    os.symlink(rb"n\xff", link)
+    (item,) = watched.report()["added"]
+    assert item["attributes"]["target"] == [None, r"n\xff"]
+    assert "target_bytes" not in item["attributes"]
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        ("see [the fix](https://evil.example/x) {0} {1}",
+         r"see \[the fix\](https://evil.example/x) {{0}} {{1}}"),
+        (r"a\[b]", r"a\\\[b\]"), ("plain (x)", "plain (x)"),
+    ],
+)  # fmt: skip
+def test_a_message_of_sarif_has_no_links_and_no_placeholders(
+    target: str, text: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "tree"
+    root.mkdir()
+    (root / "link").symlink_to("a")
+    watched = Watched(tmp_path, root)
+    watched.init()
+    (root / "link").unlink()
+    (root / "link").symlink_to(target)
+    (run,) = json.loads(watched.check("--format", "sarif").out)["runs"]
+    (row,) = [row for row in run["results"] if row["ruleId"] == "watch/changed"]
+    assert f"target: a -> {text}" in row["message"]["text"].split("; ")[0]
+    assert row["properties"]["attributes"]["target"] == ["a", target]
 
 
 def test_the_names_of_the_json(watched: Watched) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -333,6 +334,21 @@ def test_follow_shows_what_is_added(place: Path) -> None:
         finally:
             process.terminate()
     assert shown == [f"workload-{number}" for number in range(12)]
+
+
+@pytest.mark.parametrize("more", [(), ("--follow",)])
+def test_a_reader_that_has_gone_ends_it_in_peace(more: tuple[str, ...], place: Path) -> None:
+    """Also where it would go on for ever."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "ringfence", "watch", "log", str(place / "log"), *more]
+    try:
+        done = subprocess.run(
+            command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=30
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_full_standard_output_is_one_line(place: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from ringfence.watch.live import aloud
 from ringfence.watch.live.reporter import Reporter
-from ringfence.watch.live.terms import Denied
+from ringfence.watch.live.terms import Asker, Denied
 from ringfence.watch.live.who import Who
 from tests.full_pipe import filled
 
@@ -74,7 +74,7 @@ def test_denials_are_told_aloud_once_nobody_hears_and_hold_nobody_up(reader: int
     ours, theirs = os.pipe()
     os.close(ours)
     reporter = Reporter(theirs)
-    message = Denied(b"/tmp/\xff", "it is in no baseline", "execute", Who(7))
+    message = Denied(b"/tmp/\xff", "it is in no baseline", "execute", Asker.of(Who(7)))
     reporter.say(message)
     assert os.read(reader, 1000) == b"ringfence: denied '/tmp/\\\\xff': it is in no baseline\n"
     filled(aloud.STDERR)

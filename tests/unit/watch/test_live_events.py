@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.watch.live.events import BadEvents, Named, parse
-from ringfence.watch.live.execs import parse_execs
+from ringfence.watch.live.execs import accepted, parse_execs
 
 KEY = b"FSID-8-B" + struct.pack("=Ii", 4, 1) + b"inod"
 OTHER = b"FSID-8-B" + struct.pack("=Ii", 8, 129) + b"anothers"
@@ -107,9 +107,9 @@ def test_no_changed_byte_does_anything_else(place: int, value: int) -> None:
         parse(bytes(data))
 
 
-def message(what: int, *, index: int = 1, pid: int = 55) -> bytes:
+def message(what: int, *, index: int = 1, pid: int = 55, ack: int = 0) -> bytes:
     """A datagram of the process connector."""
-    body = struct.pack("=IIIIHH", index, 1, 0, 0, 24, 0) + struct.pack(
+    body = struct.pack("=IIIIHH", index, 1, 0, ack, 24, 0) + struct.pack(
         "=IIQII", what, 0, 0, pid, pid + 1
     )
     return struct.pack("=IHHII", 16 + len(body), 3, 0, 0, 0) + body
@@ -119,3 +119,11 @@ def test_only_executions_are_told() -> None:
     assert list(parse_execs(message(2) + message(1) + message(2, pid=80))) == [56, 81]
     assert list(parse_execs(message(2, index=9))) == []
     assert list(parse_execs(message(2)[:-1])) == []
+
+
+def test_a_subscription_counts_when_the_kernel_consents() -> None:
+    assert accepted(message(0, pid=0, ack=8), 7)
+    assert not accepted(message(0, pid=1, ack=8), 7), "EPERM"
+    assert not accepted(message(0, pid=0, ack=9), 7), "another's"
+    assert not accepted(message(2, pid=0, ack=8), 7)
+    assert not accepted(message(0, pid=0, ack=8)[:-1], 7)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
+import math
 from pathlib import Path
 
 import msgspec
@@ -15,7 +14,7 @@ from ringfence.report.watch_live import line
 from ringfence.watch.baseline.compare import Change
 from ringfence.watch.baseline.entry import FILE, Entry
 from ringfence.watch.baseline.items import item_of
-from ringfence.watch.baseline.result import Item, Value
+from ringfence.watch.baseline.result import Checked, Item, Report, Subject, Unseen, Value
 from ringfence.watch.baseline.seal import generate
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.ledger.batch import Wish
@@ -23,19 +22,22 @@ from ringfence.watch.ledger.keys import private_key
 from ringfence.watch.ledger.record import Kind
 from ringfence.watch.ledger.segments import segments
 from ringfence.watch.ledger.writer import Ledger
-from ringfence.watch.live.allowed import FORMAT, Allowed, Learned, LearnedFile, read_learned
+from ringfence.watch.live.allowed import FORMAT, Allowed, Learned, LearnedFile, Wanted, read_learned
+from ringfence.watch.live.cmdline import told
 from ringfence.watch.live.code import looks_like_code
+from ringfence.watch.live.containers import container_of
 from ringfence.watch.live.enforce import marking
 from ringfence.watch.live.happening import FROM, TO, Happening, merged
 from ringfence.watch.live.judge import Judgement, Verdict
 from ringfence.watch.live.keeper import Keeper
 from ringfence.watch.live.known import Known
 from ringfence.watch.live.learning import Lessons
-from ringfence.watch.live.mounts import alone, at, parse_mounts, read_mounts
+from ringfence.watch.live.looks import parse_stat
+from ringfence.watch.live.mounts import alone, at, parse_mounts, read_mounts, table_of
 from ringfence.watch.live.places import Places
-from ringfence.watch.live.rescan import News
+from ringfence.watch.live.rescan import News, findings
 from ringfence.watch.live.told import Told, bounded, change, denial
-from ringfence.watch.live.who import Census, Process, Who, accounts, container_of, parse_stat, told
+from ringfence.watch.live.who import Who
 from tests.watching import Watched
 
 
@@ -77,26 +79,9 @@ def test_a_stat_with_a_hostile_name_is_read_rightly() -> None:
     found = parse_stat("5 (a) b) (c" + ")" + tail)
     assert found is not None
     assert (found.name, found.parent, found.started, found.arguments) == ("a) b) (c", 1, 777, 99)
+    assert not found.ended
     assert parse_stat("5 (a) S 1") is None
     assert parse_stat("") is None
-
-
-def test_who_asks_is_found_and_its_end_noticed() -> None:
-    census = Census()
-    here = census.ask(os.getpid())
-    assert here.uid == os.getuid()
-    assert here.executable == os.readlink("/proc/self/exe")
-    assert not here.gone
-    with subprocess.Popen(["sleep", "60"]) as process:
-        pidfd = os.pidfd_open(process.pid)
-        assert Process.this().began(process.pid)
-        assert not Process(os.getpid(), 1).began(process.pid)
-        process.kill()
-        process.wait()
-        assert census.ask(process.pid, pidfd).gone
-        os.close(pidfd)
-    assert census.ask(process.pid, -1).gone
-    assert census.ask(0).gone
 
 
 @pytest.mark.parametrize(
@@ -120,11 +105,6 @@ def test_what_encloses_the_watcher_too_is_no_containers_name() -> None:
     assert container_of(f"{outer}/web\n") == "a" * 32
     assert container_of(f"{outer}\n", f"{outer}/watcher\n") == ""
     assert container_of("0::/system.slice/web.service\n", "0::/system.slice/us\n") == "web.service"
-
-
-def test_accounts_read_beforehand_are_all_that_is_asked() -> None:
-    assert Census(accounts()).ask(os.getpid()).user == Census().ask(os.getpid()).user != ""
-    assert Census({}).ask(os.getpid()).user == ""
 
 
 def happening(name: bytes, *did: str, pid: int = 1, other: bytes | None = None) -> Happening:
@@ -218,12 +198,13 @@ def test_known_and_allowed_find_every_file_and_no_other(tmp_path: Path) -> None:
         entry = known.entry(b"d%d" % (number % 7), b"f%d" % number)
         assert entry is not None
         assert entry.digest == digest
-        assert allowed.digest(b"d%d/f%d" % (number % 7, number)) == digest
+        wanted = allowed.wanted(b"d%d/f%d" % (number % 7, number))
+        assert wanted == Wanted(digest, len(f"content {number}"))
     assert known.entry(b"d1", b"f0") is None
     assert known.entry(b"zzz", b"f0") is None
     assert known.entry(b"", b"") is not None
-    assert allowed.digest(b"d1/f0") is None
-    assert allowed.digest(b"") is None
+    assert allowed.wanted(b"d1/f0") is None
+    assert allowed.wanted(b"") is None
 
 
 def test_an_altered_baseline_is_not_known(tmp_path: Path) -> None:
@@ -252,8 +233,8 @@ def test_what_was_learned_narrows_and_never_widens(tmp_path: Path) -> None:
     assert {item.key()[0] for item in learned} == {b"d0/f7", b"d0/foreign\xff", b"d0/f0"}
     allowed = Allowed(known, learned)
     assert len(allowed) == 1
-    assert allowed.digest(b"d0/f7") == digest
-    assert allowed.digest(b"d0/f0") is None
+    assert allowed.wanted(b"d0/f7") == Wanted(digest, len("content 7"))
+    assert allowed.wanted(b"d0/f0") is None
     assert len(Lessons(path, "sha256")._files) == 3, "a second run goes on with it"
 
 
@@ -276,6 +257,31 @@ def test_the_same_finding_is_news_once() -> None:
     assert news.is_news("/a", "removed", None)
 
 
+def checked(*changed: Item, unseen: tuple[Unseen, ...] = ()) -> Report:
+    """What a full check reports."""
+    return Report(Subject("directory", "t"), "b", "full", "", 0, True, Checked(1, 1, 1, 0),
+                  (), (), changed, unseen)  # fmt: skip
+
+
+def test_what_a_full_check_found_put_back_is_news_when_it_differs_again() -> None:
+    news = News()
+    item = Item("/d/a", "low", "data", {"size": (1, 2)})
+
+    def found(report: Report, began: float = math.inf) -> list[str]:
+        return [told.subject for told in findings(report, news, "check", began)]
+
+    assert found(checked(item)) == ["/d/a"]
+    assert found(checked(item)) == [], "it differs as before"
+    for unseen in ("/d/a", "/d", "/"):
+        assert found(checked(unseen=(Unseen(unseen, "refused"),))) == []
+        assert found(checked(item)) == [], "nobody saw that it was put back"
+    assert found(checked(unseen=(Unseen("/e", "refused"), Unseen("/d/", "refused")))) == []
+    assert found(checked(unseen=(Unseen("/e", "refused"),))) == []
+    assert found(checked(item)) == ["/d/a"]
+    assert found(checked(), began=0.0) == []
+    assert found(checked(item)) == [], "told after that check had begun"
+
+
 def test_a_line_says_what_which_and_who_and_has_no_control_characters() -> None:
     item = Item("/etc/x", "high", "configuration", {"sha256": ("aa", "bb")})
     who = Who(9, 0, "root", "/bin/sh", ("sh", "-c", "\x1b[31m"), container="web")
@@ -287,6 +293,11 @@ def test_a_line_says_what_which_and_who_and_has_no_control_characters() -> None:
     assert text.isprintable()
     for word in ("12:00:00", "high", "changed", "/etc/x", "(write)", "[sha256]", "/bin/sh[9]",
                  "of root", "in web"):  # fmt: skip
+        assert word in text
+    assert "unsure" not in text and "as uid" not in text
+    other = msgspec.structs.replace(who, executable="", name="/bin/x", fsuid=7, unsure=("uid: x",))
+    text = line(change(Happening(b"", b"y", ("write",), other), Judgement(Verdict.SAME)), "t")
+    for word in ("a process[9] that calls itself '/bin/x'", "as uid 7", "unsure: uid"):
         assert word in text
     denied = line(denial(b"/evil", "not in the baseline", "execute", Who(3, gone=True)), "t")
     assert "denial" in denied and "not in the baseline" in denied and "ended since" in denied
@@ -378,6 +389,36 @@ def test_nobody_is_told_to_mount_the_root_over_itself(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as caught:
             marking(Target("directory", str(root), root), -1)
         assert ("mount --bind" in caught.value.remedy) is advised
+
+
+ROOT = b"22 1 254:0 / / rw - ext4 /dev/vda rw\n"
+ONE = b"40 22 0:50 / /t/sub rw - tmpfs one rw\n"
+TWO = b"41 40 0:51 / /t/sub rw - tmpfs two rw\n"
+FAR = b"42 22 0:52 / /tx rw - tmpfs x rw\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes"),
+    [
+        (ROOT, ROOT + ONE, ["mount"]),
+        (ROOT + ONE, ROOT, ["unmount"]),
+        (ROOT + ONE, ROOT + ONE + TWO, ["mount"]),
+        (ROOT + ONE + TWO, ROOT + ONE, ["unmount"]),
+        (ROOT + ONE, ROOT + TWO, ["unmount", "mount"]),
+        (ROOT + ONE, ROOT + ONE.replace(b"0:50", b"0:53"), ["unmount", "mount"]),
+        (ROOT + ONE, ROOT + ONE + FAR, []),
+        (ROOT + ONE, ROOT + ONE, []),
+    ],
+)
+def test_each_mount_counts_and_not_the_path_alone(
+    before: bytes, after: bytes, changes: list[str]
+) -> None:
+    former, now = table_of(before, b"/t"), table_of(after, b"/t")
+    assert now.since(former) == [(b"sub", did) for did in changes]
+    assert now.paths == (frozenset([b"sub"]) if b"/t/sub" in after else frozenset())
+    assert table_of(after, b"/").since(table_of(before, b"/"))[: len(changes)] == [
+        (b"t/sub", did) for did in changes
+    ]
 
 
 @pytest.mark.parametrize("odd", ["\r", "\x0b", "\u2028"])

@@ -10,6 +10,7 @@ from typing import TextIO
 
 import pytest
 
+from ringfence.errors import InputError
 from ringfence.watch.live import printing
 from ringfence.watch.live.printing import MOST_LINES, Printer
 
@@ -107,14 +108,39 @@ def test_the_end_does_not_wait_for_a_reader_that_stalls(
     assert 0.4 < time.monotonic() - began < 3
 
 
-def test_a_reader_that_has_gone_is_no_failure() -> None:
+@pytest.fixture
+def unread() -> Iterator[TextIO]:
+    """A stream whose reader has gone."""
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w", encoding="utf-8") as stream:
-        printer = Printer(stream, False, lambda: False)
+        yield stream
+
+
+def test_with_a_ledger_a_reader_that_has_gone_is_no_failure(unread: TextIO) -> None:
+    printer = Printer(unread, True, lambda: False)
+    for _ in range(3 * MOST_LINES):
+        printer.put([LINE])
+    printer.standing()
+    printer.close()
+
+
+def test_without_a_ledger_output_that_fails_is_told(unread: TextIO) -> None:
+    printer = Printer(unread, False, lambda: False)
+    printer.standing()
+    with pytest.raises(InputError, match="standard output: cannot be written: broken pipe"):
         for _ in range(3 * MOST_LINES):
             printer.put([LINE])
-        printer.close()
+    with pytest.raises(InputError):
+        printer.standing()
+
+
+def test_without_a_ledger_the_last_line_that_fails_is_told_too() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as stream:
+        printer = Printer(stream, False, lambda: True)
+        with pytest.raises(InputError, match="no space left"):  # by `put`, or else by `close`
+            printer.put([LINE])
+            printer.close()
 
 
 def test_text_of_any_kind_is_printed(pipe: Pipe) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
+from ringfence.watch.live import fanotify
 from ringfence.watch.live.standby import Standby
-from ringfence.watch.live.terms import STOP, Terms
+from ringfence.watch.live.terms import STOP, Said, Terms, decoder
 from ringfence.watch.live.who import Process
 
 SAYS_WHEN_ITS_LINE_ENDS = "echo up; cat; echo lost"
@@ -53,6 +56,8 @@ def stands(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stand]]:
     for stand in found:
         stand.decider.kill()
         stand.decider.wait()
+        if stand.decider.stdout is not None:
+            stand.decider.stdout.close()
         for end in (stand.watcher, stand.ours, stand.standby._control):
             end.close()
         os.close(stand.report)
@@ -69,3 +74,72 @@ def test_a_standby_that_dies_is_told(stands: list[Stand]) -> None:
     for stand in stands:
         stand.ours.close()
     assert [stand.said() for stand in stands] == [b"lost\n"] * TURNS
+
+
+def test_an_error_ends_a_decider_only_where_all_is_to_be_allowed(
+    stands: list[Stand], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Standby) -> bool:
+        raise ValueError("nobody foresaw it")
+
+    monkeypatch.setattr(Standby, "_turn", fails)
+    for stand, deny in zip(stands, (True, False), strict=False):
+        stand.standby._terms = msgspec.structs.replace(stand.standby._terms, deny=deny)
+        with pytest.raises(ValueError, match="nobody foresaw it"):
+            stand.standby.run()
+        assert (stand.decider.poll() is None) is deny
+
+
+def test_a_process_that_cannot_be_made_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> int:
+        raise BlockingIOError(11, "no more processes")
+
+    watcher, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    hears, says = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    terms = Terms(-1, control.detach(), says.fileno(), b"", b"", b"", b"", False, True, 2.0,
+                  Process.this())  # fmt: skip
+    standby = Standby(terms, [])
+    monkeypatch.setattr(os, "fork", refused)
+    standby._start()
+    said = decoder.decode(hears.recv(1000))
+    assert said == Said("gone", "another cannot be started: resource temporarily unavailable")
+    assert standby._line is None, "so another start is due after a pause"
+    for end in (watcher, standby._control, hears, says):
+        end.close()
+
+
+def test_what_fails_in_a_standby_is_denied_and_the_next_question_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    answers: list[tuple[int, int]] = []
+
+    def question(self: Standby, fd: int, pid: int, *, executed: bool) -> None:
+        asked.append(pid)
+        if pid == 1:
+            raise ValueError("nobody foresaw it")
+
+    monkeypatch.setattr(Standby, "_question", question)
+    monkeypatch.setattr(fanotify, "answer", lambda group, fd, how: answers.append((fd, how)))
+    handles = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]
+    events = b"".join(
+        struct.pack("=IBBHQii", 24, 3, 0, 24, fanotify.OPEN_PERM, fd, pid)
+        for pid, fd in enumerate(handles, 1)
+    )
+    reading, writing = os.pipe()
+    os.write(writing, events)
+    watcher, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    standby = Standby(
+        Terms(reading, control.detach(), writing, b"", b"", b"", b"", False, True, 2.0,
+              Process.this()), [],
+    )  # fmt: skip
+    standby._questions()
+    assert asked == [1, 2]
+    assert answers == [(handles[0], fanotify.DENY)]
+    for handle in handles:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(handle)
+    os.close(reading)
+    os.close(writing)
+    watcher.close()
+    standby._control.close()

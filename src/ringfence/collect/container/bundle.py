@@ -6,8 +6,12 @@ configuration says is of grade `declared`.
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import os
 import posixpath
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,7 @@ from ringfence.collect.seccomp.profile import from_profile
 from ringfence.collect.seccomp.tables import native_calls
 from ringfence.errors import InputError
 from ringfence.knowledge.questions import call_questions
-from ringfence.knowledge.records import Knowledge
+from ringfence.knowledge.records import Knowledge, PathEntry
 from ringfence.model.evidence import Evidence, Grade, Seen, Unseen
 from ringfence.model.facts import Facts, ImageConfig, Target
 from ringfence.model.files import Elf, Tree
@@ -41,6 +45,14 @@ from ringfence.model.process import (
 KIND = "bundle"
 LONGEST = 256
 """Of a path in a sentence."""
+MOST_MOUNTS = 4096
+SPECIFICATION = "see config.md of the OCI runtime specification"
+PARTS = {
+    "process": dict, "process.user": dict, "process.capabilities": dict, "process.args": list,
+    "process.env": list, "root": dict, "mounts": list, "linux": dict, "linux.namespaces": list,
+    "linux.devices": list, "linux.uidMappings": list, "linux.seccomp": dict,
+    "linux.resources": dict, "linux.maskedPaths": list, "linux.readonlyPaths": list,
+}  # fmt: skip
 NAMESPACE_WORDS = {"mount": "mnt", "network": "net"}
 """The runtime specification's words, where the kernel's differ."""
 
@@ -48,7 +60,7 @@ NAMESPACE_WORDS = {"mount": "mnt", "network": "net"}
 def read_bundle(folder: Path, knowledge: Knowledge) -> Facts:
     """The facts of a bundle. Raises InputError when config.json or its root makes no sense."""
     path = folder / "config.json"
-    config = read_document(path)
+    config = _checked(path)
     tree, root, unseen = _tree(config, folder)
     process = described(config, str(path), knowledge, root)
     return Facts(
@@ -62,12 +74,27 @@ def read_bundle(folder: Path, knowledge: Knowledge) -> Facts:
     )
 
 
+def _checked(path: Path) -> dict[str, Any]:
+    """The document of a config.json, whose parts are what they have to be: one of another type
+    would read as not there, and no runtime would start it. Raises InputError."""
+    config = read_document(path)
+    for place, kind in PARTS.items():
+        *outer, name = place.split(".")
+        found = table(config, *outer).get(name)
+        if found is not None and not isinstance(found, kind):
+            what = "a list" if kind is list else "an object"
+            raise InputError(f"{place} is not {what}", where=str(path), remedy=SPECIFICATION)
+    if len(rows(config, "mounts")) > MOST_MOUNTS:
+        raise InputError(f"has more than {MOST_MOUNTS} mounts", where=str(path))
+    return config
+
+
 def read_configuration(
     folder: Path,
 ) -> tuple[ImageConfig, Seen[tuple[EnvironmentHint, ...]]]:
     """What a bundle's config.json says of user, command and secrets. Raises InputError."""
     path = folder / "config.json"
-    config = read_document(path)
+    config = _checked(path)
     hints = Seen(_environment(config), Evidence(Grade.DECLARED, str(path), "process.env"))
     return _image_config(config, str(path)), hints
 
@@ -76,11 +103,12 @@ def _image_config(config: dict[str, Any], source: str) -> ImageConfig:
     user = table(config, "process", "user")
     return ImageConfig(
         user=f"{_number(user.get('uid'))}:{_number(user.get('gid'))}",
-        command=tuple(words(config, "process", "args")),
+        program=next(iter(words(config, "process", "args")), ""),
         ports=(),
         layers=0,
         digest="",
         evidence=Evidence(Grade.DECLARED, source),
+        uid=_number(user.get("uid")),
     )
 
 
@@ -106,7 +134,7 @@ def described(
     credentials = _credentials(config, said)
     mounts = _mounts(config)
     no_new = table(config, "process").get("noNewPrivileges") is True
-    filters = _seccomp(config, knowledge, said, credentials)
+    filters = _seccomp(config, knowledge, said)
     paths = _paths(root, knowledge, mounts, config)
     unread = Evidence(Grade.ASSUMED, source, "does not run: nothing live to see")
     return Process(
@@ -141,29 +169,71 @@ def _number(value: object) -> int:
 
 
 def _credentials(config: dict[str, Any], said: Evidence) -> Credentials:
+    """What the process has once its program was executed, which is when the service begins."""
     user = table(config, "process", "user")
     uid, gid = _number(user.get("uid")), _number(user.get("gid"))
-    sets: dict[str, Any] = {
+    stated = {
         name: frozenset(words(config, "process", "capabilities", name))
-        for name in ("effective", "permitted", "inheritable", "bounding", "ambient")
+        for name in ("permitted", "inheritable", "bounding", "ambient")
     }
+    held = _after_execve(uid, stated, table(config, "process").get("noNewPrivileges") is True)
+    ambient = stated["ambient"] if uid else frozenset()
     groups = user.get("additionalGids")
-    extra = tuple(_number(item) for item in groups) if isinstance(groups, list) else ()
-    detail = f"process.user {uid}:{gid}, {len(sets['effective'])} effective capabilities"
-    evidence = _detail(said, detail)
-    ids = frozenset((uid,))
-    return Credentials(uid, gid, extra, str(uid), evidence=evidence, uids=ids, **sets)
+    extra = [_number(item) for item in groups] if isinstance(groups, list) else []
+    users, group_ids = (_Mapping(rows(config, "linux", name)) for name in
+                        ("uidMappings", "gidMappings"))  # fmt: skip
+    detail = f"process.user {uid}:{gid}, {len(held)} effective capabilities"
+    uid = users.outside(uid)
+    return Credentials(
+        uid, group_ids.outside(gid), tuple(map(group_ids.outside, extra)), str(uid),
+        effective=held, permitted=held, inheritable=stated["inheritable"],
+        bounding=stated["bounding"], ambient=ambient, evidence=_detail(said, detail),
+        uids=frozenset((uid,)), root_mapped=users.maps_root,
+    )  # fmt: skip
 
 
-def _seccomp(
-    config: dict[str, Any], knowledge: Knowledge, said: Evidence, credentials: Credentials
-) -> Seccomp:
+def _after_execve(uid: int, stated: dict[str, frozenset[str]], bound: bool) -> frozenset[str]:
+    """The permitted set after execve(2), all of it effective (capabilities(7)): root gains its
+    inheritable and bounding sets, but nothing new under no_new_privs (`bound`); others keep what
+    is ambient, which is what is both permitted and inheritable."""
+    if uid != 0:
+        return stated["ambient"] & stated["permitted"] & stated["inheritable"]
+    gained = stated["inheritable"] | stated["bounding"]
+    return gained & stated["permitted"] if bound else gained
+
+
+NOBODY = 65534
+"""Whose number nobody has who is not mapped (user_namespaces(7))."""
+
+
+class _Mapping:
+    """The users, or groups, of a container's user namespace: all of this host's where it has none.
+    Each row: the first number inside, the first outside, and how many."""
+
+    def __init__(self, stated: list[dict[str, Any]]) -> None:
+        names = ("containerID", "hostID", "size")
+        self._rows = [tuple(_number(row.get(name)) for name in names) for row in stated]
+
+    def outside(self, number: int) -> int:
+        """The number on this host."""
+        for first, host, size in self._rows:
+            if first <= number < first + size:
+                return host + number - first
+        return NOBODY if self._rows else number
+
+    @property
+    def maps_root(self) -> bool:
+        """Whether one of them is this host's user 0."""
+        return any(host <= 0 < host + size for _, host, size in self._rows)
+
+
+def _seccomp(config: dict[str, Any], knowledge: Knowledge, said: Evidence) -> Seccomp:
     profile = table(config, "linux", "seccomp")
     if not profile:
         everything = dict.fromkeys(native_calls(), CallVerdict(("allow",)))
         return Seccomp(0, 0, _detail(said, "no linux.seccomp"), everything)
     evidence = _detail(said, "linux.seccomp")
-    return from_profile(profile, call_questions(knowledge), evidence, credentials.effective)
+    return from_profile(profile, call_questions(knowledge), evidence)
 
 
 def _namespaces(config: dict[str, Any], said: Evidence) -> tuple[Namespace, ...]:
@@ -201,7 +271,7 @@ def _mounts(config: dict[str, Any]) -> tuple[Mount, ...]:
     read_only = table(config, "root").get("readonly") is True
     found = [Mount("/", "/", "rootfs", "rootfs", frozenset({"ro" if read_only else "rw"}))]
     for row in rows(config, "mounts"):
-        options = frozenset(words(row, "options"))
+        options = _options(words(row, "options"))
         bind = bool({"bind", "rbind"} & options) or row.get("type") == "bind"
         source = str(row.get("source") or "")
         found.append(
@@ -218,6 +288,19 @@ def _mounts(config: dict[str, Any]) -> tuple[Mount, ...]:
     for path in words(config, "linux", "maskedPaths"):
         found.append(Mount(path, "/", "tmpfs", "masked", frozenset({"ro"})))
     return tuple(found)
+
+
+_OPPOSITES = {"ro": "rw", "nosuid": "suid", "nodev": "dev", "noexec": "exec"}
+_OPPOSITES |= {second: first for first, second in _OPPOSITES.items()}
+
+
+def _options(stated: list[str]) -> frozenset[str]:
+    """The options of a mount: of two that are opposites the later one counts."""
+    found: set[str] = set()
+    for word in stated:
+        found.discard(_OPPOSITES.get(word, ""))
+        found.add(word)
+    return frozenset(found)
 
 
 def _limits(config: dict[str, Any], said: Evidence) -> Limits:
@@ -250,7 +333,7 @@ def _paths(
     if root is None:
         return ()
     entries = tuple(knowledge.paths.values())
-    found = list(path_facts(root, entries, mounts, None))
+    found = [*path_facts(root, entries, mounts, None), *_devices(config, entries)]
     for mount in mounts:
         if mount.fstype == "bind" and mount.source.startswith("/") and os.path.exists(mount.source):
             found += _brought_in(mount, knowledge)
@@ -258,6 +341,41 @@ def _paths(
         return tuple(found)
     kernel = [entry for entry in entries if entry.globs[0].startswith(("/proc/", "/sys/"))]
     return (*found, *path_facts("/", kernel, mounts, None))
+
+
+_DEVICES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK}
+
+
+def _devices(config: dict[str, Any], entries: tuple[PathEntry, ...]) -> Iterator[PathFact]:
+    """Devices that the runtime makes: those of the list, by their path or by their number here."""
+    for row in rows(config, "linux", "devices"):
+        path, kind = str(row.get("path") or ""), _DEVICES.get(str(row.get("type")), 0)
+        number = os.makedev(_small(row.get("major")), _small(row.get("minor")))
+        mode = row.get("fileMode")
+        for entry in entries:
+            if kind and entry.kind == "device" and _is_device(entry, path, kind, number):
+                yield PathFact(
+                    id=entry.id, path=path, kind="device",
+                    mode=kind | (_number(mode) & 0o7777 if mode is not None else 0o666),
+                    uid=_number(row.get("uid")), gid=_number(row.get("gid")), read_only=False,
+                    evidence=Evidence(Grade.DECLARED, "linux.devices", path[:LONGEST]),
+                )  # fmt: skip
+
+
+def _small(value: object) -> int:
+    """A number of a device: 32 bits here."""
+    return _number(value) & 0xFFFFFFFF
+
+
+def _is_device(entry: PathEntry, path: str, kind: int, number: int) -> bool:
+    if any(fnmatch.fnmatchcase(path, glob) for glob in entry.globs):
+        return True
+    for glob in entry.globs:
+        with contextlib.suppress(OSError):
+            info = os.lstat(glob)
+            if stat.S_IFMT(info.st_mode) == kind and info.st_rdev == number:
+                return True
+    return False
 
 
 def _brought_in(mount: Mount, knowledge: Knowledge) -> list[PathFact]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ringfence.collect.container.gojson import decode
 from ringfence.errors import InputError
-from ringfence.untrusted import Undecodable, decode_json, regular_file
+from ringfence.untrusted import Undecodable, regular_file
 
 MOST_BYTES = 8 << 20
 
@@ -19,7 +20,7 @@ def read_document(path: Path) -> dict[str, Any]:
     """The JSON object in `path`. Raises InputError when it is not one, is unreasonably large or
     no regular file."""
     try:
-        document = decode_json(regular_file(path, MOST_BYTES))
+        document = decode(regular_file(path, MOST_BYTES))
     except Undecodable as error:
         raise InputError(f"cannot be read as JSON: {error}", where=str(path)) from None
     if not isinstance(document, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import FileIO
 from pathlib import Path
 
@@ -41,13 +41,16 @@ _KINDS = {
 }
 
 
-def read_directory(root: Path, *, with_elf: bool = True, max_files: int | None = None) -> Tree:
-    """The tree below `root`, on its own file system. Raises InputError when it cannot be opened.
+def read_directory(
+    root: Path, *, with_elf: bool = True, max_files: int | None = None, mounts: Iterable[str] = ()
+) -> Tree:
+    """The tree below `root`, on its own file system and those mounted at `mounts` (absolute paths
+    within it). Raises InputError when it cannot be opened.
 
     `max_files` ends the reading early; the tree is then not `complete`, and says so.
     """
     reader = _Reader(str(root), with_elf, max_files)
-    return reader.tree(list(reader.walk("")))
+    return reader.tree(list(reader.walk("", *(path.strip("/") for path in mounts))))
 
 
 def read_programs(root: Path) -> Tree:
@@ -78,18 +81,35 @@ class _Reader:
         except OSError as error:
             raise InputError(f"cannot be opened: {error.strerror}", where=root) from None
 
-    def walk(self, folder: str) -> Iterator[File]:
-        """Every file below `folder`, folders before what is in them."""
-        stack, count = [folder], 0
-        while stack:
-            for file in self.listed(stack.pop()):
-                count += 1
-                if self.most is not None and count > self.most:
-                    self.complete = False
-                    return
-                if file.kind is FileKind.DIRECTORY:
-                    stack.append(file.path)
-                yield file
+    def walk(self, folder: str, *mounts: str) -> Iterator[File]:
+        """Every file below `folder`, folders before what is in them; then, with what is on their
+        own file systems, those of `mounts` that were not passed."""
+        left, count = {folder: None, **dict.fromkeys(sorted(mounts))}, 0
+        while left:
+            stack = [next(iter(left))]
+            if not self._enter(stack[0]):
+                del left[stack.pop()]
+            while stack:
+                place = stack.pop()
+                left.pop(place, None)
+                for file in self.listed(place):
+                    count += 1
+                    if self.most is not None and count > self.most:
+                        self.complete = False
+                        return
+                    if file.kind is FileKind.DIRECTORY:
+                        stack.append(file.path)
+                    yield file
+
+    def _enter(self, folder: str) -> bool:
+        """Go to the file system that a folder is on; False where it is none."""
+        try:
+            info = os.lstat(f"{self.root}/{folder}")
+        except OSError as error:
+            self._refuse(error, folder)
+            return False
+        self.device = info.st_dev
+        return stat.S_ISDIR(info.st_mode)
 
     def listed(self, folder: str) -> Iterator[File]:
         """The files of one folder; folders of other file systems are left out."""

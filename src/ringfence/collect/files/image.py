@@ -16,6 +16,8 @@ from typing import Any
 import msgspec
 
 from ringfence.collect.container.document import rows, table, words
+from ringfence.collect.container.gojson import decode
+from ringfence.collect.files.accounts import ACCOUNTS, uid_of
 from ringfence.collect.files.census import census
 from ringfence.collect.files.layers import Layers, merged
 from ringfence.collect.files.paths import inside
@@ -25,7 +27,7 @@ from ringfence.errors import InputError
 from ringfence.model.evidence import Evidence, Grade, Unseen
 from ringfence.model.facts import ImageConfig
 from ringfence.model.files import Tree
-from ringfence.untrusted import Undecodable, decode_json
+from ringfence.untrusted import Undecodable
 
 MOST_DOCUMENT = 4 << 20
 MOST_LAYERS = 1024
@@ -94,7 +96,7 @@ class _Store:
         if len(data) > MOST_DOCUMENT:
             raise InputError("a document is larger than 4 MiB", where=self.name)
         try:
-            return decode_json(data)
+            return decode(data)
         except Undecodable as error:
             raise InputError(f"a document is no JSON: {error}", where=self.name) from None
 
@@ -185,9 +187,12 @@ def _archive(path: Path) -> _Store:
         source = _unpacked(source)
     places: dict[str, Stretch] = {}
     links: dict[str, str] = {}
+    twice: set[str] = set()
     for member in members(source):
         name = inside(member.path)
         if name and member.kind == "0":
+            if name in places:
+                twice.add(name)
             places[name] = source.part(member.stored)
         elif name and member.kind in ("1", "2"):
             # `docker save` links a layer that two images share.
@@ -200,6 +205,11 @@ def _archive(path: Path) -> _Store:
 
     def find(name: str) -> Stretch | None:
         clean = inside(name) or ""
+        if clean in twice:
+            raise InputError(
+                f"has {clean} twice, of which engines take the first and others the last",
+                where=str(path), remedy="save the image again",
+            )  # fmt: skip
         found = places.get(clean) or places.get(links.get(clean, ""))
         return None if found is None else _again(found)
 
@@ -275,7 +285,7 @@ def _manifest(store: _Store, index: Any, wanted: str, depth: int) -> tuple[Any, 
     found = [row for row in rows(index, "manifests") if _is_image(row)]
     if not found:
         raise InputError("the index lists no image", where=store.name)
-    fitting = [row for row in found if _platform(row) in ("", wanted)]
+    fitting = [row for row in found if _fits(row, wanted)]
     if not fitting:
         present = ", ".join(sorted({_platform(row) for row in found}))
         raise InputError(
@@ -295,9 +305,18 @@ def _is_image(row: dict[str, Any]) -> bool:
     return table(row, "platform").get("architecture") != "unknown"
 
 
+def _fits(row: dict[str, Any], wanted: str) -> bool:
+    """Whether it is of Linux and this architecture, or does not say what it is of."""
+    stated = table(row, "platform")
+    return stated.get("os") in (None, "", "linux") and stated.get("architecture") in (
+        None, "", wanted,
+    )  # fmt: skip
+
+
 def _platform(row: dict[str, Any]) -> str:
-    found = table(row, "platform").get("architecture")
-    return found if isinstance(found, str) else ""
+    stated = table(row, "platform")
+    found = [stated.get(name) for name in ("os", "architecture")]
+    return "/".join(word for word in found if isinstance(word, str) and word != "linux")
 
 
 def _open_docker(store: _Store) -> ImageParts:
@@ -330,11 +349,14 @@ def _reading(parts: ImageParts) -> ImageReading:
     stated = sorted(table(said, "ExposedPorts"))
     ports = [port for port in stated if _is_port(port)]
     odd = [port[:32] for port in stated if not _is_port(port)]
+    name = user if isinstance(user, str) else ""
+    laid = merged(layers)
     return ImageReading(
-        tree=_tree(merged(layers), parts.name),
+        tree=_tree(laid, parts.name),
         config=ImageConfig(
-            user=user if isinstance(user, str) else "",
-            command=(*words(said, "Entrypoint"), *words(said, "Cmd")),
+            user=name,
+            uid=uid_of(name, laid.bodies.get(ACCOUNTS, b"")),
+            program=next(iter((*words(said, "Entrypoint"), *words(said, "Cmd"))), ""),
             ports=tuple(ports),
             layers=len(layers),
             digest=parts.digest,

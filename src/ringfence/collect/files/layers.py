@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from ringfence.collect.files.accounts import ACCOUNTS
 from ringfence.collect.files.census import capability_text
 from ringfence.collect.files.elf import MAGIC, read_elf
 from ringfence.collect.files.packages import (
@@ -22,7 +23,7 @@ from ringfence.collect.files.packages import (
     is_unread_database,
 )
 from ringfence.collect.files.paths import inside, resolve_parent
-from ringfence.collect.files.streams import Expanded, Stretch
+from ringfence.collect.files.streams import MOST_EXPANDED, Expanded, Stretch, too_large
 from ringfence.collect.files.tar import Member, members
 from ringfence.errors import InputError
 from ringfence.model.evidence import Unseen
@@ -30,12 +31,14 @@ from ringfence.model.files import File, FileKind
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
+SHORTEST_ELF = 20
 MOST_ELF = 256 << 20
 """Bytes of one compressed ELF file that are expanded for its headers."""
 
 MOST_MEMBERS = 8_000_000
 """Of all layers: a small one that is listed a thousand times is as much work as a thousand."""
 
+SET_ID = 0o6000
 _KINDS = {
     "0": FileKind.REGULAR,
     "1": FileKind.REGULAR,
@@ -94,11 +97,12 @@ class Layers:
         self._links: dict[str, str] = {}
         self._refused: dict[str, tuple[str, int]] = {}
         self._members = 0
+        self._bytes = 0
         self._held = 0
 
     def lay(self, source: Stretch | Expanded) -> None:
         """Lay one layer (a tar archive) on top. Raises InputError when it is none, or when all
-        layers together have more than MOST_MEMBERS members."""
+        layers together have more than MOST_MEMBERS members or MOST_EXPANDED bytes."""
         layer = _Layer(dict(self._links))
         for member in members(source):
             self._members += 1
@@ -120,6 +124,9 @@ class Layers:
                 where=source.name,
                 remedy="is the file whole? fetch it again",
             )
+        self._bytes += source.tell()
+        if self._bytes > MOST_EXPANDED:
+            raise too_large(source.name)
         self._merge(layer)
 
     def unseen(self) -> list[Unseen]:
@@ -162,7 +169,7 @@ class Layers:
             target=member.target if kind is FileKind.SYMLINK else "",
             capabilities=capability_text(member.capability) if member.capability else "",
         )
-        if kind is not FileKind.REGULAR or member.stored < 20:
+        if kind is not FileKind.REGULAR:
             return file
         return self._looked_into(file, member, source, layer)
 
@@ -170,13 +177,13 @@ class Layers:
         self, file: File, member: Member, source: Stretch | Expanded, layer: _Layer
     ) -> File:
         """ELF facts and package databases, from a regular file's body."""
-        if is_database(file.path) or file.path in OS_RELEASE:
+        if is_database(file.path) or file.path in (*OS_RELEASE, ACCOUNTS):
             self._keep(file.path, min(member.stored, MOST_BYTES), source, layer)
             return file
         if is_unread_database(file.path):
             self._refuse("rpm databases are not read", file.path)
         # A sparse file's stored bytes are not its first bytes in order: its headers are not read.
-        if member.size != member.stored:
+        if member.size != member.stored or member.stored < SHORTEST_ELF:
             return file
         if isinstance(source, Stretch):
             elf = read_elf(source.window(member.stored)) if source.peek(4) == MAGIC else None
@@ -203,7 +210,19 @@ class Layers:
         if original is None:
             self._refuse("a hard link to nothing", member.path)
             return None
-        return msgspec.structs.replace(original, path=path, size=0)
+        # One file: engines give it the link's owner and mode, under each of its names; tar(1) does
+        # not. What makes it set-user-ID to either counts.
+        now = original
+        if member.mode & SET_ID:
+            now = msgspec.structs.replace(
+                original, mode=member.mode & 0o7777, uid=member.uid, gid=member.gid
+            )
+        if now != original:
+            body = self.bodies.get(now.path)
+            if now.path not in layer.files and body is not None:
+                layer.bodies[now.path] = body  # of a layer below, whose file this one replaces
+            layer.add(now)
+        return msgspec.structs.replace(now, path=path, size=0)
 
     def _merge(self, layer: _Layer) -> None:
         """In one pass over the tree below, however many whiteouts there are."""

@@ -24,9 +24,9 @@ TOO_LARGE = f"package databases of more than {MOST_HELD >> 20} MiB in all are no
 DPKG = "var/lib/dpkg/status"
 DPKG_PARTS = "var/lib/dpkg/status.d/"
 APK = "lib/apk/db/installed"
-RPM = re.compile(r"(?:var|usr)/lib/(?:sysimage/)?rpm/(?:rpmdb\.sqlite|Packages|Packages\.db)$")
-_PYTHON = re.compile(r"\.(?:dist-info/METADATA|egg-info/PKG-INFO)$")
-_NODE = re.compile(r"(?:^|/)node_modules/(?:@[^/]+/)?[^/]+/package\.json$")
+RPM = re.compile(r"(?:var|usr)/lib/(?:sysimage/)?rpm/(?:rpmdb\.sqlite|Packages|Packages\.db)\Z")
+_PYTHON = re.compile(r"\.(?:dist-info/METADATA|egg-info/PKG-INFO)\Z")
+_NODE = re.compile(r"(?:^|/)node_modules/(?:@[^/]+/)?[^/]+/package\.json\Z")
 
 
 def is_database(path: str) -> bool:

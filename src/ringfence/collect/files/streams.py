@@ -22,7 +22,11 @@ bzip2 can stand for a gigabyte."""
 ZSTD_INPUT = 1 << 9
 """The same for zstd, whose library gives all of it: 128 KiB at most for each four bytes."""
 MOST_EXPANDED = 64 << 30
-"""Bytes that one compressed stream may expand to: a bomb stops here, images do not get there."""
+"""Bytes that one compressed stream, and all layers of an image together, may expand to: a bomb
+stops here, images do not get there."""
+MOST_TIMES, UNSUSPECTED = 2000, 1 << 30
+"""How many times its own size a stream of more than so many bytes may expand to. gzip cannot give
+more than 1,032 times."""
 
 BUFFER = 1 << 16
 """Bytes read at once for headers and other small pieces."""
@@ -155,7 +159,7 @@ def expanded(source: Stretch) -> Stretch | Expanded:
     head = source.peek(6)
     for magic, kind in KINDS.items():
         if head.startswith(magic):
-            return Expanded(_bounded(_chunks(source, kind), source.name), source.name)
+            return Expanded(_bounded(_chunks(source, kind), source), source.name)
     return source
 
 
@@ -242,10 +246,20 @@ def _chunks(source: Stretch, kind: Kind) -> Iterator[bytes]:
             rest = stream.unused_data
 
 
-def _bounded(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
+def _bounded(chunks: Iterator[bytes], source: Stretch) -> Iterator[bytes]:
     total = 0
     for chunk in chunks:
         total += len(chunk)
         if total > MOST_EXPANDED:
-            raise InputError(f"expands to more than {MOST_EXPANDED >> 30} GiB", where=name)
+            raise too_large(source.name)
+        if total > UNSUSPECTED and total > MOST_TIMES * source.tell():
+            raise InputError(
+                f"expands to more than {MOST_TIMES} times its size", where=source.name,
+                remedy="expand it to a file first, if you trust it",
+            )  # fmt: skip
         yield chunk
+
+
+def too_large(name: str) -> InputError:
+    """The error for what expands to more than MOST_EXPANDED bytes."""
+    return InputError(f"expands to more than {MOST_EXPANDED >> 30} GiB", where=name)

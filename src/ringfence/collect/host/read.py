@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ringfence.collect.host.accounts import accounts
 from ringfence.collect.host.firewall import firewall
 from ringfence.collect.host.guards import guards
@@ -9,6 +11,7 @@ from ringfence.collect.host.inventory import installed
 from ringfence.collect.host.kernel import kernel
 from ringfence.collect.host.machine import machine
 from ringfence.collect.process import procfs
+from ringfence.collect.process.descriptors import sockets_of
 from ringfence.collect.process.mounts import mounts
 from ringfence.collect.process.namespaces import inode_of
 from ringfence.knowledge.records import Knowledge
@@ -25,11 +28,18 @@ def read_host(knowledge: Knowledge, workload: list[int]) -> Host:
         accounts=found,
         services=other_services(set(workload)),
         mounts=mounts("self").value or (),
+        absent=_absent(knowledge),
         firewall=firewall(),
         network=inode_of("self", "net"),
         installed=installed(),
         unseen=unseen,
     )
+
+
+def _absent(knowledge: Knowledge) -> frozenset[str]:
+    """Paths to mount that this host does not have; a link leads to what has a path of its own."""
+    paths = [path for entry in knowledge.mounts.values() for path in entry.paths]
+    return frozenset(path for path in paths if os.path.islink(path) or not os.path.isdir(path))
 
 
 def other_services(workload: set[int]) -> tuple[str, ...]:
@@ -40,7 +50,7 @@ def other_services(workload: set[int]) -> tuple[str, ...]:
         if pid in workload:
             continue
         try:
-            if _socket_inodes(pid) & wanted:
+            if sockets_of(pid) & wanted:
                 names[procfs.read(pid, "comm").decode("utf-8", "replace").strip()] = None
         except (OSError, procfs.Vanished):
             continue
@@ -55,12 +65,4 @@ def _listening_inodes() -> set[int]:
         except OSError:
             continue
         found.update(int(line.split()[9]) for line in lines if line.split()[3] == "0A")
-    return found
-
-
-def _socket_inodes(pid: int) -> set[int]:
-    found = set()
-    for link in procfs.descriptors(pid):
-        if link.startswith("socket:["):
-            found.add(int(link[8:-1]))
     return found

@@ -21,7 +21,7 @@ def environment(pid: int) -> Seen[tuple[EnvironmentHint, ...]]:
     """Hints at secrets in the process's first environment: names and reasons only."""
     source = f"/proc/{pid}/environ"
     try:
-        data = procfs.read(pid, "environ")
+        data = procfs.whole(pid, "environ")
     except OSError as error:
         return procfs.refused(source, error)
     hints = tuple(found for entry in data.split(b"\0") if (found := hint(entry)) is not None)

@@ -18,7 +18,7 @@ def limits(pid: int) -> Seen[Limits]:
     """The limits of the process's own cgroup (those of its ancestors may be lower)."""
     source = f"/proc/{pid}/cgroup"
     try:
-        groups = _groups(procfs.read(pid, "cgroup"))
+        groups = _groups(procfs.whole(pid, "cgroup"))
     except OSError as error:
         return procfs.refused(source, error)
     return Seen(
@@ -39,7 +39,7 @@ def device_rules(pid: int) -> list[str] | None:
     Version 2 keeps device rules in an eBPF program, which shows nothing.
     """
     try:
-        groups = _groups(procfs.read(pid, "cgroup"))
+        groups = _groups(procfs.whole(pid, "cgroup"))
     except (OSError, procfs.Vanished):
         return None
     text = _read(groups, "devices", "devices.list")

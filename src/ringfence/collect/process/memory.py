@@ -22,7 +22,7 @@ def memory(pid: int) -> Seen[Memory]:
     """What /proc/PID/maps shows."""
     source = f"/proc/{pid}/maps"
     try:
-        rows = procfs.rows(procfs.read(pid, "maps"))
+        rows = procfs.rows(procfs.whole(pid, "maps"))
         executable = procfs.link(pid, "exe")
     except OSError as error:
         return procfs.refused(source, error)

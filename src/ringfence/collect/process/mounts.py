@@ -5,14 +5,14 @@ from __future__ import annotations
 from ringfence.collect.process import procfs
 from ringfence.model.evidence import Evidence, Grade, Seen
 from ringfence.model.process import Mount
-from ringfence.mountinfo import Row, rows
+from ringfence.mountinfo import Row, reached, rows
 
 
 def mounts(pid: int | str) -> Seen[tuple[Mount, ...]]:
-    """Every mount in the process's view, in the kernel's order (later ones cover earlier)."""
+    """Every mount of the process's mount namespace below its root directory, hidden ones too."""
     source = f"/proc/{pid}/mountinfo"
     try:
-        data = procfs.read(pid, "mountinfo")
+        data = procfs.whole(pid, "mountinfo")
     except OSError as error:
         return procfs.refused(source, error)
     found = parsed(data)
@@ -21,10 +21,12 @@ def mounts(pid: int | str) -> Seen[tuple[Mount, ...]]:
 
 def parsed(table: bytes) -> tuple[Mount, ...]:
     """The mounts of a mountinfo file."""
-    return tuple(map(_mount, rows(table)))
+    found = rows(table)
+    seen = reached(found)
+    return tuple(_mount(row, row.number not in seen) for row in found)
 
 
-def _mount(row: Row) -> Mount:
+def _mount(row: Row, hidden: bool) -> Mount:
     per_mount = frozenset(_text(row.options).split(","))
     per_super = frozenset(_text(row.of_all).split(","))
     # Read-only on either level forbids writing; the other flags live on the mount alone.
@@ -33,20 +35,9 @@ def _mount(row: Row) -> Mount:
         both -= {"rw"}
     return Mount(
         _text(row.point), _text(row.root), _text(row.kind), _text(row.source), both,
-        _text(row.device),
+        _text(row.device), hidden,
     )  # fmt: skip
 
 
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
-
-
-def covering(found: tuple[Mount, ...], path: str) -> Mount | None:
-    """The mount that a path lies on: the last one listed of the longest fitting mount points."""
-    best: Mount | None = None
-    for item in found:
-        prefix = item.path.rstrip("/") + "/"
-        fits = path == item.path or path.startswith(prefix)
-        if fits and (best is None or len(item.path) >= len(best.path)):
-            best = item
-    return best

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
 
-from ringfence.collect.process.mounts import covering
+from ringfence import acl
 from ringfence.knowledge.records import PathEntry
 from ringfence.model.evidence import Evidence, Grade
+from ringfence.model.mounts import covering
 from ringfence.model.process import Mount, PathFact
 
 MOST_MATCHES = 64
@@ -75,7 +77,16 @@ def _fact(
         read_only=mount is not None and "ro" in mount.options,
         evidence=Evidence(Grade.OBSERVED, root + path),
         device_allowed=allowed,
+        acl=_acl(root + path),
     )
+
+
+def _acl(path: str) -> tuple[acl.Entry, ...] | None:
+    """The entries of a file's ACL, none where it has none, None where they could not be read."""
+    try:
+        return acl.entries(os.getxattr(path, acl.ATTRIBUTE, follow_symlinks=False))
+    except OSError as error:
+        return () if error.errno in (errno.ENODATA, errno.EOPNOTSUPP) else None
 
 
 def _matches(root: str, pattern: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from ringfence.model.evidence import Evidence, Grade, Seen
 
 MOST_BYTES = 16 << 20
-"""No file of /proc that is read here is longer than this on a sane system."""
+"""No file of /proc that is read here is longer than this on a sane system; `whole` tells."""
 
 
 class Vanished(Exception):
@@ -18,7 +19,8 @@ class Vanished(Exception):
 
 
 def read(pid: int | str, name: str) -> bytes:
-    """The bytes of /proc/PID/NAME. Raises Vanished, or OSError when it may not be read."""
+    """The first MOST_BYTES of /proc/PID/NAME. Raises Vanished, or OSError when it may not be
+    read."""
     try:
         with Path(f"/proc/{pid}/{name}").open("rb") as file:
             return file.read(MOST_BYTES)
@@ -26,6 +28,15 @@ def read(pid: int | str, name: str) -> bytes:
         if not Path(f"/proc/{pid}").exists():
             raise Vanished(str(pid)) from None
         raise
+
+
+def whole(pid: int | str, name: str) -> bytes:
+    """What `read` gives, where that is all of it. Raises as `read` does, and OSError (EFBIG) for a
+    longer file: the rest of it could say the opposite, and a user can put it there."""
+    data = read(pid, name)
+    if len(data) >= MOST_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return data
 
 
 def link(pid: int | str, name: str) -> str:
@@ -82,6 +93,21 @@ def stat(place: int | str) -> list[str]:
 def is_dead(fields: list[str]) -> bool:
     """Whether this `stat` is of a thread that has ended and only waits to be collected."""
     return fields[0] in "ZX"
+
+
+PF_KTHREAD = 0x00200000
+"""include/linux/sched.h; shown in field 9 of /proc/PID/stat."""
+
+
+def is_thread_of_kernel(fields: list[str]) -> bool:
+    """Whether this `stat` is of a thread of the kernel itself."""
+    return bool(int(fields[6]) & PF_KTHREAD)
+
+
+def is_program(pid: int) -> bool:
+    """Whether it runs a program: no thread of the kernel, and nothing that has ended."""
+    fields = stat(pid)
+    return bool(fields) and not is_thread_of_kernel(fields) and not is_dead(fields)
 
 
 def living(pid: int) -> int:

@@ -1,23 +1,28 @@
 """Listening sockets of a workload, who holds each, and who waits on it.
 
 The sockets come from /proc/PID/net of each network namespace, matched by inode with the
-processes' descriptors. Who waits is seen in three places: the epoll sets in /proc/PID/fdinfo,
-and the system call that a thread is blocked in (/proc/PID/task/TID/syscall): accept with the
-descriptor, or poll and select with a set that is read from the process's memory.
+descriptors of their threads, which may differ in both; what no table lists is asked itself. Who
+waits is seen in three places: the epoll sets in /proc/PID/fdinfo, and the system call that a thread
+is blocked in (/proc/PID/task/TID/syscall): accept with the descriptor, or poll and select with a
+set that is read from the process's memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
 import stat
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from ringfence.collect.process import procfs
+from ringfence.collect.process.asking import ask
+from ringfence.collect.process.descriptors import Table, sockets_of, tables, threads_of
 from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.seccomp.tables import native_calls
 from ringfence.model.evidence import Evidence, Grade, Unseen
@@ -46,19 +51,29 @@ LISTED = frozenset({
 })  # fmt: skip
 """Protocols, as sockfs names them (`system.sockprotoname`), whose sockets are in the tables read
 here or are open to nobody."""
+ASKED = LISTED - {"NETLINK", "PING", "PINGv6"}
+"""Those whose sockets are asked where the tables read do not list them."""
 MOST_POLLED = 4096
 ACCEPT, POLL, SELECT = ("accept", "accept4"), ("poll", "ppoll"), ("select", "pselect6")
 """Calls in which a thread waits on descriptors that can be told from outside."""
 
 
 class Holding(msgspec.Struct, frozen=True):
-    """One process's sockets: inode -> its descriptors; the inodes that it waits on; and protocols
-    of sockets that no table lists."""
+    """One process's descriptor tables, whether these are all, the inodes that it waits on, and the
+    network namespaces of its threads: inode -> a thread in it."""
 
     pid: int
-    sockets: dict[int, tuple[int, ...]]
+    tables: list[Table]
+    complete: bool
     waiting: frozenset[int]
-    unlisted: tuple[str, ...] = ()
+    spaces: dict[int | None, int]
+
+    @property
+    def inodes(self) -> frozenset[int]:
+        """The sockets that it holds."""
+        return frozenset().union(
+            *(table.sockets.keys() | table.registered for table in self.tables)
+        )
 
 
 class Bound(msgspec.Struct, frozen=True):
@@ -73,47 +88,116 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 def listeners(
-    pids: list[int], *, whole_host: bool = False
+    pids: list[int], *, whole_host: bool = False, others: frozenset[int] | None = None
 ) -> tuple[tuple[Listener, ...], tuple[Unseen, ...]]:
     """The listening sockets that the processes `pids` hold, and what could not be seen.
 
     Of a whole host a socket without a known holder is taken to be held by whichever processes
-    do not show theirs.
+    do not show theirs. The same goes for all of `pids` in a network namespace that nobody else is
+    in, and wherever they are if `others` are given, the inodes of the sockets that are surely held
+    by other processes: of a workload that does not rest.
     """
-    holdings: list[Holding] = []
     unseen: list[Unseen] = []
-    hidden: list[int] = []
+    holdings, hidden = _holdings(pids, unseen)
     spaces: dict[int | None, int] = {}
+    for space, thread in (each for holding in holdings for each in holding.spaces.items()):
+        spaces.setdefault(space, thread)
+    if whole_host:
+        spaces.setdefault(inode_of("self", "net"), os.getpid())
+    suspects = tuple(hidden) if whole_host else tuple(pids)
+    held = frozenset().union(*(holding.inodes for holding in holdings))
+    listed: set[int] = set()
+    found: list[Listener] = []
+    for space, thread in spaces.items():
+        exposed = _has_interface(thread)
+        shared = _shared_outside(thread, pids, unseen)
+        rows = _bound(thread, unseen, listed)
+        loose = {row.inode for row in rows} - held
+        if loose and not whole_host:
+            # What others hold here was made by one that has left this network namespace.
+            known = _held_outside(pids) if others is None and not shared else others
+            loose = set() if known is None else loose - known
+        found += [
+            msgspec.structs.replace(
+                _held(row, thread, holdings, suspects),
+                exposed=exposed,
+                namespace_shared=shared,
+                network=space,
+            )
+            for row in rows
+            if row.inode in held or row.inode in loose
+        ]
+    for holding in holdings:
+        found += _unlisted(holding, holdings, listed, unseen)
+    return _one_each(found), tuple(unseen)
+
+
+def _held_outside(pids: list[int]) -> frozenset[int]:
+    """The sockets that other processes than these hold, as far as they show them."""
+    own, found = set(pids), set[int]()
+    for pid in map(procfs.living, procfs.pids()):
+        if pid not in own:
+            with contextlib.suppress(OSError):
+                found |= sockets_of(pid)
+    return frozenset(found)
+
+
+def _holdings(pids: list[int], unseen: list[Unseen]) -> tuple[list[Holding], list[int]]:
+    """What each process holds, and those that do not show it; adds to `unseen`."""
+    holdings: list[Holding] = []
+    hidden: list[int] = []
     for pid in pids:
         try:
-            holdings.append(_holding(pid))
-            spaces.setdefault(inode_of(pid, "net"), pid)
+            holding = _holding(pid)
         except procfs.Vanished:
             continue
         except OSError as error:
             why = os.strerror(error.errno or 0).lower()
             unseen.append(Unseen(f"sockets of process {pid}", why))
             hidden.append(pid)
-    if whole_host and hidden:
-        spaces.setdefault(inode_of("self", "net"), os.getpid())
-    unseen += [
-        Unseen(f"whether sockets of {protocol} of process {holding.pid} take anything",
-               "no table of /proc/net lists them")
-        for holding in holdings
-        for protocol in holding.unlisted
-    ]  # fmt: skip
-    suspects = tuple(hidden) if whole_host else ()
+            continue
+        holdings.append(holding)
+        if not holding.complete:
+            why = "too many of its threads have descriptors of their own"
+            unseen.append(Unseen(f"all sockets of process {pid}", why))
+        if any(table.unread_rings for table in holding.tables):
+            what = f"files that process {pid} registered with io_uring"
+            unseen.append(Unseen(what, "its fdinfo does not name them"))
+    return holdings, hidden
+
+
+def _unlisted(
+    holding: Holding, holdings: list[Holding], listed: set[int], unseen: list[Unseen]
+) -> list[Listener]:
+    """Listening sockets of the process that no table of a namespace in reach lists, found by
+    asking each; adds to `unseen`."""
     found: list[Listener] = []
-    for space, pid in spaces.items():
-        exposed = _has_interface(pid)
-        shared = _shared_outside(space, pids)
-        for bound in _bound(pid, unseen):
-            listener = _held(bound, pid, holdings, suspects)
-            if listener is not None:
-                found.append(
-                    msgspec.structs.replace(listener, exposed=exposed, namespace_shared=shared)
-                )
-    return _one_each(found), tuple(unseen)
+    silent: dict[str, str] = {}
+    for table in holding.tables:
+        thread = table.threads[0]
+        for inode in table.registered - table.sockets.keys() - listed:
+            silent[f"socket {inode}, registered with io_uring,"] = "no table of /proc/net lists it"
+        for inode, (descriptor, *_) in table.sockets.items():
+            protocol = "" if inode in listed else _protocol(thread, descriptor)
+            if protocol and protocol not in LISTED:
+                silent[f"sockets of {protocol}"] = "no table of /proc/net lists them"
+            if protocol not in ASKED:
+                continue
+            try:
+                taking = ask(thread, descriptor, inode)
+            except OSError as error:
+                why = os.strerror(error.errno or 0).lower()
+                silent[f"unlisted sockets of {protocol}"] = f"they may not be asked: {why}"
+                continue
+            if taking is not None:
+                source = f"/proc/{thread}/fd/{descriptor}"
+                bound = Bound(taking.kind, taking.address, taking.port, inode, source, taking.name)
+                found.append(_held(bound, thread, holdings, ()))
+    unseen += [
+        Unseen(f"whether {what} of process {holding.pid} take anything", why)
+        for what, why in silent.items()
+    ]
+    return found
 
 
 def _one_each(found: list[Listener]) -> tuple[Listener, ...]:
@@ -152,12 +236,8 @@ def _openness(listener: Listener) -> tuple[bool, int, int]:
     return listener.mode is None, mode & stat.S_IWOTH, mode & stat.S_IWGRP
 
 
-def _held(
-    bound: Bound, pid: int, holdings: list[Holding], suspects: tuple[int, ...]
-) -> Listener | None:
-    holders = [holding for holding in holdings if bound.inode in holding.sockets]
-    if not holders and not suspects:
-        return None
+def _held(bound: Bound, pid: int, holdings: list[Holding], suspects: tuple[int, ...]) -> Listener:
+    holders = [holding for holding in holdings if bound.inode in holding.inodes]
     mode, uid, gid = _permissions(bound.name, pid)
     path = _shown(bound.name)
     place = path or f"{bound.address} port {bound.port}"
@@ -198,23 +278,20 @@ def _shown(name: bytes) -> str:
 
 
 def _holding(pid: int) -> Holding:
-    """The process's sockets and what it waits on. Raises OSError when it may not be read."""
-    sockets: dict[int, tuple[int, ...]] = {}
-    epolls: list[int] = []
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            target = procfs.link(pid, f"fd/{name}")
-        except OSError:
-            continue
-        if target.startswith("socket:["):
-            inode = int(target[8:-1])
-            sockets[inode] = (*sockets.get(inode, ()), int(name))
-        elif target == "anon_inode:[eventpoll]":
-            epolls.append(int(name))
-    by_descriptor = {fd: inode for inode, fds in sockets.items() for fd in fds}
-    waiting = _epoll_inodes(pid, epolls, by_descriptor) | _blocked_on(pid, by_descriptor)
-    unlisted = {_protocol(pid, fds[0]) for fds in sockets.values()} - LISTED - {""}
-    return Holding(pid, sockets, frozenset(waiting), tuple(sorted(unlisted)))
+    """The process's sockets and what it waits on. Raises OSError when it may not be read, or
+    procfs.Vanished."""
+    found, complete = tables(pid)
+    waiting: set[int] = set()
+    for table in found:
+        by_descriptor = {fd: inode for inode, fds in table.sockets.items() for fd in fds}
+        waiting |= _epoll_inodes(table.threads[0], table.epolls, by_descriptor)
+        waiting |= _blocked_on(table.threads, by_descriptor)
+    spaces: dict[int | None, int] = {}
+    for thread in threads_of(pid):
+        spaces.setdefault(inode_of(thread, "net"), thread)
+    if len(spaces) > 1:
+        spaces.pop(None, None)  # of a thread that has just ended
+    return Holding(pid, found, complete, frozenset(waiting), spaces)
 
 
 def _protocol(pid: int, descriptor: int) -> str:
@@ -227,7 +304,7 @@ def _protocol(pid: int, descriptor: int) -> str:
     return name.rstrip(b"\0").decode("ascii", "replace")
 
 
-def _epoll_inodes(pid: int, epolls: list[int], by_descriptor: dict[int, int]) -> set[int]:
+def _epoll_inodes(pid: int, epolls: Sequence[int], by_descriptor: dict[int, int]) -> set[int]:
     """Inodes in the process's epoll sets: `tfd: 6 events: 19 data: ... ino:1f3a sdev:8`.
 
     The process may put another file in the descriptor's place meanwhile, whose fdinfo can hold a
@@ -247,14 +324,14 @@ def _epoll_inodes(pid: int, epolls: list[int], by_descriptor: dict[int, int]) ->
     return found
 
 
-def _blocked_on(pid: int, by_descriptor: dict[int, int]) -> set[int]:
-    """Inodes that some thread waits on in accept, poll or select right now."""
+def _blocked_on(threads: Sequence[int], by_descriptor: dict[int, int]) -> set[int]:
+    """Inodes that one of the threads waits on in accept, poll or select right now."""
     found: set[int] = set()
     accept, poll, select = (_numbers(names) for names in (ACCEPT, POLL, SELECT))
-    for thread in os.listdir(f"/proc/{pid}/task"):
+    for thread in threads:
         try:
-            words = procfs.read(pid, f"task/{thread}/syscall").decode().split()
-        except OSError:
+            words = procfs.read(thread, "syscall").decode().split()
+        except (OSError, procfs.Vanished):
             continue
         if len(words) < 7 or not words[0].isdigit():
             continue
@@ -263,9 +340,9 @@ def _blocked_on(pid: int, by_descriptor: dict[int, int]) -> set[int]:
         if number in accept:
             waited = [arguments[0]]
         elif number in poll:
-            waited = _polled(pid, arguments[0], arguments[1])
+            waited = _polled(thread, arguments[0], arguments[1])
         elif number in select:
-            waited = _selected(pid, arguments[0], arguments[1])
+            waited = _selected(thread, arguments[0], arguments[1])
         found.update(by_descriptor[fd] for fd in waited if fd in by_descriptor)
     return found
 
@@ -316,16 +393,48 @@ def _interfaces(table: bytes) -> set[bytes]:
     return {line.partition(b":")[0].lstrip(b" ") for line in table.split(b"\n")[2:] if line}
 
 
-def _shared_outside(space: int | None, pids: list[int]) -> bool:
-    """Whether a process outside the workload is in the same network namespace."""
-    if space is None:
-        return True
+def _shared_outside(thread: int, pids: list[int], unseen: list[Unseen]) -> bool:
+    """Whether a process outside the workload is, or may be, in the thread's network namespace; adds
+    to `unseen` where it only may be."""
     own = set(pids)
-    return any(pid not in own and inode_of(pid, "net") == space for pid in procfs.pids())
+    hidden = 0
+    try:
+        space = _network(thread)
+        if os.getpid() not in own and _network(os.getpid()) == space:
+            return True
+    except OSError:
+        return True
+    for pid in procfs.pids():
+        if procfs.living(pid) in own:
+            continue
+        try:
+            if any(_network(each) == space for each in threads_of(pid)):
+                return True
+        except procfs.Vanished:
+            continue
+        except OSError:
+            hidden += procfs.is_program(procfs.living(pid))
+    if hidden:
+        what = f"who else is in the network namespace of process {thread}"
+        unseen.append(Unseen(what, f"{hidden} of the other processes do not show theirs"))
+    return hidden > 0
 
 
-def _bound(pid: int, unseen: list[Unseen]) -> list[Bound]:
-    """Every listening socket of the process's network namespace; adds to `unseen`."""
+def _network(thread: int) -> int | None:
+    """What tells a thread's network namespace from others; None where the thread has ended.
+
+    Its files have inode numbers of their own in each network namespace, and unlike the link
+    /proc/PID/ns/net they may be looked at without any privilege. Raises OSError.
+    """
+    try:
+        return os.stat(f"/proc/{thread}/net/dev").st_ino
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def _bound(pid: int, unseen: list[Unseen], listed: set[int]) -> list[Bound]:
+    """Every listening socket of the process's network namespace; adds to `unseen`, and all sockets
+    of the namespace to `listed`, by inode."""
     found: list[Bound] = []
     for name, kind, wanted in (
         ("tcp", "tcp", TCP_LISTEN),
@@ -338,20 +447,26 @@ def _bound(pid: int, unseen: list[Unseen]) -> list[Bound]:
         ("raw6", "raw", UDP_UNCONNECTED),
     ):
         for words in _table(pid, name, unseen):
-            if len(words) > 9 and words[3] == wanted:
+            if len(words) <= 9:
+                continue
+            listed.add(int(words[9]))
+            if words[3] == wanted:
                 address, port = _address(words[1])
                 found.append(Bound(kind, address, port, int(words[9]), f"/proc/{pid}/net/{name}"))
-    found += _unix(pid, unseen)
+    found += _unix(pid, unseen, listed)
     for words in _table(pid, "packet", unseen):
         if len(words) > 8:
+            listed.add(int(words[8]))
             where = f"interface {words[4]}"
             found.append(Bound("packet", where, None, int(words[8]), f"/proc/{pid}/net/packet"))
     return found
 
 
-def _unix(pid: int, unseen: list[Unseen]) -> list[Bound]:
+def _unix(pid: int, unseen: list[Unseen], listed: set[int]) -> list[Bound]:
     source = f"/proc/{pid}/net/unix"
-    rows = _unix_rows(_lines(pid, "unix", unseen))
+    lines = _lines(pid, "unix", unseen)
+    rows = _unix_rows(lines)
+    listed.update(int(row[3]) for row in map(UNIX_ROW.fullmatch, lines) if row is not None)
     return [Bound("unix", "", None, inode, source, name) for inode, name in rows]
 
 

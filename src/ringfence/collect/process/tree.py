@@ -15,7 +15,9 @@ from ringfence.collect.process.environment import environment
 from ringfence.collect.process.limits import device_rules, limits
 from ringfence.collect.process.memory import image, memory
 from ringfence.collect.process.mounts import mounts
-from ringfence.collect.process.namespaces import inode_of, namespaces
+from ringfence.collect.process.namespaces import namespaces
+from ringfence.collect.process.neighbours import neighbours
+from ringfence.collect.process.outside import outside
 from ringfence.collect.process.paths import path_facts
 from ringfence.collect.seccomp.live import FilterUnreadable, read_live
 from ringfence.collect.seccomp.tables import native_calls
@@ -26,26 +28,31 @@ from ringfence.model.evidence import Evidence, Grade, Seen, Unseen
 from ringfence.model.process import CallVerdict, Mount, PathFact, Process, Seccomp
 
 ALLOWED = CallVerdict(("allow",))
+MOST_LISTINGS = 16
+"""How often /proc is listed for processes that were started meanwhile."""
 
 
 def descendants(pid: int) -> list[int]:
     """`pid` and every process below it, parents first, each by the id of a thread that lives
     (`procfs.living`). Raises InputError if it is not there."""
     parents: dict[int, list[int]] = {}
-    for candidate in procfs.pids():
-        fields = procfs.stat(candidate)
-        if fields:
-            parents.setdefault(int(fields[1]), []).append(candidate)
+    known: set[int] = set()
+    # What is started while others are looked at is in no list that was made before.
+    for _ in range(MOST_LISTINGS):
+        fresh = [candidate for candidate in procfs.pids() if candidate not in known]
+        if not fresh:
+            break
+        known.update(fresh)
+        for candidate in fresh:
+            fields = procfs.stat(candidate)
+            if fields:
+                parents.setdefault(int(fields[1]), []).append(candidate)
     _refuse_no_program(pid)
     found, queue = [], [pid]
     while queue:
         found.append(queue.pop(0))
-        queue += sorted(parents.get(found[-1], ()))
+        queue += sorted(set(parents.get(found[-1], ())) - {*found, *queue})
     return [procfs.living(each) for each in found]
-
-
-PF_KTHREAD = 0x00200000
-"""include/linux/sched.h; shown in field 9 of /proc/PID/stat."""
 
 
 def _refuse_no_program(pid: int) -> None:
@@ -55,16 +62,10 @@ def _refuse_no_program(pid: int) -> None:
         raise InputError(
             "there is no such process", where=f"PID {pid}", remedy="see `ps -e` for what runs"
         )
-    if int(fields[6]) & PF_KTHREAD:
+    if procfs.is_thread_of_kernel(fields):
         raise InputError("is a thread of the kernel itself, no service", where=f"PID {pid}")
     if procfs.is_dead(fields):
         raise InputError("has ended and only waits to be collected", where=f"PID {pid}")
-
-
-def is_program(pid: int) -> bool:
-    """Whether it runs a program: no thread of the kernel, and nothing that has ended."""
-    fields = procfs.stat(pid)
-    return bool(fields) and not int(fields[6]) & PF_KTHREAD and not procfs.is_dead(fields)
 
 
 def processes(pids: list[int], knowledge: Knowledge) -> tuple[tuple[Process, ...], list[Unseen]]:
@@ -91,6 +92,7 @@ def read_process(pid: int, knowledge: Knowledge, questions: tuple[str, ...]) -> 
     own = credentials(pid, threads)
     seen_mounts = mounts(pid)
     paths, looked = _paths(pid, knowledge, seen_mounts)
+    beyond, all_beyond = outside(pid)
     process = Process(
         pid=pid,
         parent=int(status["PPid"]),
@@ -106,10 +108,12 @@ def read_process(pid: int, knowledge: Knowledge, questions: tuple[str, ...]) -> 
         limits=limits(pid),
         environment=environment(pid),
         image=image(pid),
-        neighbours=_neighbours(pid, own.uid),
+        neighbours=neighbours(pid, own.uid),
         terminal=_terminal(pid),
         paths=paths,
         paths_seen=looked,
+        outside=beyond,
+        outside_seen=all_beyond,
         threads=int(status.get("Threads", "1")),
     )
     if _ended(pid):
@@ -140,6 +144,11 @@ def _refusals(process: Process) -> list[Unseen]:
     ]
     if not process.paths_seen:
         missing.append(Unseen(f"file system of {process.name}", "permission denied"))
+    if not process.outside_seen:
+        missing.append(Unseen(f"open directories of {process.name}", "not all could be looked at"))
+    if process.outside:
+        what = f"files of {process.name} outside its root directory"
+        missing.append(Unseen(what, f"{process.outside[0].via} leads there"))
     if any(space.inode is None for space in process.namespaces):
         missing.append(Unseen(f"namespaces of {process.name}", "permission denied"))
     return missing
@@ -187,35 +196,6 @@ def _terminal(pid: int) -> Seen[bool]:
     number = int(fields[4])
     detail = f"tty_nr {number}"
     return Seen(number != 0, Evidence(Grade.OBSERVED, source, detail))
-
-
-def _neighbours(pid: int, uid: int) -> Seen[tuple[str, ...]]:
-    """Other programs that run as the same user, in the same PID namespace."""
-    source = "/proc/*/status"
-    space = inode_of(pid, "pid")
-    if space is None:
-        return Seen(None, Evidence(Grade.ASSUMED, f"/proc/{pid}/ns/pid", "may not be read"))
-    own = procfs.fields(procfs.read(pid, "status").decode("utf-8", "replace"))["Name"]
-    names: dict[str, None] = {}
-    for other in map(procfs.living, procfs.pids()):
-        try:
-            if other == pid or os.stat(f"/proc/{other}").st_uid != uid:
-                continue
-            name = procfs.read(other, "comm").decode("utf-8", "replace").strip()
-        except (OSError, procfs.Vanished):
-            continue
-        is_thread_of_kernel = not _executable_or_empty(other)
-        if name != own and not is_thread_of_kernel and inode_of(other, "pid") == space:
-            names[name] = None
-    detail = f"{len(names)} other programs run as uid {uid}"
-    return Seen(tuple(names), Evidence(Grade.OBSERVED, source, detail))
-
-
-def _executable_or_empty(pid: int) -> str:
-    try:
-        return _executable(pid)
-    except procfs.Vanished:
-        return ""
 
 
 def _paths(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import gc
 import os
 import time
@@ -18,8 +19,9 @@ import msgspec
 
 from ringfence.collect.process import procfs
 from ringfence.collect.process.apart import apart
+from ringfence.collect.seccomp.question import parse
 from ringfence.collect.seccomp.tables import native_calls
-from ringfence.collect.seccomp.verdicts import answers, foreign, table
+from ringfence.collect.seccomp.verdicts import NO_SUCH_CALL, answers, foreign, table, weakest
 from ringfence.model.evidence import Evidence, Grade
 from ringfence.model.process import CallVerdict, Seccomp
 
@@ -34,6 +36,14 @@ STRICT = frozenset({"read", "write", "exit", "rt_sigreturn"})
 """What mode 1 allows: seccomp(2)."""
 
 
+MOST_THREADS, MOST_STACKS, MOST_ROUNDS = 4096, 16, 8
+"""Threads that are read, different stacks of filters among them that are interpreted, and how
+often a process that starts new threads meanwhile is looked at again."""
+
+Stack = tuple[bytes, ...]
+"""The programs of one thread, oldest first."""
+
+
 class FilterUnreadable(Exception):
     """The filters could not be read; the message says why, and what would help."""
 
@@ -44,36 +54,33 @@ class Reading(msgspec.Struct, frozen=True):
     `stopped` is in microseconds, from the request to stop until the thread was let go.
     """
 
-    programs: tuple[bytes, ...]
+    programs: Stack
     stopped: float
 
 
 def read_live(pid: int, questions: Sequence[str]) -> Seccomp:
     """The filters of `pid` and what they do with every call and question.
 
-    Where threads differ, the one with the fewest filters is read: an attacker who runs code in
-    the process can use any of its threads. Raises FilterUnreadable, or procfs.Vanished.
+    The filters of every thread are read, for an attacker who runs code in the process can use any
+    of them: where their answers to a call differ, the most permissive one counts. Raises
+    FilterUnreadable where those of a single thread are not known, or procfs.Vanished.
     """
-    thread, mode, note = _least_confined(pid)
-    source = f"PTRACE_SECCOMP_GET_FILTER of {thread}"
-    if mode != 2:
-        return _without_filter(pid, thread, mode, note)
-    reading = read_programs(thread)
-    size = sum(len(program) // 8 for program in reading.programs)
-    detail = (
-        f"{len(reading.programs)} filters, {size} instructions, stopped {reading.stopped:.0f} µs"
-    )
-    return Seccomp(
-        mode=2,
-        filters=len(reading.programs),
-        evidence=Evidence(Grade.OBSERVED, source, f"{detail}{note}"),
-        calls=table(reading.programs),
-        asked=answers(reading.programs, questions),
-        foreign=foreign(reading.programs),
-    )
+    threads = _at_rest(pid)
+    free = next((thread for thread, mode in threads.modes.items() if mode == 0), None)
+    if free is not None:
+        first = next(iter(threads.modes))
+        return _unfiltered(pid, free, 0, "" if free == first else "; the first thread has filters")
+    found = [
+        _filtered(pid, threads, stack, questions)
+        for stack in dict.fromkeys(threads.stacks.values())
+    ]
+    strict = next((thread for thread, mode in threads.modes.items() if mode == 1), None)
+    if strict is not None:
+        found.append(_unfiltered(pid, strict, 1, ""))
+    return found[0] if len(found) == 1 else _most_permissive(found, len(threads.modes))
 
 
-def _without_filter(pid: int, thread: int, mode: int, note: str) -> Seccomp:
+def _unfiltered(pid: int, thread: int, mode: int, note: str) -> Seccomp:
     evidence = Evidence(
         Grade.OBSERVED, f"/proc/{pid}/task/{thread}/status", f"Seccomp {mode}{note}"
     )
@@ -82,24 +89,112 @@ def _without_filter(pid: int, thread: int, mode: int, note: str) -> Seccomp:
     return Seccomp(mode, 0, evidence, calls)
 
 
-def _least_confined(pid: int) -> tuple[int, int, str]:
-    """The thread with the fewest filters, its mode, and a note where threads differ."""
-    threads: list[tuple[int, int, int]] = []
-    for name in os.listdir(f"/proc/{pid}/task"):
-        try:
-            status = procfs.fields(procfs.read(pid, f"task/{name}/status").decode())
-        except OSError:
-            continue
-        mode = int(status.get("Seccomp", "0"))
-        count = int(status.get("Seccomp_filters", "1" if mode == 2 else "0"))
-        threads.append((count if mode == 2 else -1 if mode == 0 else 1 << 16, int(name), mode))
-    if not threads:
+def _filtered(pid: int, threads: Threads, stack: Stack, questions: Sequence[str]) -> Seccomp:
+    """What one stack of filters does."""
+    size = sum(len(program) // 8 for program in stack)
+    detail = f"{len(stack)} filters, {size} instructions, stopped {threads.stopped:.0f} µs"
+    number = len(threads.modes)
+    source = f"PTRACE_SECCOMP_GET_FILTER of {pid}" + (f", {number} threads" if number > 1 else "")
+    return Seccomp(
+        mode=2,
+        filters=len(stack),
+        evidence=Evidence(Grade.OBSERVED, source, detail),
+        calls=table(stack),
+        asked=answers(stack, questions),
+        foreign=foreign(stack),
+    )
+
+
+def _most_permissive(found: list[Seccomp], threads: int) -> Seccomp:
+    """What several stacks of filters let through together, each of other threads."""
+    first = found[0]
+    note = f"; {threads} threads differ, the most permissive answer counts"
+    detail = f"{first.evidence.detail}{note}"
+    names = dict.fromkeys(name for item in found for name in item.foreign)
+    return Seccomp(
+        mode=2,
+        filters=min(item.filters for item in found),
+        evidence=msgspec.structs.replace(first.evidence, detail=detail),
+        calls={name: weakest([item.calls[name] for item in found]) for name in first.calls},
+        asked={
+            # Strict mode knows no arguments: what it says of the call, it says of the question.
+            text: weakest([item.asked.get(text) or _unasked(item, text) for item in found])
+            for text in first.asked
+        },
+        foreign=tuple(names),
+    )
+
+
+def _unasked(item: Seccomp, text: str) -> CallVerdict:
+    return item.calls.get(parse(text).call, NO_SUCH_CALL)
+
+
+class Threads(msgspec.Struct):
+    """The seccomp mode of each living thread, the filters of those that have any, oldest first,
+    and the longest time in microseconds that one of them was stopped."""
+
+    modes: dict[int, int] = {}
+    stacks: dict[int, Stack] = {}
+    stopped: float = 0.0
+
+
+def _at_rest(pid: int) -> Threads:
+    """Every thread of the process, read until there is none that was not.
+
+    Which filters a thread has when it starts another one is not known afterwards, so a new one is
+    read, too. A thread without any filter ends the search: nobody has fewer.
+    """
+    found = Threads()
+    for _ in range(MOST_ROUNDS):
+        fresh = [thread for thread in _living(pid) if thread not in found.modes]
+        if not fresh:
+            break
+        if len(fresh) + len(found.modes) > MOST_THREADS:
+            raise FilterUnreadable(f"it has more than {MOST_THREADS} threads, each with its own")
+        apart(functools.partial(_read_threads, pid, fresh, found))
+        if 0 in found.modes.values():
+            return found
+        if len(set(found.stacks.values())) > MOST_STACKS:
+            raise FilterUnreadable(f"its threads have more than {MOST_STACKS} different ones")
+    else:
+        raise FilterUnreadable("it starts threads faster than they can be read")
+    if not found.modes:
         raise procfs.Vanished(str(pid))
-    leader = next((item for item in threads if item[1] == pid), threads[0])
-    least = min(threads)
-    if least[0] == leader[0]:
-        return leader[1], leader[2], ""
-    return least[1], least[2], f"; thread {least[1]} has fewer filters than the first one"
+    return found
+
+
+def _living(pid: int) -> list[int]:
+    """The threads that have not ended, the first one first. Raises procfs.Vanished."""
+    try:
+        threads = sorted(map(int, os.listdir(f"/proc/{pid}/task")))
+    except (FileNotFoundError, ProcessLookupError):
+        raise procfs.Vanished(str(pid)) from None
+    return [thread for thread in threads if not _ended(pid, thread)]
+
+
+def _ended(pid: int, thread: int) -> bool:
+    fields = procfs.stat(f"{pid}/task/{thread}")
+    return not fields or procfs.is_dead(fields)
+
+
+def _read_threads(pid: int, threads: list[int], found: Threads) -> None:
+    """Add these threads to `found`, up to one without filters; those that end meanwhile do not
+    count any more."""
+    for thread in threads:
+        try:
+            status = procfs.fields(procfs.read(pid, f"task/{thread}/status").decode())
+            mode = int(status.get("Seccomp", "0"))
+            reading = _read_programs(thread) if mode == 2 else None
+        except (OSError, FilterUnreadable):
+            if _ended(pid, thread):
+                continue
+            raise
+        found.modes[thread] = mode
+        if mode == 0:
+            return
+        if reading is not None:
+            found.stacks[thread] = reading.programs
+            found.stopped = max(found.stopped, reading.stopped)
 
 
 def read_programs(thread: int) -> Reading:

@@ -1,12 +1,12 @@
-"""seccomp profiles in JSON: the OCI runtime's form, and Docker's with its conditions.
+"""seccomp profiles in JSON, in the OCI runtime's form.
 
 Form: https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md#seccomp. Rules of
-one call are alternatives; where none applies the default action does.
+one call are alternatives; where none applies the default action does. What Docker's own profiles
+have besides (`includes`, `excludes`, `archMap`) means nothing to a runtime: Docker resolves it.
 """
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,7 +34,6 @@ ACTIONS = {
 SCMP_ARCH = {"i386": "SCMP_ARCH_X86"}
 EPERM = 1
 _64 = (1 << 64) - 1
-_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "x86": "i386"}
 
 
 class Argument(msgspec.Struct, frozen=True):
@@ -46,13 +45,6 @@ class Argument(msgspec.Struct, frozen=True):
     valueTwo: int = 0  # noqa: N815 - the specification's name
 
 
-class Conditions(msgspec.Struct, frozen=True):
-    """Docker's conditions for a rule to count at all."""
-
-    caps: tuple[str, ...] = ()
-    arches: tuple[str, ...] = ()
-
-
 class Rule(msgspec.Struct, frozen=True):
     """An action for some calls, under conditions on their arguments."""
 
@@ -60,14 +52,6 @@ class Rule(msgspec.Struct, frozen=True):
     action: str
     errnoRet: int | None = None  # noqa: N815 - the specification's name
     args: tuple[Argument, ...] | None = ()
-    includes: Conditions | None = None
-    excludes: Conditions | None = None
-
-
-class ArchitectureMap(msgspec.Struct, frozen=True):
-    """Docker's: an architecture and those that are allowed beside it."""
-
-    subArchitectures: tuple[str, ...] = ()  # noqa: N815 - the specification's name
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -77,31 +61,34 @@ class Profile(msgspec.Struct, frozen=True):
     defaultErrnoRet: int | None = None  # noqa: N815 - the specification's name
     syscalls: tuple[Rule, ...] | None = ()
     architectures: tuple[str, ...] | None = ()
-    archMap: tuple[ArchitectureMap, ...] | None = ()  # noqa: N815 - the specification's name
 
     def foreign(self) -> tuple[str, ...]:
         """Other architectures of this machine whose calls the profile decides about, too."""
-        named = set(self.architectures or ())
-        for entry in self.archMap or ():
-            named.update(entry.subArchitectures)
+        named = self.architectures or ()
         return tuple(name for name in FOREIGN.get(native(), ()) if SCMP_ARCH[name] in named)
 
 
-def from_profile(
-    document: dict[str, Any],
-    questions: Sequence[str],
-    evidence: Evidence,
-    capabilities: frozenset[str] = frozenset(),
-) -> Seccomp:
-    """What a profile does with every call and question, for a holder of `capabilities`.
+_NAMES = {
+    name.lower(): name for kind in (Profile, Rule, Argument) for name in kind.__struct_fields__
+}
 
-    Raises InputError that names the place of what makes no sense.
-    """
+
+def _named(value: object) -> Any:
+    """The same document with the specification's names of fields, which readers take in any case
+    (`gojson`)."""
+    if isinstance(value, dict):
+        return {_NAMES.get(str(key).lower(), key): _named(item) for key, item in value.items()}
+    return [_named(item) for item in value] if isinstance(value, list) else value
+
+
+def from_profile(document: dict[str, Any], questions: Sequence[str], evidence: Evidence) -> Seccomp:
+    """What a profile does with every call and question. Raises InputError that names the place of
+    what makes no sense."""
     try:
-        profile = msgspec.convert(document, Profile)
+        profile = msgspec.convert(_named(document), Profile)
     except msgspec.ValidationError as error:
         raise InputError(f"seccomp profile: {error}", where=evidence.source) from None
-    by_name = _rules(profile, capabilities, evidence.source)
+    by_name = _rules(profile, evidence.source)
     default = _outcome(profile.defaultAction, profile.defaultErrnoRet, evidence.source)
     calls = {name: _verdict(by_name.get(name, ()), {}, default) for name in native_calls()}
     return Seccomp(
@@ -117,35 +104,25 @@ def from_profile(
 Decided = tuple[Outcome, tuple[Argument, ...]]
 
 
-def _rules(
-    profile: Profile, capabilities: frozenset[str], source: str
-) -> dict[str, tuple[Decided, ...]]:
-    found: dict[str, tuple[Decided, ...]] = {}
+def _rules(profile: Profile, source: str) -> dict[str, list[Decided]]:
+    found: dict[str, list[Decided]] = {}
     for rule in profile.syscalls or ():
-        if not _counts(rule, capabilities):
-            continue
-        decided = (_outcome(rule.action, rule.errnoRet, source), rule.args or ())
-        for argument in decided[1]:
+        outcome = _outcome(rule.action, rule.errnoRet, source)
+        arguments = rule.args or ()
+        for argument in arguments:
             if argument.op not in _COMPARE or not 0 <= argument.index <= 5:
                 problem = f"argument {argument.index} with {argument.op}"
                 raise InputError(f"seccomp profile: {problem} makes no sense", where=source)
-        for name in rule.names:
-            found[name] = (*found.get(name, ()), decided)
+        for name in dict.fromkeys(rule.names):
+            found.setdefault(name, []).extend((outcome, part) for part in _alternatives(arguments))
     return found
 
 
-def _counts(rule: Rule, capabilities: frozenset[str]) -> bool:
-    machine = platform.machine()
-    for conditions, wanted in ((rule.includes, True), (rule.excludes, False)):
-        if conditions is None:
-            continue
-        here = [_ARCHITECTURES.get(name, name) == machine for name in conditions.arches]
-        held = [name in capabilities for name in conditions.caps]
-        if wanted and ((here and not any(here)) or not all(held)):
-            return False
-        if not wanted and (any(here) or any(held)):
-            return False
-    return True
+def _alternatives(arguments: tuple[Argument, ...]) -> list[tuple[Argument, ...]]:
+    """What a rule asks of arguments: all at once, or where it names one of them twice, any
+    (runc's libcontainer/seccomp, and crun after it)."""
+    twice = len({item.index for item in arguments}) < len(arguments)
+    return [(item,) for item in arguments] if twice else [arguments]
 
 
 def _outcome(action: str, number: int | None, source: str) -> Outcome:
@@ -159,7 +136,7 @@ def _outcome(action: str, number: int | None, source: str) -> Outcome:
 
 def _answer(
     text: str,
-    by_name: dict[str, tuple[Decided, ...]],
+    by_name: dict[str, list[Decided]],
     default: Outcome,
     foreign: tuple[str, ...],
 ) -> CallVerdict:
@@ -174,7 +151,7 @@ def _answer(
 def _as_foreign(
     question: Question,
     architecture: str,
-    by_name: dict[str, tuple[Decided, ...]],
+    by_name: dict[str, list[Decided]],
     default: Outcome,
 ) -> bool:
     """Whether a call that is refused by its name passes through the one that multiplexes it."""
@@ -185,9 +162,7 @@ def _as_foreign(
     return any(item.action in ("allow", "log") for item in found.outcomes)
 
 
-def _native(
-    question: Question, by_name: dict[str, tuple[Decided, ...]], default: Outcome
-) -> CallVerdict:
+def _native(question: Question, by_name: dict[str, list[Decided]], default: Outcome) -> CallVerdict:
     if question.call not in native_calls():
         return NO_SUCH_CALL
     rules = by_name.get(question.call, ())
@@ -200,11 +175,11 @@ def _native(
     )
 
 
-def _verdict(rules: tuple[Decided, ...], fixed: dict[int, int], default: Outcome) -> CallVerdict:
+def _verdict(rules: Sequence[Decided], fixed: dict[int, int], default: Outcome) -> CallVerdict:
     return verdict(_outcomes(rules, fixed, default))
 
 
-def _outcomes(rules: tuple[Decided, ...], fixed: dict[int, int], default: Outcome) -> Outcomes:
+def _outcomes(rules: Sequence[Decided], fixed: dict[int, int], default: Outcome) -> Outcomes:
     """Every outcome that some choice of the arguments that are not fixed can get."""
     outcomes: set[Outcome] = set()
     arguments: set[int] = set()

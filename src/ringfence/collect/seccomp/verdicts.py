@@ -72,6 +72,24 @@ def verdict(result: Outcomes) -> CallVerdict:
     )
 
 
+def weakest(verdicts: Sequence[CallVerdict]) -> CallVerdict:
+    """What a call gets in the best of several threads, each with one of these verdicts.
+
+    One that lets it through with any arguments decides; else each may give what the others do not.
+    """
+    for found in verdicts:
+        if _PASSES.issuperset(found.actions):
+            return found
+    actions = {name for found in verdicts for name in found.actions}
+    errnos = {found.errno for found in verdicts if "errno" in found.actions}
+    return CallVerdict(
+        actions=tuple(sorted(actions, key=lambda name: -SEVERITY[name])),
+        errno=errnos.pop() if len(errnos) == 1 else None,
+        arguments=tuple(sorted({index for found in verdicts for index in found.arguments})),
+        through=tuple(dict.fromkeys(name for found in verdicts for name in found.through)),
+    )
+
+
 def _answer(programs: Sequence[bytes], question: Question) -> CallVerdict:
     number = calls_of(native()).get(question.call)
     found = NO_SUCH_CALL if number is None else _native(programs, number, question)

@@ -19,13 +19,13 @@ _WORD = re.compile(rb"[\w./+@%*?\[\]~-]{2,250}")
 SHARED = re.compile(
     r"(?:bin|boot|dev|etc|home|lib\d*|media|mnt|opt|proc|root|run|sbin|srv|sys|tmp|usr|var)"
     r"(?:/(?:bin|sbin|lib\d*|libexec|local(?:/\w+)?|share|include|src|cache|log|run|spool|tmp|"
-    r"mail|opt|backups|lib/[\w-]+-linux-gnu|share/\w{1,4}|lock))?$"
+    r"mail|opt|backups|lib/[\w-]+-linux-gnu|share/\w{1,4}|lock))?\Z"
 )
 """Folders of many: named by configuration, they are not meant as content."""
 MOST_TEXT = 4 << 20
 SYSTEM = re.compile(
     r"etc/(?:passwd|group|shadow|gshadow|services|protocols|hosts|nsswitch\.conf|ld\.so\..*|"
-    r"localtime|host\.conf|gai\.conf|resolv\.conf|mime\.types)-?$"
+    r"localtime|host\.conf|gai\.conf|resolv\.conf|mime\.types)-?\Z"
 )
 """Tables of the C library: what they name belongs to others."""
 NOT_READ = (".so", ".html", ".js", ".css", ".png", ".svg", ".mo", ".pem", ".crt", ".gz")

@@ -14,7 +14,7 @@ from ringfence.harden.keep.kept import Kept
 from ringfence.harden.packages import Packages
 
 _PATH = re.compile(rb"(?<=\0)(/[\w.+@-]+(?:/[\w.+@-]+){1,12})/?(?=\0)")
-_ASIDE = re.compile(r"usr/share/(?:doc|man|info|locale|lintian|bug)(?:/|$)|usr/include(?:/|$)")
+_ASIDE = re.compile(r"usr/share/(?:doc|man|info|locale|lintian|bug)(?:/|\Z)|usr/include(?:/|\Z)")
 
 
 def keep_named_by_programs(kept: Kept, programs: list[str], packages: Packages) -> list[str]:

@@ -11,8 +11,8 @@ from ringfence.harden.keep.kept import Kept
 _WORD = re.compile(r"(?:^|[;&|(`!]|\$\(|\b(?:then|do|else|exec|if|while|until|command|env)\b)\s*"
                    r"(?:\w+=\S*\s+)*([\w./+-]+)", re.M)  # fmt: skip
 _PATH = re.compile(r"(?<![\w$}])/[\w./+-]+")
-_SHELLS = re.compile(r"(?:^|/)(?:sh|bash|dash|ash|busybox|ksh|zsh)$")
-_RUN = re.compile(r"(?:^|/)(?:libexec|cgi-bin)/[^/]+$")
+_SHELLS = re.compile(r"(?:^|/)(?:sh|bash|dash|ash|busybox|ksh|zsh)\Z")
+_RUN = re.compile(r"(?:^|/)(?:libexec|cgi-bin)/[^/]+\Z")
 MOST_SCRIPT = 1 << 20
 
 

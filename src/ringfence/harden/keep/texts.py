@@ -14,9 +14,9 @@ from ringfence.harden.keep.kept import Kept
 
 _ABSOLUTE = re.compile(r"/[\w.+@-]+(?:/[\w.+@-]+){1,12}/?")
 _BESIDE = re.compile(r"(?:\./)?[\w@-][\w.+@-]*(?:/[\w.+@-]+){0,12}/?")
-_PROGRAMS = re.compile(r"(?:^|/)s?bin/[^/]+$")
-_OF_PACKAGES = re.compile(r"/(?:node_modules|site-packages|dist-packages)(?:/|$)")
-_NO_CONTENT = re.compile(r"\.(?:py|pyc|js|mjs|cjs)$")
+_PROGRAMS = re.compile(r"(?:^|/)s?bin/[^/]+\Z")
+_OF_PACKAGES = re.compile(r"/(?:node_modules|site-packages|dist-packages)(?:/|\Z)")
+_NO_CONTENT = re.compile(r"\.(?:py|pyc|js|mjs|cjs)\Z")
 _NO_FOLDER = ("bin", "sbin", "__pycache__")
 
 

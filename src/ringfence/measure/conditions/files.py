@@ -6,7 +6,8 @@ import stat
 
 import msgspec
 
-from ringfence.knowledge.vocabulary import READABLE
+from ringfence import acl
+from ringfence.measure.conditions.host_mounts import host_mount
 from ringfence.measure.conditions.process import over
 from ringfence.measure.conditions.scene import (
     Foothold,
@@ -20,7 +21,9 @@ from ringfence.measure.conditions.scene import (
 )
 from ringfence.model.deployment import Condition
 from ringfence.model.evidence import Evidence, Grade
-from ringfence.model.files import Elf
+from ringfence.model.files import Elf, Tree
+from ringfence.model.mounts import KERNEL, covering, honours_setuid
+from ringfence.model.need import State
 from ringfence.model.position import Level
 from ringfence.model.process import Mount, PathFact
 
@@ -36,10 +39,15 @@ def path(subject: str, scene: Scene, level: Level) -> Condition:
         if not place.process.paths_seen:
             return unknown(source, "its file system could not be looked at")
         found = [fact for fact in place.process.paths if fact.id == subject]
-        if not found:
-            return closed(Evidence(_grade(place), source, f"{subject}: no such path in view"))
         user = place if scene.facts.container else _over_files(place)
-        return widest([_usable(fact, access, user) for fact in found])
+        if found:
+            seen = widest([_usable(fact, access, user) for fact in found])
+        else:
+            seen = closed(Evidence(_grade(place), source, f"{subject}: no such path in view"))
+        if seen.state is State.CLOSED and place.process.outside:
+            via = place.process.outside[0].via
+            return unknown(via, "leads out of its root directory, where nothing was looked for")
+        return seen
 
     return over(scene, level, f"path:{subject}", one)
 
@@ -57,9 +65,10 @@ def _grade(place: Foothold) -> Grade:
 
 
 def _usable(fact: PathFact, access: str, place: Foothold) -> Condition:
-    """Mode, owner, capabilities, read-only mounts and the device cgroup, in the kernel's order."""
-    kind = stat.filemode(fact.mode)
-    evidence = noted(fact.evidence, f"{fact.path} {kind} {fact.uid}:{fact.gid}")
+    """Mode, owner, ACL, capabilities, read-only mounts and the device cgroup, in the kernel's
+    order."""
+    shown = f"{fact.path} {stat.filemode(fact.mode)} {fact.uid}:{fact.gid}"
+    evidence = noted(fact.evidence, f"{shown}, ACL {acl.text(fact.acl)}" if fact.acl else shown)
     if fact.device_allowed is False:
         return closed(noted(evidence, f"{fact.path}: the device cgroup forbids it"))
     if fact.read_only and access == "write" and fact.kind != "device":
@@ -67,6 +76,8 @@ def _usable(fact: PathFact, access: str, place: Foothold) -> Condition:
     if place.uid is None and place.capabilities is None:
         return unknown(evidence.source, f"{evidence.detail}: its user is not known")
     permitted = _permitted(fact, _BIT[access], place)
+    if not permitted and fact.acl is None:
+        return unknown(evidence.source, f"{evidence.detail}: its ACL could not be read")
     words = f"{evidence.detail}: {access} {'permitted' if permitted else 'refused'} to {place.note}"
     return opened(noted(evidence, words)) if permitted else closed(noted(evidence, words))
 
@@ -77,6 +88,9 @@ def _permitted(fact: PathFact, bit: int, place: Foothold) -> bool:
         return True
     if "CAP_DAC_READ_SEARCH" in capabilities and bit == _BIT["read"]:
         return True
+    if fact.acl:
+        gids = place.groups if place.gid is None else place.groups | {place.gid}
+        return acl.permits(fact.acl, fact.uid, fact.gid, place.uid, gids, bit)
     if place.uid == fact.uid:
         return bool(fact.mode >> 6 & bit)
     if place.gid == fact.gid or fact.gid in place.groups:
@@ -91,23 +105,22 @@ def mount(subject: str, scene: Scene, level: Level) -> Condition:
         seen = place.process.mounts
         if seen.value is None:
             return unknown(seen.evidence.source, seen.evidence.detail)
+        if subject == "suid":
+            return _suid(seen.value, seen.evidence, scene.facts.tree)
         special = {
             "writable-root": _writable_root,
-            "suid": _suid,
             "executable-writable": _executable_writable,
         }
         if subject in special:
             return special[subject](seen.value, seen.evidence)
-        if not scene.facts.container:
-            return closed(noted(seen.evidence, "no container: nothing is mounted in"))
-        return _host_mount(subject, seen.value, seen.evidence, scene)
+        return host_mount(subject, place.process, scene)
 
     return over(scene, level, f"mount:{subject}", one)
 
 
 def _root(mounts: tuple[Mount, ...]) -> Mount | None:
-    """The mount at /: the last one listed covers those before it."""
-    return next((item for item in reversed(mounts) if item.path == "/"), None)
+    """The mount that the root directory is on."""
+    return covering(mounts, "/")
 
 
 def _writable_root(mounts: tuple[Mount, ...], evidence: Evidence) -> Condition:
@@ -119,61 +132,33 @@ def _writable_root(mounts: tuple[Mount, ...], evidence: Evidence) -> Condition:
     return opened(noted(evidence, "/ is mounted rw"))
 
 
-def _suid(mounts: tuple[Mount, ...], evidence: Evidence) -> Condition:
-    root = _root(mounts)
-    if root is None:
-        return unknown(evidence.source, "no mount at /")
-    if "nosuid" in root.options:
-        return closed(noted(evidence, "/ is mounted nosuid"))
-    return opened(noted(evidence, "/ honours setuid"))
+def _suid(mounts: tuple[Mount, ...], evidence: Evidence, tree: Tree | None) -> Condition:
+    """Whether a setuid program takes effect: where its mount does not say nosuid. Where none was
+    found in a tree that was read whole, any mount decides that could hold one."""
+    found = tree.privileged if tree is not None else ()
+    lie = [covering(mounts, f"/{file.path}") for file in found]
+    places = list(dict.fromkeys(item for item in lie if item is not None))
+    what = "mount with setuid programs"
+    if tree is None or not tree.complete or not places:
+        places += [item for item in mounts if not item.hidden and item.fstype not in KERNEL]
+        what = "mount"
+    for item in places:
+        if honours_setuid(item):
+            return opened(noted(evidence, f"{item.path} honours setuid"))
+    if not places:
+        return unknown(evidence.source, "no mount that programs lie on")
+    if len(places) == 1:
+        return closed(noted(evidence, f"{places[0].path} is mounted nosuid or noexec"))
+    return closed(noted(evidence, f"each {what} is nosuid or noexec"))
 
 
 def _executable_writable(mounts: tuple[Mount, ...], evidence: Evidence) -> Condition:
-    kernel = {"proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts"}
     for item in mounts:
-        if item.fstype not in kernel and not {"ro", "noexec"} & item.options:
+        if item.hidden or item.fstype in KERNEL:
+            continue
+        if not {"ro", "noexec"} & item.options:
             return opened(noted(evidence, f"{item.path} is writable and not noexec"))
     return closed(noted(evidence, "every writable mount is noexec"))
-
-
-def _host_mount(
-    subject: str, mounts: tuple[Mount, ...], evidence: Evidence, scene: Scene
-) -> Condition:
-    """A path of the host mounted in: recognised by the root of the mount in its file system."""
-    readable = subject.endswith(READABLE)
-    paths = scene.knowledge.mounts[subject.removesuffix(READABLE)].paths
-    kernel = {"/proc": "proc", "/sys": "sysfs", "/dev": "devtmpfs"}
-    host_mounts = scene.facts.host.mounts if scene.facts.host is not None else ()
-    for item in mounts:
-        named = [
-            host
-            for host in paths
-            if (
-                item.fstype == kernel[host] and item.path not in kernel
-                if host in kernel
-                else item.path != "/" and _origin(item, host_mounts) == host
-            )
-        ]
-        if named and (readable or "ro" not in item.options):
-            mode = "read-only" if "ro" in item.options else "writable"
-            return opened(noted(evidence, f"{named[0]} of the host at {item.path}, {mode}"))
-    return closed(noted(evidence, f"{subject}: no such mount"))
-
-
-def _origin(item: Mount, host_mounts: tuple[Mount, ...]) -> str:
-    """The path on the host that a mount shows, '' for a file system that the host does not see."""
-    if not item.device:
-        return item.root if item.fstype == "bind" else ""
-    found = [
-        host
-        for host in host_mounts
-        if host.device == item.device and f"{item.root}/".startswith(f"{host.root.rstrip('/')}/")
-    ]
-    if not found:
-        return ""
-    best = max(found, key=lambda host: len(host.root))
-    rest = item.root[len(best.root.rstrip("/")) :]
-    return f"{best.path.rstrip('/')}{rest}".rstrip("/") or "/"
 
 
 def file(subject: str, scene: Scene, level: Level) -> Condition:
@@ -201,6 +186,10 @@ def file(subject: str, scene: Scene, level: Level) -> Condition:
     return closed(noted(tree.evidence, f"{subject}: none"))
 
 
+_LIVE = frozenset({"writable-executable", "executable-stack"})
+"""Of a program what it may change as it runs."""
+
+
 def code(subject: str, scene: Scene, level: Level) -> Condition:
     """Protections of the program that handles the bytes, by their absence."""
 
@@ -216,7 +205,14 @@ def code(subject: str, scene: Scene, level: Level) -> Condition:
         image = place.process.image
         if image.value is None:
             return unknown(image.evidence.source, image.evidence.detail)
-        return from_elf(subject, image.value, image.evidence)
+        found = from_elf(subject, image.value, image.evidence)
+        live = place.process.pid is not None and subject in _LIVE
+        if live and found.state is State.CLOSED:
+            # Its headers say how it started, its maps what it has made of that.
+            return unknown(
+                place.process.memory.evidence.source, place.process.memory.evidence.detail
+            )
+        return found
 
     if not scene.facts.processes:
         return unknown(f"code:{subject}", "the program that serves is not known")

@@ -7,7 +7,10 @@ import re
 from ringfence.measure.conditions.scene import Scene, closed, from_seen, noted, opened, unknown
 from ringfence.model.deployment import Condition
 from ringfence.model.evidence import Evidence, Grade
+from ringfence.model.kernel import Host
+from ringfence.model.mounts import covering
 from ringfence.model.position import Level
+from ringfence.model.process import Process
 
 _SYSCTL = re.compile(r"([a-z0-9_.-]+?)(<=|>=|==)(-?\d+)")
 _POSITIVE = {
@@ -110,16 +113,32 @@ def account(subject: str, scene: Scene, level: Level) -> Condition:
     if scene.facts.host is None or scene.facts.container:
         return unknown(f"account:{subject}", "accounts of the zone were not read")
     reason = subject.removesuffix("-rule")
+    source = "/etc/sudoers" if reason == "sudo" else "/etc/polkit-1"
+    for foothold in scene.user:
+        other = _elsewhere(source, foothold.process, scene.facts.host)
+        if other:
+            return unknown(source, other)
     found = [
         item for item in scene.facts.host.accounts if item.reason == reason and item.name in users
     ]
-    evidence = Evidence(Grade.OBSERVED, "/etc/sudoers" if reason == "sudo" else "/etc/polkit-1")
+    evidence = Evidence(Grade.OBSERVED, source)
     if found:
         return opened(noted(evidence, f"a rule names {found[0].name}"))
     unread = [note for note in scene.facts.host.unseen if reason in note.what]
     if unread:
         return unknown(evidence.source, unread[0].why)
     return closed(noted(evidence, f"no rule names {', '.join(sorted(users)) or 'such a user'}"))
+
+
+def _elsewhere(path: str, process: Process, host: Host) -> str:
+    """Why the process has another file at `path` than this host may have; '' where it has not."""
+    if process.mounts.value is None:
+        return f"{process.name} may have another one: its mounts were not seen"
+    own, ours = covering(process.mounts.value, path), covering(host.mounts, path)
+    same = own is not None and ours is not None and (
+        (own.device, own.root, own.path) == (ours.device, ours.root, ours.path)
+    )  # fmt: skip
+    return "" if same else f"{process.name} has another file system there"
 
 
 def monitor(subject: str, scene: Scene, level: Level) -> Condition:

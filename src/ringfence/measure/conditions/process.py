@@ -26,6 +26,10 @@ from ringfence.model.process import CallVerdict, Credentials, Process, Seccomp
 
 PASSES = frozenset({"allow", "log"})
 HANDED_ON = frozenset({"notify", "trace"})
+UNCONFINED_TYPES = frozenset({"unconfined_t", "unconfined_service_t", "spc_t", "initrc_t", "init_t",
+                              "kernel_t"})  # fmt: skip
+"""SELinux types that the reference policy lets do everything (unconfined_domain_type), and that of
+a privileged container (container-selinux)."""
 
 
 def syscall(subject: str, scene: Scene, level: Level) -> Condition:
@@ -284,11 +288,12 @@ def mac(subject: str, scene: Scene, level: Level) -> Condition:
 
 def _confined_by(label: str | None) -> str:
     """Which module a label in /proc/PID/attr/current belongs to; empty when it confines nothing."""
-    if not label or label.startswith("unconfined") or ":unconfined_t:" in label:
+    if not label or label.startswith("unconfined"):
         return ""
     if label.endswith("(enforce)"):
         return "apparmor"
-    return "selinux" if label.count(":") >= 2 else ""
+    parts = label.split(":")
+    return "selinux" if len(parts) > 2 and parts[2] not in UNCONFINED_TYPES else ""
 
 
 def _unseen(evidence: Evidence) -> Condition:

@@ -122,11 +122,13 @@ def _judged(process: Process) -> tuple[object, ...]:
         filters and (filters.mode, filters.calls, filters.asked),
         [(space.kind, space.inode) for space in process.namespaces],
         process.mac_label.value,
-        mounts and [(item.path, item.root, item.fstype, item.options, item.device)
+        mounts and [(item.path, item.root, item.fstype, item.options, item.device, item.hidden)
                     for item in mounts],
         process.paths_seen,
+        process.outside_seen,
+        {item.host for item in process.outside},
         [(fact.id, fact.path, fact.kind, fact.mode, fact.uid, fact.gid, fact.read_only,
-          fact.device_allowed) for fact in process.paths],
+          fact.device_allowed, fact.acl) for fact in process.paths],
         limits and (limits.memory_bytes, limits.pids, limits.cpu_quota),
         hints if hints is None else {hint.name for hint in hints},
         memory and (memory.writable_executable > 0, memory.executable_stack),

@@ -11,7 +11,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-from ringfence.collect.process.mounts import covering
+from ringfence.model.mounts import covering
 from ringfence.probe.battery.kernel import memory
 from ringfence.probe.definition import (
     AT_FDCWD,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 
-from ringfence.collect.process.mounts import covering
+from ringfence.model.mounts import covering
 from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, opened, unsupported
 
 GROUP = "information"

@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable
 
-from ringfence.collect.process.mounts import covering
+from ringfence.model.mounts import covering
 from ringfence.probe.definition import (
     AT_FDCWD,
     Inside,

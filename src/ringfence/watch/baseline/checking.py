@@ -41,7 +41,8 @@ class _Found:
         for change in seen.changes:
             self._list(change).append(item_of(change, self.algorithm))
         for path, why in seen.unseen[: MOST_UNSEEN - len(self.unseen)]:
-            self.unseen.append(Unseen(shown(b"/" + path)[0], why))
+            text, raw = shown(b"/" + path)
+            self.unseen.append(Unseen(text, why, raw))
         self.entries += seen.entries
         self.files += seen.files
         self.size += seen.size

@@ -50,6 +50,8 @@ def _rows(name: str, change: Change, algorithm: str) -> dict[str, tuple[Value, V
     if name == "unread":
         why = new.unread if new else ""
         return {"unread": (None, why)}
+    if name == "target":
+        return _targets(old, new)
     before, after = (_value(name, entry) for entry in (old, new))
     if name == "content":
         if change.part and old and new and (old.size or 0) <= (new.size or 0):
@@ -83,13 +85,25 @@ _SHOWN: dict[str, Callable[..., Value]] = {
     "type": lambda kind: KIND_NAMES.get(kind, kind),
     "mode": lambda mode: f"{mode:04o}",
     "device": lambda device: f"{device >> 8 & 0xFFF}:{device & 0xFF | device >> 12 & ~0xFF}",
-    "target": lambda target: shown(target)[0],
     "acl": lambda data: acl_text(data) or None,
     "default-acl": lambda data: acl_text(data) or None,
     "content": lambda digest: digest.hex(),
     "mtime": _time,
     "ctime": _time,
 }
+
+
+def _targets(old: Entry | None, new: Entry | None) -> dict[str, tuple[Value, Value]]:
+    """Where a symlink leads; in base64, too, where the text of one is not the whole truth."""
+    targets = [entry.target if entry else None for entry in (old, new)]
+    texts = [(None, None) if target is None else shown(target) for target in targets]
+    (before, _), (after, _) = texts
+    rows: dict[str, tuple[Value, Value]] = {"target": (before, after)}
+    if any(raw is not None for _, raw in texts):
+        was, now = (None if target is None else base64.b64encode(target).decode()
+                    for target in targets)  # fmt: skip
+        rows["target_bytes"] = was, now
+    return rows
 
 
 def _xattrs(old: Entry | None, new: Entry | None) -> dict[str, tuple[Value, Value]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import msgspec
 
 Value = str | int | bool | None
@@ -10,7 +12,7 @@ Value = str | int | bool | None
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     """One path that differs: `attributes` maps a name to [before, after], null where there is
     nothing. `path` starts with a slash; bytes that are no UTF-8 are written as `\\xNN`, and
-    `path_bytes` then has the name in base64."""
+    `path_bytes` then has the name in base64, and alone tells which file it is."""
 
     path: str
     severity: str
@@ -18,12 +20,27 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     attributes: dict[str, tuple[Value, Value]]
     path_bytes: str | None = None
 
+    @property
+    def name(self) -> bytes:
+        """The path as the file system has it, with its slash."""
+        return _name(self.path, self.path_bytes)
 
-class Unseen(msgspec.Struct, frozen=True):
-    """What could not be looked at, and why."""
+
+class Unseen(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What could not be looked at, and why; `path` and `path_bytes` as of what differs."""
 
     path: str
     why: str
+    path_bytes: str | None = None
+
+    @property
+    def name(self) -> bytes:
+        """The path as the file system has it, with its slash."""
+        return _name(self.path, self.path_bytes)
+
+
+def _name(path: str, path_bytes: str | None) -> bytes:
+    return path.encode() if path_bytes is None else base64.b64decode(path_bytes)
 
 
 class Checked(msgspec.Struct, frozen=True):

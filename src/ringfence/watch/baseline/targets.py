@@ -49,8 +49,12 @@ class Target(msgspec.Struct, frozen=True):
 
     def mounts(self) -> frozenset[bytes]:
         """Paths below the root at which something is mounted."""
+        return mounts_below(self._mount_table(), self.mounted_at())
+
+    def mounted_at(self) -> bytes:
+        """The root's path in `mountinfo`."""
         inside = "/" if self.kind in ("container", "process") else os.path.realpath(self.root)
-        return mounts_below(self._mount_table(), os.fsencode(inside))
+        return os.fsencode(inside)
 
     def own_clock(self) -> frozenset[int]:
         """Devices of the file systems that are mounted there and go by this kernel's clock."""

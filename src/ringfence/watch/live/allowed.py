@@ -1,4 +1,4 @@
-"""Which content each path must have to run: from a verified baseline, in 48 bytes a file."""
+"""Which content each path must have to run: from a verified baseline, in 56 bytes a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ringfence.watch.baseline.items import shown
 from ringfence.watch.live.known import Known
 
 FORMAT = "ringfence learned 1"
-NAME = 16
+NAME, SIZE = 16, 8
+_UNKNOWN = (1 << 64) - 1
 MOST_FILE = 256 << 20
 
 
@@ -61,10 +62,18 @@ def read_learned(path: Path, algorithm: str) -> list[Learned]:
         raise InputError(f"is no file of --learn: {error}", where=str(path)) from None
 
 
+class Wanted(msgspec.Struct, frozen=True):
+    """What the baseline has of a file: the digest, and its size in bytes, None where it has none (a
+    database of AIDE may lack it)."""
+
+    digest: bytes
+    size: int | None
+
+
 class Allowed:
     """The baseline's files with a digest; of these, with `learned`, the ones that are in it.
 
-    Files are kept as 16 bytes of a hash of the path and the digest, sorted.
+    Files are kept as 16 bytes of a hash of the path, 8 of the size, and the digest, sorted.
     """
 
     def __init__(self, known: Known, learned: list[Learned] | None = None) -> None:
@@ -77,7 +86,8 @@ class Allowed:
                     continue
                 path = joined(folder, entry.name)
                 if ran is None or (path, entry.digest.hex()) in ran:
-                    rows.append(_name(path) + entry.digest)
+                    size = _UNKNOWN if entry.size is None else entry.size
+                    rows.append(_name(path) + size.to_bytes(SIZE) + entry.digest)
         rows.sort()
         self._size = len(rows[0]) if rows else NAME
         self._rows = b"".join(rows)
@@ -86,15 +96,18 @@ class Allowed:
     def __len__(self) -> int:
         return self._count
 
-    def digest(self, path: bytes) -> bytes | None:
-        """The digest that the file at `path` must have; None: it may not run."""
+    def wanted(self, path: bytes) -> Wanted | None:
+        """What the file at `path` must be; None: it may not run."""
         name = _name(path)
         size = self._size
         place = bisect_left(
             range(self._count), name, key=lambda at: self._rows[at * size : at * size + NAME]
         )
         row = self._rows[place * size : (place + 1) * size]
-        return row[NAME:] if row[:NAME] == name else None
+        if row[:NAME] != name:
+            return None
+        number = int.from_bytes(row[NAME : NAME + SIZE])
+        return Wanted(row[NAME + SIZE :], None if number == _UNKNOWN else number)
 
 
 def _name(path: bytes) -> bytes:

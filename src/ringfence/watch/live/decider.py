@@ -2,7 +2,7 @@
 
 Started by the standby as `python -m ringfence.watch.live.decider TERMS`. One thread reads the
 questions and answers what it can without reading a file: itself first, so that nothing that it
-opens can wait for its own answer. The other one reads files and digests them. No file is opened by
+opens can wait for its own answer. Others read files and digest them. No file is opened by
 name once the marks are set: the kernel's descriptors come without further questions.
 """
 
@@ -13,7 +13,7 @@ import contextlib
 import errno
 import gc
 import os
-import queue
+import resource
 import select
 import signal
 import sys
@@ -25,10 +25,15 @@ import msgspec
 
 from ringfence.watch.live import fanotify
 from ringfence.watch.live.allowed import Allowed, Learned, read_learned
+from ringfence.watch.live.aloud import aloud
+from ringfence.watch.live.deep import named
 from ringfence.watch.live.events import parse
 from ringfence.watch.live.known import Known
+from ringfence.watch.live.layers import Layers
+from ringfence.watch.live.naming import Names
+from ringfence.watch.live.reading import TOO_MANY, Asked, Readings
 from ringfence.watch.live.reporter import Reporter
-from ringfence.watch.live.ruling import Question, Ruling, Rulings, question
+from ringfence.watch.live.ruling import Question, Ruling, Rulings, question, written
 from ringfence.watch.live.terms import (
     ALIVE,
     BEAT,
@@ -36,6 +41,7 @@ from ringfence.watch.live.terms import (
     GO,
     OPEN,
     READY,
+    Asker,
     Denied,
     Ran,
     Said,
@@ -47,16 +53,8 @@ READ = 4096
 """Bytes of one read, 170 events: each brings a descriptor."""
 NICE = -15
 TOO_LONG = "reading it took longer than --patience"
-
-
-class _Asked:
-    """A question on its way. Whoever takes `open` answers it; the reader of the file closes it."""
-
-    __slots__ = ("by", "fd", "open", "pid", "question")
-
-    def __init__(self, asked: Question, pid: int, by: float) -> None:
-        self.question, self.fd, self.pid, self.by = asked, asked.fd, pid, by
-        self.open = True
+MOST_LATE = 170
+"""Late questions that are answered between two signs of life: each asks who it was."""
 
 
 class Decider:
@@ -69,13 +67,14 @@ class Decider:
         if terms.learned:
             path = Path(os.fsdecode(terms.learned))
             learned = read_learned(path, known.header.algorithm)
-        self._rulings = Rulings(Allowed(known, learned))
+        layers = Layers(terms.upper, terms.since, written)
+        self._rulings = Rulings(Allowed(known, learned), layers, digests=terms.learn)
+        self._names = Names(terms.prefix)
         self._reporter = Reporter(terms.report)
         self._census = Census(accounts())
-        self._family = frozenset((os.getpid(), os.getppid()))
-        self._work: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
-        self._waiting: dict[int, _Asked] = {}
-        self._lock = threading.Lock()
+        self._standby = os.getppid()
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._readings = Readings(self._rulings.full, self._read, descriptors)
         self._learned: set[tuple[bytes, bytes, str]] = set()
         self._beaten = 0.0
 
@@ -85,7 +84,6 @@ class Decider:
         if os.read(self._terms.beat, 64) != GO:
             return
         os.set_blocking(self._terms.beat, False)
-        threading.Thread(target=self._read_files, daemon=True, name="reading").start()
         poll = select.poll()
         poll.register(self._terms.group, select.POLLIN)
         poll.register(self._terms.beat, select.POLLIN)
@@ -121,67 +119,63 @@ class Decider:
         try:
             data = os.read(self._terms.group, READ)
         except OSError as error:
-            # Of a file that cannot be opened for us the kernel denies the event by itself.
             if error.errno == errno.EBADF:
                 raise
+            self._reporter.unopened(error)
             return
         for event in parse(data):
             if event.fd >= 0:
                 self._question(event.fd, event.pid, executed=bool(event.mask & _EXEC))
 
     def _question(self, fd: int, pid: int, *, executed: bool) -> None:
-        if pid in self._family:
+        if ours(pid, self._standby):
             self._end(fd, fanotify.ALLOW)
             return
         try:
-            asked = question(fd, self._terms.prefix, executed=executed)
+            asked = question(fd, pid, self._names, executed=executed)
             ruling = self._rulings.quick(asked)
+            if ruling is None:
+                ruling = self._waits(asked, pid)
         except OSError as error:
             ruling = Ruling(False, os.strerror(error.errno or 0).lower())
-            self._answer(fd, pid, ruling, executed=executed)
-            os.close(fd)
-            return
         if ruling is not None:
             self._answer(fd, pid, ruling, executed=executed)
             os.close(fd)
-            return
-        waiting = _Asked(asked, pid, time.monotonic() + self._terms.patience)
-        if self._terms.learn:
-            fanotify.answer(self._terms.group, fd, fanotify.ALLOW)
-            waiting.open = False
-        with self._lock:
-            self._waiting[fd] = waiting
-        self._work.put(waiting)
 
-    def _read_files(self) -> None:
-        while True:
-            waiting = self._work.get()
-            try:
-                ruling = self._rulings.full(waiting.question)
-            except OSError as error:
-                ruling = Ruling(False, os.strerror(error.errno or 0).lower())
-            with self._lock:
-                was_open, waiting.open = waiting.open, False
-                del self._waiting[waiting.fd]
-            executed = waiting.question.executed
-            if was_open:
-                self._answer(waiting.fd, waiting.pid, ruling, executed=executed)
-            elif self._terms.learn:
-                self._learn(ruling, executed=executed)
-            os.close(waiting.fd)
+    def _waits(self, asked: Question, pid: int) -> Ruling | None:
+        """Have a file read; the decision where nobody waits for that. Raises OSError."""
+        if self._terms.learn:
+            if not self._readings.wanted(asked, None):
+                self._reporter.say(Said("dropped", f"a file that ran: {TOO_MANY}"))
+            return Ruling(True)
+        by = time.monotonic() + self._terms.patience
+        if self._readings.wanted(asked, Asked(asked.fd, pid, asked.executed, asked.place, by)):
+            return None
+        return self._by_rule(TOO_MANY, asked.place)
+
+    def _by_rule(self, why: str, path: bytes) -> Ruling:
+        """The decision where none can be made in time."""
+        return Ruling(not self._terms.deny, why if self._terms.deny else "", path=path)
+
+    def _read(self, read: Question, ruling: Ruling, asked: list[Asked]) -> None:
+        """A file has been read; called by the thread that did."""
+        if self._terms.learn:
+            self._learn(ruling, executed=read.executed)
+            if not ruling.digest:
+                name = os.fsdecode(named(read.place)).encode("utf-8", "backslashreplace").decode()
+                self._reporter.say(Said("dropped", f"a file that ran: {name} was not read"))
+        for item in asked:
+            self._answered(item, ruling)
 
     def _overdue(self) -> None:
         """Answer what takes too long by the rule for that; its file goes on being read, so that
         the next time there is a decision."""
-        now = time.monotonic()
-        with self._lock:
-            late = [item for item in self._waiting.values() if item.open and item.by <= now]
-            for item in late:
-                item.open = False
-        for item in late:
-            why = TOO_LONG if self._terms.deny else ""
-            ruling = Ruling(not self._terms.deny, why, path=item.question.path or b"")
-            self._answer(item.fd, item.pid, ruling, executed=item.question.executed)
+        for item in self._readings.late(time.monotonic(), MOST_LATE):
+            self._answered(item, self._by_rule(TOO_LONG, item.path))
+
+    def _answered(self, asked: Asked, ruling: Ruling) -> None:
+        self._answer(asked.fd, asked.pid, ruling, executed=asked.executed)
+        os.close(asked.fd)
 
     def _answer(self, fd: int, pid: int, ruling: Ruling, *, executed: bool) -> None:
         allowed = ruling.allowed or self._terms.learn
@@ -196,7 +190,7 @@ class Decider:
         who = self._census.ask(pid)  # while it still waits
         fanotify.answer(self._terms.group, fd, fanotify.DENY)
         how = EXECUTE if executed else OPEN
-        self._reporter.say(Denied(b"/" + ruling.path.lstrip(b"/"), ruling.why, how, who))
+        self._reporter.say(Denied(named(ruling.path), ruling.why, how, Asker.of(who)))
 
     def _learn(self, ruling: Ruling, *, executed: bool) -> None:
         how = EXECUTE if executed else OPEN
@@ -211,6 +205,12 @@ class Decider:
         os.close(fd)
 
 
+def ours(pid: int, standby: int) -> bool:
+    """Whether a question is of this process or of the standby that started it: whose number is
+    anybody's once it has ended, and by then this process has another parent."""
+    return pid == os.getpid() or pid == standby == os.getppid()
+
+
 _EXEC = fanotify.OPEN_EXEC_PERM
 
 
@@ -222,9 +222,16 @@ def main() -> None:
     os.set_blocking(terms.report, False)
     with contextlib.suppress(OSError):  # whoever executes something waits for this process
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    threading.excepthook = _ended
     decider = Decider(terms)
     gc.freeze()
     decider.serve()
+
+
+def _ended(args: threading.ExceptHookArgs) -> None:
+    """Without one of its threads a decider is none, though it would go on giving signs of life."""
+    aloud(f"the decider ends: {args.exc_type.__name__}: {args.exc_value}")
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import socket
 from types import TracebackType
 from typing import Self
 
+FAILED = "failed"
+
 
 class Ending:
     """A context manager. `reason` is '' until the run is to end: the name of the first signal that
@@ -39,6 +41,11 @@ class Ending:
             signal.signal(number, handler)
         self._reading.close()
         self._writing.close()
+
+    @property
+    def failed(self) -> bool:
+        """Of a run that has ended: whether nobody wanted that."""
+        return self.reason in ("", FAILED)
 
     def woken(self) -> None:
         """Take what made `fd` readable."""

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,10 +21,13 @@ from ringfence.errors import InputError, UsageError
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.live import fanotify
 from ringfence.watch.live.ending import Ending
+from ringfence.watch.live.layers import upper_of
 from ringfence.watch.live.learning import Lessons
-from ringfence.watch.live.mounts import PSEUDO, apart, at, own_filesystem, read_mounts
+from ringfence.watch.live.mounts import apart, at, own_filesystem, read_mounts
+from ringfence.watch.live.namespaces import Namespaces
 from ringfence.watch.live.terms import (
     MARK,
+    MARK_WHOLE,
     MOST_MESSAGE,
     STOP,
     UNMARKED,
@@ -48,6 +51,10 @@ APART = (
     "this run has a mount namespace of its own, and marks a mount: what is executed through mounts "
     "of other namespaces is not asked about"
 )
+WITHIN = (
+    "it has executed a program in a mount namespace made within the target; new mounts there are "
+    "marked when the next program is executed"
+)
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -68,10 +75,11 @@ class Enforcement:
         self._target, self._rule = target, rule
         self._lessons = Lessons(rule.learning, algorithm) if rule.learning else None
         self.ended = False
-        self._decider, self._stopping = -1, False
+        self._decider, self._began, self._stopping = -1, False, False
         points = marking(target, root)
         # A container's mounts are opened in its own namespace, whichever ours is.
         inside = target.kind in ("container", "process")
+        self._namespaces = Namespaces(_pid(target)) if inside else None
         self._gap = APART if not inside and not points[0].whole and apart() else ""
         self._report, report = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._line, line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -81,7 +89,8 @@ class Enforcement:
         terms = Terms(
             group, line.fileno(), report.fileno(), prefix, bytes(rule.baseline.resolve()),
             rule.public, bytes(rule.learned.resolve()) if rule.learned else b"",
-            rule.learning is not None, rule.deny, rule.patience, Process.this(),
+            rule.learning is not None, rule.deny, rule.patience, Process.this(), _upper(target),
+            time.time_ns(),
         )  # fmt: skip
         try:
             handed = (group, terms.beat, terms.report, *(point.handle for point in points))
@@ -112,6 +121,7 @@ class Enforcement:
             ready = next((item for item in said if item.what == "ready"), None)
             if ready is not None:
                 self._decided_by(ready.pid)
+                self._began = True
                 return [self._said("on", self._gap)]
             if self.ended or said:
                 break
@@ -125,7 +135,8 @@ class Enforcement:
         """What was said since."""
         for message in self._messages():
             if isinstance(message, Denied):
-                yield denial(message.path, message.why, message.how, message.who, gone=message.gone)
+                who = message.who.who()
+                yield denial(message.path, message.why, message.how, who, gone=message.gone)
             elif isinstance(message, Ran):
                 if self._lessons is not None and self._lessons.take(message.file):
                     yield self._learned(message)
@@ -136,21 +147,40 @@ class Enforcement:
         if self.ended and not self._stopping:
             yield self._said("lost", "decider and standby have ended: everything may run")
 
-    def mounted(self, before: frozenset[bytes], now: frozenset[bytes]) -> None:
-        """Mark what was mounted in a container since."""
-        if self._target.kind not in ("container", "process"):
-            return
-        kinds = {mount.point: mount.kind for mount in read_mounts(self._target.mountinfo)}
-        for path in now - before:
-            if kinds.get("/" + os.fsdecode(path)) in PSEUDO:
-                continue
+    def mounted(self, paths: Collection[bytes]) -> None:
+        """Mark what was mounted in a container, at these paths from its root."""
+        if self._namespaces is not None:
+            new = {"/" + os.fsdecode(path) for path in paths}
             with contextlib.suppress(OSError):
-                place = os.path.join(os.fsencode(self._target.root), path)
-                handle = os.open(place, os.O_PATH | os.O_CLOEXEC)
-                try:
-                    socket.send_fds(self._line, [MARK], [handle])
-                finally:
-                    os.close(handle)
+                self._mark(self._namespaces.points(lambda mount: mount.point in new))
+
+    def executed(self, pid: int) -> Iterator[Told]:
+        """A process has executed a program, perhaps in a namespace made within a container: mark
+        what that has, and tell of it."""
+        if self._namespaces is not None:
+            new, points = self._namespaces.executed(pid)
+            self._mark(points)
+            if new:
+                yield self._said("namespace", f"PID {pid}: {WITHIN}")
+
+    def _mark(self, points: list[Point]) -> None:
+        for point in points:
+            with contextlib.suppress(OSError):
+                socket.send_fds(self._line, [MARK_WHOLE if point.whole else MARK], [point.handle])
+            os.close(point.handle)
+
+    @property
+    def stays(self) -> bool:
+        """Whether it goes on without this process: it has begun, and the rule is to deny."""
+        return self._began and self._rule.deny
+
+    def leave(self) -> Told:
+        """Go, and let decider and standby go on; the record of that. Whoever made this process fail
+        must not have ended enforcement by it."""
+        self._report.close()
+        self._line.close()
+        return self._said("left", f"the watcher failed: decider and standby (PID "
+                          f"{self._process.pid}) go on until they are killed")  # fmt: skip
 
     def stop(self) -> Iterator[Told]:
         """End it: everything may run again. What was said until then; nothing the second time."""
@@ -224,7 +254,7 @@ def marking(target: Target, root: int) -> list[Point]:
     if target.only:
         raise UsageError("enforcement takes a whole target", remedy="leave out --only in its init")
     if target.kind in ("container", "process"):
-        return _inside(target)
+        return _inside(target, Namespaces(_pid(target)))
     path = os.path.realpath(target.root)
     mounts = read_mounts(target.mountinfo)
     if path == "/":
@@ -241,20 +271,27 @@ def marking(target: Target, root: int) -> list[Point]:
     return [Point(handle, whole=own_filesystem(target))]
 
 
-def _inside(target: Target) -> list[Point]:
+def _inside(target: Target, namespaces: Namespaces) -> list[Point]:
     """All mounts of a container in which somebody could put a program."""
     ours, theirs = (os.stat(f"/proc/{name}/ns/mnt") for name in ("self", target.root.parent.name))
     if ours.st_ino == theirs.st_ino:
         raise UsageError("it shares this host's mounts: enforcement would reach all of the host",
                          where=target.name)  # fmt: skip
-    points = []
-    for mount in read_mounts(target.mountinfo):
-        if mount.kind in PSEUDO:
-            continue
-        with contextlib.suppress(OSError):
-            handle = os.open(f"{target.root}{mount.point}", os.O_PATH | os.O_CLOEXEC)
-            points.append(Point(handle, whole=mount.point == "/" and own_filesystem(target)))
-    return points
+    points = namespaces.points(lambda mount: mount.point != "/")
+    handle = os.open(target.root, os.O_PATH | os.O_CLOEXEC)
+    return [Point(handle, whole=own_filesystem(target)), *points]
+
+
+def _pid(target: Target) -> int:
+    """Of a container or process."""
+    return int(target.root.parent.name)
+
+
+def _upper(target: Target) -> bytes:
+    """The upper layer of a target that is, or lies on, an overlay."""
+    inside = target.kind in ("container", "process")
+    point = b"/" if inside else os.fsencode(os.path.realpath(target.root))
+    return upper_of(target.mountinfo.read_bytes(), point)
 
 
 def _text(record: Terms | list[Point]) -> str:

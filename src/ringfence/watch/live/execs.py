@@ -1,24 +1,36 @@
 """Which programs are started, by the kernel's process connector: asked about while they run.
 
-A program such as chmod(1) has ended before the event of its change can be read. Netlink, protocol
-NETLINK_CONNECTOR: linux/connector.h and linux/cn_proc.h. Where the kernel has none or refuses it,
-nothing is lost but who such short-lived processes were.
+A program such as chmod(1) has ended before the event of its change can be read, and a process that
+executes another program after its change is that other one when it is asked about. Netlink,
+protocol NETLINK_CONNECTOR: linux/connector.h and linux/cn_proc.h. Where the kernel has none,
+refuses it or keeps silent, nothing is lost but who such processes were.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterator
 
 CONNECTOR, CN_IDX_PROC, CN_VAL_PROC, LISTEN = 11, 1, 1, 1
-EVENT_EXEC = 0x2
+EVENT_NONE, EVENT_EXEC = 0, 0x2
 READ = 1 << 16
+ROOM = 4 << 20
+"""Bytes that wait in the kernel: a message takes about 1 kB there."""
+MOST_AT_ONCE = 10_000
+PATIENCE = 0.5
+"""Seconds for the kernel's answer to the subscription; it comes at once, or never."""
+SO_RCVBUFFORCE = 33
+"""asm-generic/socket.h: beyond net.core.rmem_max, with CAP_NET_ADMIN."""
 _NETLINK = struct.Struct("=IHHII")
 _CN = struct.Struct("=IIIIHH")
 _EVENT = struct.Struct("=IIQII")
-"""struct proc_event up to the process of an exec: what, processor, time, thread, process."""
+"""struct proc_event up to the process of an exec: what, processor, time, thread, process. In the
+answer to a subscription (EVENT_NONE) the fourth is an error number."""
 
 
 def parse_execs(data: bytes) -> Iterator[int]:
@@ -37,6 +49,15 @@ def parse_execs(data: bytes) -> Iterator[int]:
         place += (length + 3) & ~3
 
 
+def accepted(data: bytes, sent: int) -> bool:
+    """Whether a datagram is the kernel's consent to a subscription that had `sent` as its ack."""
+    if len(data) < _NETLINK.size + _CN.size + _EVENT.size:
+        return False
+    _, _, _, ack, *_ = _CN.unpack_from(data, _NETLINK.size)
+    what, _, _, refused, _ = _EVENT.unpack_from(data, _NETLINK.size + _CN.size)
+    return (what, refused, ack) == (EVENT_NONE, 0, sent + 1)
+
+
 class Execs:
     """A subscription. `fd` is -1 where there is none."""
 
@@ -49,27 +70,51 @@ class Execs:
         except OSError:
             return
         try:
+            with contextlib.suppress(OSError):
+                link.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
             link.bind((0, CN_IDX_PROC))
-            body = _CN.pack(CN_IDX_PROC, CN_VAL_PROC, 0, 0, 4, 0) + struct.pack("=I", LISTEN)
-            head = _NETLINK.pack(_NETLINK.size + len(body), 3, 0, 0, os.getpid())
-            link.send(head + body)
+            body = _CN.pack(CN_IDX_PROC, CN_VAL_PROC, 0, os.getpid(), 4, 0)
+            head = _NETLINK.pack(_NETLINK.size + len(body) + 4, 3, 0, 0, os.getpid())
+            link.send(head + body + struct.pack("=I", LISTEN))
+            heard = _answered(link)
         except OSError:
+            heard = False
+        if not heard:
             link.close()
             return
         self._socket, self.fd = link, link.fileno()
 
-    def read(self) -> list[int]:
-        """Processes that have started another program since. What was lost is lost."""
-        if self._socket is None:
-            return []
-        try:
-            data, sender = self._socket.recvfrom(READ)
-        except OSError:  # ENOBUFS among them: more came than could be held
-            return []
-        # Only the kernel has port 0 (netlink(7)).
-        return list(parse_execs(data)) if sender[0] == 0 else []
+    def read(self) -> tuple[list[int], bool]:
+        """Processes that have started another program since, in order, and whether that is not all
+        of them: more came than could be held."""
+        found: list[int] = []
+        for _ in range(MOST_AT_ONCE):
+            try:
+                if self._socket is None:
+                    return found, False
+                data, sender = self._socket.recvfrom(READ)
+            except OSError as error:
+                # ENOBUFS: what was lost is lost, and all that is there now comes after it.
+                return found, error.errno not in (errno.EAGAIN, errno.EINTR)
+            if sender[0] == 0:  # only the kernel has port 0 (netlink(7))
+                found += parse_execs(data)
+        return found, True
 
     def close(self) -> None:
         """End it."""
         if self._socket is not None:
             self._socket.close()
+
+
+def _answered(link: socket.socket) -> bool:
+    """Whether the kernel consents: from a PID namespace below the first one it never answers, and
+    never tells of anything."""
+    poll = select.poll()
+    poll.register(link.fileno(), select.POLLIN)
+    for _ in range(MOST_AT_ONCE):
+        if not poll.poll(PATIENCE * 1000):
+            return False
+        data, sender = link.recvfrom(READ)
+        if sender[0] == 0 and accepted(data, os.getpid()):
+            return True
+    return False

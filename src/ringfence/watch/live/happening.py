@@ -23,8 +23,9 @@ DONE = {
     fanotify.MOVED_TO: "rename-to",
     fanotify.DELETE: "delete",
 }
-FROM, TO, FOUND = "rename-from", "rename-to", "found"
-"""`found`: it was in a folder by the time that this folder could be marked."""
+FROM, TO, FOUND, BELOW = "rename-from", "rename-to", "found", "below"
+"""`found`: it was in a folder by the time that this folder could be marked. `below`: it happened in
+a folder below, whose path is too long to be told."""
 MOST_HELD = 1 << 15
 """Events that wait for another one, which is in the kernel's queue already; that has 16,384."""
 
@@ -65,7 +66,7 @@ class Gatherer:
         who = None
         try:
             if event.pid not in self._own:
-                who = self._census.ask(event.pid, event.pidfd)
+                who = self._census.ask(event.pid, event.pidfd, now)
         finally:
             if event.pidfd is not None and event.pidfd >= 0:
                 os.close(event.pidfd)
@@ -120,6 +121,7 @@ class Gatherer:
             return
         place = self._place(event.at)
         if place is None:
+            yield from self._below(event.at, did)
             return
         yield Happening(*place, did)
         if event.mask & fanotify.ONDIR:
@@ -137,12 +139,21 @@ class Gatherer:
     def _rename(self, event: Event) -> Iterator[Happening]:
         old = self._place(event.old) if event.old else None
         new = self._place(event.new) if event.new else None
+        for end, place, did in ((event.old, old, FROM), (event.new, new, TO)):
+            if end is not None and place is None:
+                yield from self._below(end, (did,))
         if old is not None:
             yield Happening(*old, (FROM,), other=joined(*new) if new else None)
         if new is not None:
             yield Happening(*new, (TO,), other=joined(*old) if old else None)
         if event.mask & fanotify.ONDIR:
             yield from _found(self._marks.moved(event.child, event.old, event.new))
+
+    def _below(self, named: Named, did: tuple[str, ...]) -> Iterator[Happening]:
+        above = self._marks.above(named.folder)
+        if above is not None:
+            folder, _, name = above.rpartition(b"/")
+            yield Happening(folder, name, (BELOW, *did))
 
     def _place(self, named: Named) -> tuple[bytes, bytes] | None:
         folder = self._marks.path(named.folder)

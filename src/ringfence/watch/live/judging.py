@@ -51,6 +51,7 @@ class Judging:
         try:
             while not self._queue.done:
                 self._turn(self._queue.take(MOST_AT_ONCE, IDLE))
+                self._keeper.standing()  # not only when there is more to tell
             self._costly, self._written = {}, {}
             self._turn([])
         except Exception as error:
@@ -81,7 +82,7 @@ class Judging:
     def _checked(self, check: Checked) -> list[Told]:
         records = []
         if not isinstance(check.report, str):
-            records = list(findings(check.report, self._news, check.name))
+            records = list(findings(check.report, self._news, check.name, check.began))
         records.append(summary(self._target, check.report, check.name, len(records)))
         return records
 

@@ -32,7 +32,7 @@ class Keeper:
 
     def keep(self, records: Sequence[Told]) -> None:
         """Keep records, in order; they are durable on return. Raises InputError when the ledger
-        was tampered with, NotWritten when the disk stays full until the end."""
+        was tampered with, NotWritten when the disk stays full until the end; as `standing`."""
         if not records:
             return
         records = [bounded(item) for item in records]
@@ -41,8 +41,12 @@ class Keeper:
         self.kept += len(records)
         self._printer.put([self._show(item) for item in records])
 
+    def standing(self) -> None:
+        """Raises InputError where standard output failed and there is no ledger."""
+        self._printer.standing()
+
     def close(self) -> None:
-        """What is not printed yet is, if its reader takes it."""
+        """What is not printed yet is, if its reader takes it. Raises as `standing`."""
         self._printer.close()
 
     def _append(self, ledger: Ledger, records: Sequence[Told]) -> None:

@@ -15,13 +15,13 @@ import msgspec
 from ringfence.errors import InputError
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.live import fanotify
-from ringfence.watch.live.ending import Ending
+from ringfence.watch.live.ending import FAILED, Ending
 from ringfence.watch.live.enforce import Enforcement
 from ringfence.watch.live.events import parse
-from ringfence.watch.live.execs import Execs
 from ringfence.watch.live.happening import Gatherer, Happening
 from ringfence.watch.live.judging import Judging
 from ringfence.watch.live.marks import Marks
+from ringfence.watch.live.mounts import mounted
 from ringfence.watch.live.queue import Checked, Entry, Queue
 from ringfence.watch.live.rescan import Rescan, begun
 from ringfence.watch.live.told import EVENT, Told, unmarked
@@ -32,6 +32,10 @@ READ = 32 << 10
 TICK = 0.2
 ROOT_EVERY = 1.0
 """Seconds between two looks at whether the target's path leads to what is watched."""
+UNSEEN = (
+    "mounts of this mount namespace changed, and were as before when they were looked at: "
+    "something was mounted for a moment, or unmounted, or set anew; what and where was not seen"
+)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -54,25 +58,24 @@ class Watching:
         self._target, self._group, self._marks = target, group, marks
         self._census, self._judging, self._queue = census, judging, queue
         self._gatherer = Gatherer(marks, census, frozenset([os.getpid()]))
-        self._execs = Execs()
         self._plan, self._enforcement, self._ending = plan, enforcement, ending
         self._rescan: Rescan | None = None
         self._reasons: list[str] = ["start"] if plan.first else []
         self._checks = 0
         self._due = time.monotonic() + plan.full_every
-        self._mounts = target.mounts()
+        self._mounts = mounted(target)
         self._covered = False
         self._look = 0.0
         self.astray = ""
         """Why the target's root is not at its path, '' while it is."""
-        self._poll = select.poll()
+        self._poll, self._events = select.poll(), select.poll()
         self.overflows = 0
         marks.refused.clear()  # the start's record has them
 
     def run(self) -> None:
         """Until a signal came, or the target's end. Raises what ended the judging."""
         with contextlib.ExitStack() as stack:
-            stack.callback(self._execs.close)
+            stack.callback(self._census.close)
             mounts = stack.enter_context(_opened(self._target.mountinfo))
             target = stack.enter_context(_process_of(self._target))
             self._register(mounts, target)
@@ -84,10 +87,11 @@ class Watching:
                 self._finish()
 
     def _register(self, mounts: int, target: int) -> None:
-        self._poll.register(self._group.fd, select.POLLIN)
+        for poll in (self._poll, self._events):
+            poll.register(self._group.fd, select.POLLIN)
         self._poll.register(self._ending.fd, select.POLLIN)
-        if self._execs.fd >= 0:
-            self._poll.register(self._execs.fd, select.POLLIN)
+        if self._census.fd >= 0:
+            self._poll.register(self._census.fd, select.POLLIN)
         if mounts >= 0:
             self._poll.register(mounts, select.POLLPRI)
         if target >= 0:
@@ -96,34 +100,38 @@ class Watching:
             self._poll.register(self._enforcement.fd, select.POLLIN)
 
     def _turn(self, mounts: int, target: int) -> None:
+        if not self._events.poll(0):
+            self._census.quiet()
         ready = self._poll.poll(TICK * 1000)
         if all(fd != self._group.fd for fd, _ in ready):
             self._settle()
         for fd, what in ready:
             if fd == self._group.fd:
-                self._asked()
+                self._census.follow()
                 self._read()
             elif fd == mounts and what & (select.POLLPRI | select.POLLERR):
                 self._mounted()
             elif fd == target:
                 self._poll.unregister(target)
                 self._ending.reason = "the target has ended"
-            elif fd == self._execs.fd:
-                self._asked()
+            elif fd == self._census.fd:
+                self._census.follow()
             elif fd == self._ending.fd:
                 self._ending.woken()
             elif self._enforcement is not None and fd == self._enforcement.fd:
                 self._told(self._enforcement)
+        self._executed()
         if time.monotonic() >= self._look:
             self._at_its_path()
         self._check()
         if self._judging.error is not None:
-            self._ending.reason = "failed"
+            self._ending.reason = FAILED
 
-    def _asked(self) -> None:
-        """Ask who was started since, before it has ended."""
-        for pid in self._execs.read():
-            self._census.ask(pid)
+    def _executed(self) -> None:
+        """Have enforcement look at who executed a program since."""
+        for pid in self._census.heard():
+            if self._enforcement is not None:
+                self._queue.put(list(self._enforcement.executed(pid)))
 
     def _read(self) -> bool:
         """One read of the kernel's queue; whether there was anything."""
@@ -174,18 +182,19 @@ class Watching:
 
     def _mounted(self) -> None:
         """Something was mounted or unmounted, perhaps over or in the target."""
-        now = self._target.mounts()
+        now = mounted(self._target)
+        changes = now.since(self._mounts)
         entries: list[Entry] = []
-        self._judging.mounts_are(now)
+        self._judging.mounts_are(now.paths)
         if self._enforcement is not None:
-            self._enforcement.mounted(self._mounts, now)
-        for path, did in [(path, "mount") for path in sorted(now - self._mounts)] + [
-            (path, "unmount") for path in sorted(self._mounts - now)
-        ]:
+            self._enforcement.mounted({path for path, did in changes if did == "mount"})
+        if now.text == self._mounts.text:
+            entries.append(Told(EVENT, self._target.name, {"event": "mounts", "why": UNSEEN}))
+        for path, did in changes:
             folder, _, name = path.rpartition(b"/")
             if self._marks.wanted(path):
                 entries.append(Happening(folder, name, (did,)))
-            if did == "unmount" and not self._marks.whole:
+            if did == "unmount" and path not in now.paths and not self._marks.whole:
                 for inside in self._marks.cover(path):
                     entries.append(Happening(*inside, ("found",)))
         self._mounts = now
@@ -221,7 +230,8 @@ class Watching:
         if self._rescan is not None:
             if not self._rescan.ended():
                 return
-            self._queue.put([Checked(self._rescan.name, self._rescan.result())])
+            done = Checked(self._rescan.name, self._rescan.result(), self._rescan.began)
+            self._queue.put([done])
             self._rescan = None
         if self._plan.full_every and time.monotonic() >= self._due:
             self._due = time.monotonic() + self._plan.full_every
@@ -242,10 +252,12 @@ class Watching:
                     if not self._read():
                         break
                 self._queue.put(list(self._gatherer.release()))
-                if self._enforcement is not None:
-                    self._queue.put(list(self._enforcement.stop()))
-            elif self._enforcement is not None:
-                self._enforcement.stop()
+            if self._enforcement is not None and not (
+                self._ending.failed and self._enforcement.stays
+            ):
+                said: list[Entry] = list(self._enforcement.stop())
+                if self._judging.error is None:
+                    self._queue.put(said)
         finally:  # a thread that waits for more would hold up the end of the process
             self._queue.end()
             self._judging.thread.join()

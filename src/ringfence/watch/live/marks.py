@@ -30,6 +30,8 @@ DELETED = b" (deleted)"
 REMOVED = "its root was removed"
 RENAMED = "its root, or a folder above it, was renamed or unmounted"
 REPLACED = "its path leads to another folder now"
+MOST_STEPS = 1 << 14
+"""Folders that are climbed for a name that can be told: some 10 ms."""
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 
 
@@ -58,6 +60,7 @@ class Marks:
         self.whole = not self.selected and self._whole(target)
         self.refused: list[tuple[bytes, str]] = []
         """Folders that could not be marked, and why. Whoever tells of them takes them out."""
+        self._above: dict[bytes, bytes] = {}
         self._prefix = os.readlink(os.fsencode(f"/proc/self/fd/{root.handle}")).rstrip(b"/")
         if not self.whole:
             self._all()
@@ -186,7 +189,7 @@ class Marks:
 
     def renew(self) -> None:
         """Events were lost: mark what there is now, forget what was known of names."""
-        self._paths.clear()
+        self._forget()
         self._buried.clear()
         if self.whole:
             return
@@ -223,7 +226,8 @@ class Marks:
         return ""
 
     def path(self, key: bytes) -> bytes | None:
-        """Where the folder `key` is, None where it is not in the target (any more)."""
+        """Where the folder `key` is, None where it is not in the target (any more), or so deep that
+        nothing tells its path: see `above`."""
         if not self.whole:
             return self._places.path(key)
         names: list[bytes] = []
@@ -244,7 +248,7 @@ class Marks:
             if found is None:
                 return None
             if len(self._paths) >= REMEMBERED:
-                self._paths.clear()
+                self._forget()
             self._paths[key] = found
         return self._paths[key]
 
@@ -280,15 +284,29 @@ class Marks:
         except OSError:
             return None
         try:
-            path = os.readlink(os.fsencode(f"/proc/self/fd/{handle}"))
+            path, climbed = _nameable(handle)
             if not (path + b"/").startswith(self._prefix + b"/"):
                 return None
             found = path[len(self._prefix) :].strip(b"/")
+            if climbed:
+                self._above[key] = found
+                return None
             if path.endswith(DELETED) and not self._is(found, handle):
                 return None
+        except OSError:
+            return None
         finally:
             os.close(handle)
         return found
+
+    def above(self, key: bytes) -> bytes | None:
+        """Of a folder without a `path` since that is too long: the deepest one above it that has
+        one. None of any other."""
+        return self._above.get(key)
+
+    def _forget(self) -> None:
+        self._paths.clear()
+        self._above.clear()
 
     def _is(self, path: bytes, handle: int) -> bool:
         """Whether a path leads to the folder of a descriptor: anybody may call one what the kernel
@@ -319,7 +337,7 @@ class Marks:
     ) -> Iterator[tuple[bytes, bytes]]:
         """A folder was renamed; a name is None where that is not in the target. Marks it, where it
         was not, and all that is owed a mark; gives what is in these folders by now."""
-        self._paths.clear()
+        self._forget()
         if self.whole or not child:
             return
         if old is not None:
@@ -413,6 +431,7 @@ class Marks:
         self._doubted.pop(child, None)
         self._places.drop(child)
         self._paths.pop(child, None)
+        self._above.pop(child, None)
 
     def bury(self, child: bytes, at: Named) -> None:
         """A folder was removed, and the kernel has dropped its mark. Events of what was in it may
@@ -422,3 +441,22 @@ class Marks:
             if len(self._buried) >= REMEMBERED:
                 del self._buried[next(iter(self._buried))]
             self._buried[child] = at
+
+
+def _nameable(handle: int) -> tuple[bytes, bool]:
+    """The path of a folder, or of the deepest one above it whose path is short enough to be told,
+    and whether it is that. Raises OSError."""
+    held = os.dup(handle)
+    try:
+        for step in range(MOST_STEPS):
+            try:
+                return os.readlink(b"/proc/self/fd/%d" % held), step > 0
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+            upper = os.open(b"..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=held)
+            os.close(held)
+            held = upper
+    finally:
+        os.close(held)
+    return b"", True

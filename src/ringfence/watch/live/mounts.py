@@ -80,3 +80,42 @@ def own_filesystem(target: Target) -> bool:
         return False
     elsewhere = any(mount.device == here.device for mount in read_mounts("/proc/self/mountinfo"))
     return here.kind == "overlay" or not elsewhere
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Mounts at one moment: `text` is a mountinfo file, `below` what is mounted below a target's
+    root, as (mount id, device, what of it, path from that root), each as the table has it."""
+
+    text: bytes
+    below: tuple[tuple[int, bytes, bytes, bytes], ...] = ()
+
+    @property
+    def paths(self) -> frozenset[bytes]:
+        """Paths below the root at which something is mounted."""
+        return frozenset(path for *_, path in self.below)
+
+    def since(self, before: Table) -> list[tuple[bytes, str]]:
+        """What happened at which path: `unmount`, and then `mount`. Several mounts may be at one
+        path, on top of one another."""
+        former, present = set(before.below), set(self.below)
+        gone = [(row[3], "unmount") for row in before.below if row not in present]
+        return gone + [(row[3], "mount") for row in self.below if row not in former]
+
+
+def table_of(text: bytes, root: bytes) -> Table:
+    """The table `text` for a target whose root is at `root` in it."""
+    prefix = root.rstrip(b"/") + b"/"
+    return Table(text, tuple(
+        (row.number, row.device, row.root, row.point[len(prefix) :])
+        for row in rows(text)
+        if row.point.startswith(prefix) and row.point != prefix
+    ))  # fmt: skip
+
+
+def mounted(target: Target) -> Table:
+    """The mounts of a target now; none where its table cannot be read any more."""
+    try:
+        text = target.mountinfo.read_bytes()
+    except OSError:
+        text = b""
+    return table_of(text, target.mounted_at())

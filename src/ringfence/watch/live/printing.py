@@ -3,12 +3,14 @@ pager, Ctrl-S at a terminal) holds up nobody who watches."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+from ringfence.errors import InputError
 from ringfence.watch.whole import write_all
 
 MOST_LINES = 10_000
@@ -20,8 +22,8 @@ STEP = 0.25
 
 
 class Printer:
-    """Prints to `stream` in order. `spare`: lines may be left out; `stopping` says when nobody is
-    waited for any more."""
+    """Prints to `stream` in order. `spare`: lines may be left out, for something else has them all;
+    `stopping` says when nobody is waited for any more."""
 
     def __init__(self, stream: TextIO, spare: bool, stopping: Callable[[], bool]) -> None:
         self._spare = spare
@@ -31,18 +33,19 @@ class Printer:
         self._turn = threading.Condition()
         self._ended = False
         self._busy = False
+        self._failed: OSError | None = None
         self._stream = stream
         self._thread: threading.Thread | None = None
 
     def put(self, lines: Sequence[str]) -> None:
-        """Have lines printed."""
+        """Have lines printed. Raises as `standing`."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="printing", daemon=True)
             self._thread.start()
         with self._turn:
             for line in lines:
                 if self._ended:
-                    return
+                    break
                 while self._full() and not self._spare and not self._stopping():
                     self._turn.notify_all()
                     self._turn.wait(STEP)
@@ -51,15 +54,26 @@ class Printer:
                 else:
                     self._lines.append(line)
             self._turn.notify_all()
+        self.standing()
+
+    def standing(self) -> None:
+        """Raises InputError where lines failed to be printed that nothing else has."""
+        if self._failed is not None and not self._spare:
+            why = os.strerror(self._failed.errno or 0).lower()
+            raise InputError(
+                f"cannot be written: {why}", where="standard output",
+                remedy="without --ledger nothing else has what is told",
+            )  # fmt: skip
 
     def close(self) -> None:
-        """Wait for what is left, not longer than `PATIENCE`."""
+        """Wait for what is left, not longer than `PATIENCE`. Raises as `standing`."""
         until = time.monotonic() + PATIENCE
         with self._turn:
             while (self._lines or self._busy) and time.monotonic() < until:
                 self._turn.wait(STEP)
             self._ended = True
             self._turn.notify_all()
+        self.standing()
 
     def _full(self) -> bool:
         return len(self._lines) >= MOST_LINES
@@ -70,7 +84,8 @@ class Printer:
         while (text := self._next()) is not None:
             try:
                 write_all(handle, text.encode(encoding, "backslashreplace"))
-            except OSError:  # whoever read our lines has gone: the ledger goes on
+            except OSError as error:  # whoever read our lines has gone, or a disk is full
+                self._failed = error
                 break
         with self._turn:
             self._ended, self._busy = True, False

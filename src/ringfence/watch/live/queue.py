@@ -15,11 +15,12 @@ MOST_WAITING = 50_000
 
 
 class Checked:
-    """A full check that has ended."""
+    """A full check that has ended; it `began` then (CLOCK_MONOTONIC, seconds)."""
 
-    def __init__(self, name: str, report: Report | str) -> None:
+    def __init__(self, name: str, report: Report | str, began: float) -> None:
         self.name = name
         self.report = report
+        self.began = began
 
 
 Entry = Happening | Told | Checked

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from ringfence.watch.live.aloud import aloud
 from ringfence.watch.live.terms import Denied, Message, Said, encode
+
+_NOBODY = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNREFUSED)
+"""What a write to a socket says whose other end is closed."""
 
 
 class Reporter:
@@ -26,11 +30,18 @@ class Reporter:
                 os.write(self._fd, encode(Said("dropped", f"{self._dropped} messages")))
                 self._dropped = 0
             os.write(self._fd, encode(message))
-        except BlockingIOError:
-            self._dropped += 1
-        except OSError:
-            self._alone = True
-            self._aloud(message)
+        except OSError as error:
+            if error.errno in _NOBODY:
+                self._alone = True
+                self._aloud(message)
+            else:
+                self._dropped += 1
+
+    def unopened(self, error: OSError) -> None:
+        """Say that a question could not be read: the kernel opens its file for us, and denies it by
+        itself where that fails. It does not say which."""
+        if error.errno not in (errno.EAGAIN, errno.EINTR):
+            self.say(Said("unopened", os.strerror(error.errno or 0).lower()))
 
     def _aloud(self, message: Message) -> None:
         if isinstance(message, Denied):

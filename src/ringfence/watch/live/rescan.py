@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -18,16 +19,19 @@ from ringfence.watch.live.told import EVENT, Told, finding
 MOST_REMEMBERED = 500_000
 MOST_COMPLAINT = 4096
 MISSED = (
-    "events do not tell of: changes before the start, writes through a mapping until it is closed, "
-    "changes below the file system or through other mounts of it, and what an overflow lost"
+    "events do not tell of: changes before the start, writes through a mapping and asynchronous "
+    "ones until the file is closed, changes through other names of a file (hard links) or through "
+    "descriptors without one, changes below the file system or through other mounts of it, and "
+    "what an overflow lost"
 )
 
 
 class Rescan:
-    """One check on its way. `ask` says whether it has ended."""
+    """One check on its way, since `began` (CLOCK_MONOTONIC, seconds)."""
 
     def __init__(self, reason: str, words: list[str], number: int) -> None:
         self.reason = reason
+        self.began = time.monotonic()
         self.name = f"full check {number} ({reason})"
         self._out, self._complaints = _in_memory("report"), _in_memory("complaints")
         self._process = subprocess.Popen(
@@ -71,17 +75,39 @@ class News:
     """What was told of each path last, so that the same finding is told once."""
 
     def __init__(self) -> None:
-        self._last: dict[str, int] = {}
+        self._last: dict[str, tuple[int, float]] = {}
 
     def is_news(self, path: str, verdict: str, item: Item | None) -> bool:
         """Whether this differs from what was told of the path last. Remembers it."""
         mark = hash((verdict, repr(item.attributes) if item else ""))
-        if self._last.get(path) == mark:
+        told = self._last.get(path)
+        if told is not None and told[0] == mark:
             return False
         if len(self._last) >= MOST_REMEMBERED:
             self._last.clear()
-        self._last[path] = mark
+        self._last[path] = mark, time.monotonic()
         return True
+
+    def settle(self, report: Report, began: float) -> None:
+        """Forget what a check that began then (CLOCK_MONOTONIC, seconds) found as it is in the
+        baseline: should it come to differ again, that is news. Of what was told since, the check
+        may have looked before it came."""
+        unseen = {item.path.rstrip("/") for item in report.unseen}
+        differing = {
+            item.path for items in (report.added, report.removed, report.changed) for item in items
+        }
+        for path, (_, when) in list(self._last.items()):
+            if when < began and path not in differing and not _within(path, unseen):
+                del self._last[path]
+
+
+def _within(path: str, places: set[str]) -> bool:
+    """Whether it is one of them, or below one."""
+    if not places:
+        return False
+    while path and path not in places:
+        path = path.rpartition("/")[0]
+    return path in places
 
 
 def _in_memory(name: str) -> BinaryIO:
@@ -104,8 +130,9 @@ def begun(target: Target, rescan: Rescan) -> Told:
     })  # fmt: skip
 
 
-def findings(report: Report, news: News, name: str) -> Iterator[Told]:
-    """A record for everything that differs and was not told so already."""
+def findings(report: Report, news: News, name: str, began: float) -> Iterator[Told]:
+    """A record for everything that differs and was not told so already; see `News.settle`."""
+    news.settle(report, began)
     for verdict in ("added", "removed", "changed"):
         for item in getattr(report, verdict):
             if news.is_news(item.path, verdict, item):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from ringfence import __version__
-from ringfence.errors import InputError, UsageError
+from ringfence.errors import FailedError, InputError, RingfenceError, UsageError
 from ringfence.watch.baseline import seal
 from ringfence.watch.baseline.targets import Target, find_target
 from ringfence.watch.baseline.walk import Start, open_root
@@ -22,8 +23,10 @@ from ringfence.watch.ledger.sinks.choose import choose
 from ringfence.watch.ledger.writer import Ledger
 from ringfence.watch.live import fanotify
 from ringfence.watch.live.allowed import read_learned
+from ringfence.watch.live.aloud import aloud
 from ringfence.watch.live.ending import Ending
 from ringfence.watch.live.enforce import Enforcement, Rule
+from ringfence.watch.live.execs import Execs
 from ringfence.watch.live.judge import Judge
 from ringfence.watch.live.judging import Judging
 from ringfence.watch.live.keeper import Keeper
@@ -64,6 +67,23 @@ class Wishes(msgspec.Struct, frozen=True):
 
 def run(wishes: Wishes, show: Show) -> None:
     """Watch until a signal. `show` makes a line of what is told, and when."""
+    with _failing():
+        _run(wishes, show)
+
+
+@contextlib.contextmanager
+def _failing() -> Iterator[None]:
+    """What nobody foresaw has its traceback, and an exit code of its own."""
+    try:
+        yield
+    except (RingfenceError, BrokenPipeError):
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise FailedError(f"failed: {type(error).__name__}: {error}", where="watch run") from error
+
+
+def _run(wishes: Wishes, show: Show) -> None:
     public = seal.read_public(wishes.public_key)
     known = Known(wishes.baseline, public)
     target = _target(wishes, known)
@@ -96,7 +116,7 @@ def _watch(
     with contextlib.closing(keeper):
         algorithm = judge.known.header.algorithm
         enforcement = _enforcement(wishes, target, root, algorithm, public)
-        with _enforced(enforcement):
+        with _enforced(enforcement, keeper, ending):
             keeper.keep([_started(wishes, target, group, marks)])
             if enforcement is not None:
                 keeper.keep(enforcement.ready(ending))
@@ -111,7 +131,7 @@ def _watched(
     words = command_words(wishes.words, wishes.baseline, wishes.public_key, wishes.kind)
     judging = Judging(queue, judge, keeper, target)
     watching = Watching(
-        target, group, marks, Census(), judging, queue,
+        target, group, marks, Census(execs=Execs()), judging, queue,
         Plan(words, wishes.full_every, wishes.first), enforcement, ending,
     )  # fmt: skip
     watching.run()
@@ -125,13 +145,20 @@ def _watched(
 
 
 @contextlib.contextmanager
-def _enforced(enforcement: Enforcement | None) -> Iterator[None]:
-    """End enforcement where a run fails: decider and standby take the end of this process alone for
-    a kill, and would go on."""
+def _enforced(
+    enforcement: Enforcement | None, keeper: Keeper, ending: Ending
+) -> Iterator[None]:  # fmt: skip
+    """Where a run fails that denies, decider and standby go on, as they do after a kill: otherwise
+    a name that makes the watcher fail would let everything run. Any other enforcement is ended."""
     try:
         yield
     except BaseException:
-        if enforcement is not None:
+        if enforcement is not None and ending.failed and enforcement.stays:
+            left = enforcement.leave()
+            aloud(str(left.detail["why"]))
+            with contextlib.suppress(Exception):  # the ledger may be what failed
+                keeper.keep([left])
+        elif enforcement is not None:
             enforcement.stop()
         raise
 

@@ -23,18 +23,23 @@ import time
 import msgspec
 
 from ringfence.watch.live import fanotify
+from ringfence.watch.live.aloud import aloud
+from ringfence.watch.live.deep import named
 from ringfence.watch.live.events import parse
+from ringfence.watch.live.naming import Names
 from ringfence.watch.live.reporter import Reporter
-from ringfence.watch.live.ruling import is_data, question
+from ringfence.watch.live.ruling import is_data, loaded_unsure, question
 from ringfence.watch.live.terms import (
     BEAT,
     EXECUTE,
     GO,
     MARK,
+    MARK_WHOLE,
     OPEN,
     READY,
     STOP,
     UNMARKED,
+    Asker,
     Denied,
     Point,
     Said,
@@ -59,6 +64,7 @@ class Standby:
         self._terms = terms
         self._points = points
         self._control = socket.socket(fileno=terms.beat)
+        self._names = Names(terms.prefix)
         self._reporter = Reporter(terms.report)
         self._census = Census(accounts())
         self._decider = 0
@@ -69,13 +75,17 @@ class Standby:
         self._watched = True
 
     def run(self) -> None:
-        """Serve; at its end the decider is ended, and with it the group."""
+        """Serve; at its end the decider is ended, and with it the group. Only where an error ends
+        it and the rule is to deny, the decider goes on alone, as it does without a standby."""
         self._start()
         try:
             while self._turn():
                 pass
-        finally:
-            self._kill()
+        except BaseException:
+            if not self._terms.deny:
+                self._kill()
+            raise
+        self._kill()
 
     def _turn(self) -> bool:
         poll = select.poll()
@@ -98,11 +108,14 @@ class Standby:
 
     def _heard(self) -> bool:
         """Something from the watcher: the word to stop, or its end without one."""
-        data, handles, _, _ = socket.recv_fds(self._control, 64, 4)
+        try:
+            data, handles, _, _ = socket.recv_fds(self._control, 64, 4)
+        except ConnectionResetError:
+            data, handles = b"", []
         if data == STOP:
             return False
-        if data == MARK:
-            self._points += [Point(handle, whole=False) for handle in handles]
+        if data in (MARK, MARK_WHOLE):
+            self._points += [Point(handle, whole=data == MARK_WHOLE) for handle in handles]
             if self._marked:
                 self._mark()
             return True
@@ -114,7 +127,10 @@ class Standby:
         line = self._line
         if line is None:
             return
-        data = line.recv(64)
+        try:
+            data = line.recv(64)
+        except ConnectionResetError:  # it has ended with something unread
+            data = b""
         if not data:
             self._lost("it ended")
             return
@@ -123,7 +139,8 @@ class Standby:
             if not self._marked:
                 self._mark()
             self._ready = True  # from here on only the decider reads
-            line.send(GO)
+            with contextlib.suppress(OSError):  # its end is what is read next
+                line.send(GO)
             self._reporter.say(Said("ready", pid=self._decider))
 
     def _watch(self) -> None:
@@ -164,11 +181,19 @@ class Standby:
             self._line = None
 
     def _start(self) -> None:
+        self._last = time.monotonic()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         terms = msgspec.structs.replace(self._terms, beat=theirs.fileno())
         text = base64.b64encode(msgspec.msgpack.encode(terms)).decode()
         command = [sys.executable, "-m", MODULE, text]
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # anybody may use up all processes; it is tried again
+            ours.close()
+            theirs.close()
+            why = os.strerror(error.errno or 0).lower()
+            self._reporter.say(Said("gone", f"another cannot be started: {why}"))
+            return
         if pid == 0:
             try:
                 for fd in (terms.beat, terms.group, terms.report):
@@ -178,7 +203,6 @@ class Standby:
                 os._exit(127)
         theirs.close()
         self._decider, self._line = pid, ours
-        self._last = time.monotonic()
 
     def _mark(self) -> None:
         for point in self._points:
@@ -195,24 +219,29 @@ class Standby:
         """In the decider's place: no digests, so code is denied or allowed as such."""
         try:
             data = os.read(self._terms.group, READ)
-        except OSError:
+        except OSError as error:
+            self._reporter.unopened(error)
             return
         for event in parse(data):
             if event.fd >= 0:
                 try:
                     self._question(event.fd, event.pid, executed=bool(event.mask & _EXEC))
+                except Exception as error:  # nobody stands behind a standby, and it must not end
+                    fanotify.answer(self._terms.group, event.fd, fanotify.DENY)
+                    aloud(f"denied: {type(error).__name__}: {error}")
                 finally:
                     os.close(event.fd)
 
     def _question(self, fd: int, pid: int, *, executed: bool) -> None:
         group = self._terms.group
-        if not self._terms.deny or pid in (os.getpid(), self._decider):
+        # 0 is whoever is in a PID namespace that is not below ours, and no decider.
+        if not self._terms.deny or (pid and pid in (os.getpid(), self._decider)):
             fanotify.answer(group, fd, fanotify.ALLOW)
             return
         shown = b""
         try:
-            asked = question(fd, self._terms.prefix, executed=executed)
-            shown, fine = asked.path or asked.shown, is_data(asked)
+            asked = question(fd, pid, self._names, executed=executed)
+            shown, fine = asked.place, is_data(asked) and not loaded_unsure(asked)
         except OSError:
             fine = False
         if fine or (not executed and self._terms.watcher.began(pid)):
@@ -221,7 +250,7 @@ class Standby:
         who = self._census.ask(pid)
         fanotify.answer(group, fd, fanotify.DENY)
         how = EXECUTE if executed else OPEN
-        self._reporter.say(Denied(b"/" + shown.lstrip(b"/"), GONE, how, who, gone=True))
+        self._reporter.say(Denied(named(shown), GONE, how, Asker.of(who), gone=True))
 
 
 _EXEC = fanotify.OPEN_EXEC_PERM

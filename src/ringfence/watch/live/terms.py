@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 
 from ringfence.watch.live.allowed import Learned
@@ -13,9 +15,9 @@ BEAT = 0.1
 """Seconds between two signs of life of the decider."""
 READY, ALIVE, GO = b"ready", b"alive", b"go"
 """The decider says the first two to the standby, which answers `ready` with `go`."""
-STOP, MARK = b"stop", b"mark"
+STOP, MARK, MARK_WHOLE = b"stop", b"mark", b"mark its file system"
 """The watcher says them to the standby: the end is wanted; a mount (its descriptor comes along) has
-come to be."""
+come to be, of which it alone, or all of its file system, is to be marked."""
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -25,7 +27,8 @@ class Terms(msgspec.Struct, frozen=True):
     `prefix`: what names in the target begin with in /proc/self/fd. `learn`: allow all, and say
     what ran. `deny`: what happens while nobody decides, and to what takes longer than `patience`
     seconds. `watcher`: the process whose descendants may open, and not execute, anything: they are
-    the ones that look at files.
+    the ones that look at files. `upper`: where the target's overlay keeps what was changed, if it
+    is one; `since`: when the watch began, in nanoseconds.
     """
 
     group: int
@@ -39,6 +42,8 @@ class Terms(msgspec.Struct, frozen=True):
     deny: bool
     patience: float
     watcher: Process
+    upper: bytes = b""
+    since: int = 0
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -48,13 +53,40 @@ class Point(msgspec.Struct, frozen=True):
     whole: bool
 
 
+class Asker(msgspec.Struct, frozen=True):
+    """A `Who` on its way: names and words need not be UTF-8, and MessagePack refuses such text.
+
+    `numbers` is it without its text, which is in `texts`, as bytes.
+    """
+
+    numbers: Who
+    texts: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, who: Who) -> Asker:
+        """To be sent."""
+        texts = (who.user, who.executable, who.container, who.parent, *who.command)
+        numbers = msgspec.structs.replace(
+            who, user="", executable="", container="", parent="", command=()
+        )
+        return cls(numbers, tuple(map(os.fsencode, texts)))
+
+    def who(self) -> Who:
+        """As it was before it was sent."""
+        user, executable, container, parent, *command = map(os.fsdecode, self.texts)
+        return msgspec.structs.replace(
+            self.numbers, user=user, executable=executable, container=container, parent=parent,
+            command=tuple(command),
+        )  # fmt: skip
+
+
 class Denied(msgspec.Struct, frozen=True, tag="denied"):
     """Code that was not let run. `how`: execute or open. `gone`: by the standby."""
 
     path: bytes
     why: str
     how: str
-    who: Who
+    who: Asker
     gone: bool = False
 
 
@@ -66,7 +98,7 @@ class Ran(msgspec.Struct, frozen=True, tag="ran"):
 
 class Said(msgspec.Struct, frozen=True, tag="said"):
     """Something about enforcement itself: ready (with the decider's `pid`), gone, lost (of the
-    standby), unmarked, dropped."""
+    standby), unmarked, dropped, unopened (the kernel could not open a file for the decider)."""
 
     what: str
     why: str = ""

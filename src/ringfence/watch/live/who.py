@@ -1,39 +1,44 @@
 """Who did it: asked of /proc at once, while the process of an event is still there.
 
 An event's pidfd says whether what /proc told is of that process: as long as it can be signalled
-after the reading, its number was not given to another one meanwhile.
+after the reading, its number was not given to another one meanwhile. It does not say which program
+it was: a process may execute another one between its change and the reading. The kernel tells of
+each execution, so what was executed since the queue of events was last empty is known, and said.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
-import re
 import select
 import time
 
 import msgspec
 
-from ringfence.collect.process import procfs
-from ringfence.collect.process.environment import hint
+from ringfence.watch.live.cmdline import told
+from ringfence.watch.live.containers import container_of
+from ringfence.watch.live.execs import Execs
+from ringfence.watch.live.looks import Look, cgroup, link, look, read_stat
 
-MOST_COMMAND, MOST_CGROUP = 2048, 1 << 16
-MOST_WORDS = 40
 RECENT = 5.0
 """Seconds for which a process that has ended is taken to be what had its number before."""
 MOST_KNOWN = 4096
-HIDDEN = "***"
-_FLAG = re.compile(r"--?[A-Za-z][\w-]*")
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@]+@")
-_ID = re.compile(r"[0-9a-f]{64}|[0-9a-f]{32}")
-_SCOPE = re.compile(r"(?:docker|libpod|crio|cri-containerd)-([0-9a-f]{64})\.scope")
+MOST_EARLIER = 8
+PROGRAM = "executable: it may have been another program when it made the change"
+NO_PROGRAM = "executable: it cannot be told"
+USER = "uid: it changed since it was seen last"
 
 
 class Who(msgspec.Struct, frozen=True, omit_defaults=True):
     """A process as it was found. `command` has no words that look like secrets. `gone`: it had
-    ended before it could be asked; what is told then was seen at most `RECENT` seconds before, or
-    nothing. `parent` is the executable, or the name, of the process that started it."""
+    ended before it could be asked; what is told then was seen under its number at most `RECENT`
+    seconds before, or nothing. `parent` is the executable of the process that started it.
+
+    `uid` is its real user id, `user` that one's name, and `fsuid` the id by which the kernel
+    decides about files (credentials(7)): another one in a set-user-ID program. `name` is what it
+    calls itself, told only where no executable can be. `unsure` says which fields may be of a time
+    after the change, and why; `earlier` are programs that it was seen to be shortly before.
+    """
 
     pid: int
     uid: int | None = None
@@ -44,69 +49,173 @@ class Who(msgspec.Struct, frozen=True, omit_defaults=True):
     parent_pid: int = 0
     parent: str = ""
     gone: bool = False
+    fsuid: int | None = None
+    name: str = ""
+    earlier: tuple[str, ...] = ()
+    unsure: tuple[str, ...] = ()
 
 
-class Stat(msgspec.Struct, frozen=True):
-    """Of /proc/PID/stat (proc(5)): `started` in clock ticks since boot, `arguments` the address
-    of the command line, which a new program nearly always has elsewhere."""
+class _Seen(msgspec.Struct, frozen=True):
+    """A process that was looked at, `when` (CLOCK_MONOTONIC, seconds), in which `window`."""
 
-    name: str
-    parent: int
-    started: int
-    arguments: int
+    look: Look
+    when: float
+    window: int
 
 
 class Census:
-    """Asks, and remembers a process until it runs another program.
+    """Asks what processes are.
 
     `accounts`: user id -> name, read beforehand. Without it the system is asked for each, which
-    opens files: whoever answers for files must not.
+    opens files: whoever answers for files must not. `execs` tells which processes executed another
+    program. Without it they wait while they are asked about, and can become nothing else.
     """
 
-    def __init__(self, accounts: dict[int, str] | None = None) -> None:
+    def __init__(self, accounts: dict[int, str] | None = None, execs: Execs | None = None) -> None:
         self._accounts = accounts
-        self._known: dict[int, tuple[Stat, Who, float]] = {}
+        self._execs = execs
+        self._known: dict[int, _Seen] = {}
         # As a service the watcher may have mounts of its own, and the system is not "foreign".
-        self._ours = ("", _namespace("self"), _namespace(1))
-        self._cgroup = _cgroup("self")
+        self._ours = ("", link("self", "ns/mnt"), link(1, "ns/mnt"))
+        self._cgroup = cgroup("self")
         self._users: dict[int, str] = {}
+        self._answers: dict[int, Who] = {}
+        self._read: float | None = None
+        # Of the time since the queue of events was last empty, which is a window:
+        self._window = 0
+        self._became: dict[int, tuple[str, ...]] = {}
+        self._shifted: set[int] = set()
+        self._blind = False
+        self._heard: list[int] = []
 
-    def ask(self, pid: int, pidfd: int | None = None) -> Who:
-        """The process `pid`; `pidfd` as events give it."""
+    @property
+    def fd(self) -> int:
+        """Readable when there is something to `follow`; -1 where there never is."""
+        return self._execs.fd if self._execs is not None else -1
+
+    def close(self) -> None:
+        """End the subscription."""
+        if self._execs is not None:
+            self._execs.close()
+
+    def quiet(self) -> None:
+        """The queue of events is empty: whatever is known to have happened up to now happened
+        before every change that is read from now on."""
+        self._window += 1
+        self._became.clear()
+        self._shifted.clear()
+        self._blind = False
+
+    def follow(self) -> None:
+        """Look at what has executed another program since, before it has ended."""
+        if self._execs is None:
+            return
+        pids, lost = self._execs.read()
+        if lost or len(self._became) >= MOST_KNOWN:
+            self._became.clear()
+            self._blind = True
+        self._heard += pids
+        for pid in pids:
+            self._note(pid, None)
+            seen = look(pid)
+            if seen is not None:
+                self._shift(pid, seen)
+                self._keep(pid, seen)
+
+    def heard(self) -> list[int]:
+        """Processes that have executed a program since this was asked last."""
+        found, self._heard = self._heard, []
+        return found
+
+    def ask(self, pid: int, pidfd: int | None = None, read: float | None = None) -> Who:
+        """The process `pid`; `pidfd` as events give it. `read` is when the event was read: those
+        of one reading are all from before the first is asked about, so one answer holds for all."""
         if pid <= 0:
             return Who(pid, gone=True)  # of a PID namespace that is not below ours
+        if read is None or read != self._read:
+            self._read, self._answers = read, {}
+        there = pidfd is None or pidfd >= 0
+        if there and pid in self._answers:
+            return self._answers[pid]
         former = self._known.get(pid)
-        stat = None if pidfd is not None and pidfd < 0 else _stat(pid)
-        if stat is None:
-            return _gone(pid, former)
-        if former is not None and former[0].started == stat.started and (
-            stat.arguments in (0, former[0].arguments)
+        seen = look(pid) if there else None
+        if seen is not None:
+            self._shift(pid, seen)
+        if seen is None or (seen.stat.ended and seen.file is None) or _ended(pidfd):
+            self.follow()
+            return self._gone(pid, seen, former)
+        self._keep(pid, seen)
+        self.follow()
+        self._answers[pid] = self._doubted(pid, self._who(pid, seen), former, seen)
+        return self._answers[pid]
+
+    def _gone(self, pid: int, seen: Look | None, settled: _Seen | None) -> Who:
+        """Of a process that has ended: what was seen of it, or of its number, last."""
+        former = self._known.get(pid)
+        if former is not None and not _recent(former):
+            former = None
+        if seen is not None and (
+            former is None or not seen.same_process(former.look)
+            or (seen.file is not None and seen.uid is not None)
         ):  # fmt: skip
-            self._known[pid] = *former[:2], time.monotonic()
-            return former[1]
-        who = self._read(pid, stat)
-        if pidfd is not None and _ended(pidfd):
-            who = msgspec.structs.replace(who, gone=True)
+            found, of = self._who(pid, seen), seen
+        elif former is not None:
+            found, of = self._who(pid, former.look), former.look
+        else:
+            return Who(pid, gone=True)
+        return self._doubted(pid, msgspec.structs.replace(found, gone=True), settled, of)
+
+    def _who(self, pid: int, seen: Look) -> Who:
+        foreign = seen.namespace not in self._ours
+        container = container_of(cgroup(pid), self._cgroup) if foreign else ""
+        user = "" if seen.uid is None or foreign else self._user(seen.uid)
+        nameless = seen.file is None
+        words = told(seen.command) if seen.command else ()
+        return Who(
+            pid, seen.uid, user, seen.executable, words, container, seen.stat.parent,
+            seen.parent, fsuid=seen.fsuid, name=seen.stat.name if nameless else "",
+            unsure=(f"{NO_PROGRAM}: {seen.why}",) if nameless else (),
+        )  # fmt: skip
+
+    def _doubted(self, pid: int, found: Who, former: _Seen | None, seen: Look) -> Who:
+        """The same with what may not have been so when the change was made."""
+        unsure = list(found.unsure)
+        blind = self._execs is not None and (self._execs.fd < 0 or self._blind)
+        settled = (
+            former is not None and former.window < self._window
+            and former.look.same_program(seen) and former.look.command == seen.command
+        )  # fmt: skip
+        if seen.file is not None and (
+            seen.torn or pid in self._became or (blind and not settled)
+        ):  # fmt: skip
+            unsure.append(PROGRAM)
+        if pid in self._shifted:
+            unsure.append(USER)
+        return msgspec.structs.replace(
+            found, unsure=tuple(unsure), earlier=self._became.get(pid, ())
+        )
+
+    def _shift(self, pid: int, seen: Look) -> None:
+        """Note what differs from what was seen of the process before."""
+        former = self._known.get(pid)
+        if self._execs is None or former is None or not former.look.same_process(seen):
+            return
+        if seen.file is not None and not former.look.same_program(seen):
+            self._note(pid, former.look)
+        if seen.uid is not None and (former.look.uid, former.look.fsuid) != (seen.uid, seen.fsuid):
+            self._shifted.add(pid)
+
+    def _note(self, pid: int, former: Look | None) -> None:
+        """A process became another program in this window."""
+        earlier = self._became.get(pid, ())
+        if former is not None and former.executable and len(earlier) < MOST_EARLIER:
+            earlier = tuple(dict.fromkeys((*earlier, former.executable)))
+        self._became[pid] = earlier
+
+    def _keep(self, pid: int, seen: Look) -> None:
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
-        self._known[pid] = stat, who, time.monotonic()
-        return who
-
-    def _read(self, pid: int, stat: Stat) -> Who:
-        uid, executable, container = None, "", ""
-        words: tuple[str, ...] = ()
-        with contextlib.suppress(OSError, procfs.Vanished, ValueError, IndexError):
-            status = procfs.fields(procfs.read(pid, "status").decode("utf-8", "replace"))
-            uid = int(status["Uid"].split()[0])
-        with contextlib.suppress(OSError, procfs.Vanished):
-            words = told(procfs.read(pid, "cmdline")[:MOST_COMMAND])
-            executable = procfs.link(pid, "exe")
-        foreign = _namespace(pid) not in self._ours
-        if foreign:
-            container = container_of(_cgroup(pid), self._cgroup)
-        parent = _name(stat.parent) if stat.parent else ""
-        user = "" if uid is None or foreign else self._user(uid)
-        return Who(pid, uid, user, executable or stat.name, words, container, stat.parent, parent)
+        self._known[pid] = _Seen(seen, time.monotonic(), self._window)
 
     def _user(self, uid: int) -> str:
         if self._accounts is not None:
@@ -124,81 +233,6 @@ def accounts() -> dict[int, str]:
     return {item.pw_uid: item.pw_name for item in pwd.getpwall()}
 
 
-def told(command: bytes) -> tuple[str, ...]:
-    """The words of a /proc/PID/cmdline, without what looks like a secret: values of options and
-    variables that are named like one, and user names and passwords in URLs."""
-    words = []
-    hidden = False
-    for raw in command.rstrip(b"\0").split(b"\0")[:MOST_WORDS]:
-        word = os.fsdecode(raw)
-        name, equals, value = word.partition("=")
-        if hidden and not word.startswith("-"):
-            words.append(HIDDEN)
-        elif equals and value and _secret(name):
-            words.append(f"{name}={HIDDEN}")
-        else:
-            words.append(_URL.sub(rf"\1{HIDDEN}@", word))
-        hidden = not equals and _FLAG.fullmatch(word) is not None and _secret(word)
-    return tuple(words)
-
-
-def _secret(name: str) -> bool:
-    plain = name.lstrip("-").replace("-", "_")
-    return hint(os.fsencode(plain) + b"=x") is not None
-
-
-def container_of(cgroup: str, ours: str = "") -> str:
-    """The container's id or name by a /proc/PID/cgroup: as engines name scopes, else the last
-    part of the longest path. What encloses this process, too (`ours`, its own /proc/PID/cgroup),
-    is no name of another's."""
-    around = _cgroups(ours)
-    paths = [_beyond(path, around.get(which, [])) for which, path in _cgroups(cgroup).items()]
-    for parts in paths:
-        found = _SCOPE.search("/".join(parts))
-        if found:
-            return found[1]
-    parts = max(paths, key=lambda found: len("/".join(found)), default=[])
-    return next((part for part in reversed(parts) if _ID.fullmatch(part)),
-                parts[-1] if parts else "")  # fmt: skip
-
-
-def _cgroups(text: str) -> dict[str, list[str]]:
-    """Hierarchy -> the parts of the path in it (cgroups(7))."""
-    rows = [line.split(":", 2) for line in text.split("\n") if line.count(":") >= 2]
-    return {f"{row[0]}:{row[1]}": [part for part in row[2].split("/") if part] for row in rows}
-
-
-def _beyond(parts: list[str], around: list[str]) -> list[str]:
-    while parts and around and parts[0] == around[0]:
-        parts, around = parts[1:], around[1:]
-    return parts
-
-
-def parse_stat(text: str) -> Stat | None:
-    """A /proc/PID/stat; the name in brackets may hold anything. None where it makes no sense."""
-    head, bracket, tail = text.rpartition(")")
-    fields = tail.split()
-    if not bracket or len(fields) < 46:
-        return None
-    try:
-        return Stat(head.partition("(")[2], int(fields[1]), int(fields[19]), int(fields[45]))
-    except ValueError:
-        return None
-
-
-def _stat(pid: int) -> Stat | None:
-    try:
-        handle = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return parse_stat(os.read(handle, 4096).decode("utf-8", "replace"))
-    except OSError:
-        return None
-    finally:
-        os.close(handle)
-
-
 class Process(msgspec.Struct, frozen=True):
     """A process, and not another one that got its number later: `started` as in `Stat`."""
 
@@ -208,13 +242,13 @@ class Process(msgspec.Struct, frozen=True):
     @classmethod
     def this(cls) -> Process:
         """The one that asks."""
-        stat = _stat(os.getpid())
+        stat = read_stat(os.getpid())
         return cls(os.getpid(), stat.started if stat else -1)
 
     def began(self, pid: int, generations: int = 5) -> bool:
         """Whether it is `pid`, or started it or its parents, over so many generations."""
         for _ in range(generations):
-            stat = _stat(pid)
+            stat = read_stat(pid)
             if stat is None:
                 return False
             if pid == self.pid:
@@ -223,37 +257,14 @@ class Process(msgspec.Struct, frozen=True):
         return False
 
 
-def _gone(pid: int, former: tuple[Stat, Who, float] | None) -> Who:
-    if former is None or time.monotonic() - former[2] > RECENT:
-        return Who(pid, gone=True)
-    return msgspec.structs.replace(former[1], gone=True)
+def _recent(seen: _Seen) -> bool:
+    return time.monotonic() - seen.when <= RECENT
 
 
-def _ended(pidfd: int) -> bool:
+def _ended(pidfd: int | None) -> bool:
     """Whether the process has ended (a pidfd is readable then, pidfd_open(2))."""
+    if pidfd is None:
+        return False
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _name(pid: int) -> str:
-    try:
-        return procfs.link(pid, "exe")
-    except (OSError, procfs.Vanished):
-        stat = _stat(pid)
-        return stat.name if stat else ""
-
-
-def _cgroup(pid: int | str) -> str:
-    try:
-        with open(f"/proc/{pid}/cgroup", "rb") as file:
-            return file.read(MOST_CGROUP).decode("utf-8", "replace")
-    except OSError:
-        return ""
-
-
-def _namespace(pid: int | str) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/mnt")
-    except OSError:
-        return ""

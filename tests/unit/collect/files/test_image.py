@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ def test_an_oci_archive_and_its_configuration(tmp_path: Path, pack: Any) -> None
     assert found.tree.counts.files == 2
     assert found.tree.counts.shells == 0
     assert found.config.user == "10001"
-    assert found.config.command == ("/srv/app", "--serve")
+    assert found.config.program == "/srv/app"
     assert found.config.ports == ("8080/tcp",)
     assert found.config.layers == 2
 
@@ -75,6 +77,17 @@ def test_nothing_is_written_anywhere(tmp_path: Path) -> None:
 def test_environment_values_are_not_kept(tmp_path: Path) -> None:
     found = read_image(oci_archive(tmp_path / "a.tar", [BASE], CONFIG))
     assert "do-not-show" not in repr(found)
+
+
+def test_of_a_command_only_the_program_is_kept(tmp_path: Path) -> None:
+    for said, program in (
+        ({"Cmd": ["/bin/app", "--token=do-not-show"]}, "/bin/app"),
+        ({"Entrypoint": ["run"], "Cmd": ["do-not-show"]}, "run"),
+        ({}, ""),
+    ):
+        found = read_image(oci_archive(tmp_path / "a.tar", [BASE], said))
+        assert found.config.program == program
+        assert "do-not-show" not in repr(found)
 
 
 def test_ports_that_make_no_sense_are_left_out_and_said(tmp_path: Path) -> None:
@@ -141,6 +154,58 @@ def test_an_index_in_an_index_is_followed_and_a_deep_nest_refused(tmp_path: Path
 def test_an_index_that_makes_no_sense(tmp_path: Path, index: bytes, said: str) -> None:
     with pytest.raises(InputError, match=said):
         read_image(write_archive(tmp_path / "x.tar", {**oci_files([BASE]), "index.json": index}))
+
+
+def test_the_image_of_another_system_is_passed_over(tmp_path: Path) -> None:
+    files = oci_files([BASE], CONFIG)
+    here = json.loads(files["index.json"])["manifests"][0]
+    windows = {**row(b"{}", here["mediaType"]), "platform": {"os": "windows"}}
+    linux = {**here, "platform": {"os": "linux"}}
+    files["index.json"] = json.dumps({"manifests": [windows, linux]}).encode()
+    assert read_image(write_archive(tmp_path / "i.tar", files)).config.user == "10001"
+    files["index.json"] = json.dumps({"manifests": [windows]}).encode()
+    with pytest.raises(InputError, match="only for windows"):
+        read_image(write_archive(tmp_path / "j.tar", files))
+
+
+@pytest.mark.parametrize(("user", "uid"), [("admin", 0), ("web", 7), ("00", 0), ("nobody", None)])
+def test_a_user_is_who_the_accounts_of_the_image_say(
+    tmp_path: Path, user: str, uid: int | None
+) -> None:
+    accounts = layer([Entry("etc/passwd", b"admin:x:0:0\nweb:x:7:7\n")])
+    found = read_image(oci_archive(tmp_path / "i.tar", [BASE, accounts], {"User": user}))
+    assert (found.config.user, found.config.uid) == (user, uid)
+
+
+def test_accounts_are_those_of_the_uppermost_layer(tmp_path: Path) -> None:
+    stack = [layer([Entry("etc/passwd", b"web:x:%d:7\n" % uid)]) for uid in (7, 0)]
+    assert read_image(oci_archive(tmp_path / "i.tar", stack, {"User": "web"})).config.uid == 0
+    gone = layer([Entry("etc/.wh.passwd")])
+    stack = [stack[0], gone]
+    assert read_image(oci_archive(tmp_path / "j.tar", stack, {"User": "web"})).config.uid is None
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "index.json"])
+def test_an_archive_with_a_document_twice_is_refused(tmp_path: Path, name: str) -> None:
+    """Engines take the first of them, we would take the last."""
+    make = docker_archive if name == "manifest.json" else oci_archive
+    path = make(tmp_path / "i.tar", [BASE], CONFIG)
+    with tarfile.open(path) as archive:
+        member = archive.extractfile(name)
+        assert member is not None
+        body = member.read()
+    with tarfile.open(path, "a") as archive:
+        archive.addfile(Entry(name, body).info, io.BytesIO(body))
+    with pytest.raises(InputError, match=f"has {name} twice"):
+        read_image(path)
+
+
+def test_a_configuration_that_engines_read_otherwise_is_refused(tmp_path: Path) -> None:
+    twice = {**CONFIG, "user": "root"}
+    with pytest.raises(InputError, match="'user' stands twice"):
+        read_image(oci_archive(tmp_path / "i.tar", [BASE], twice))
+    labels = {**CONFIG, "Labels": {"a": "1", "A": "2"}}
+    assert read_image(oci_archive(tmp_path / "j.tar", [BASE], labels)).config.user == "10001"
 
 
 def test_links_in_a_layout_folder_are_not_followed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ringfence.collect.files import layers
 from ringfence.collect.files.layers import Layers, merged
 from ringfence.collect.files.streams import Stretch
 from ringfence.errors import InputError
@@ -86,6 +87,26 @@ def test_a_symlink_never_leads_out_of_the_root() -> None:
 def test_hard_links_have_the_facts_and_no_bytes_of_their_own() -> None:
     found = lay([Entry("a", b"123456", mode=0o4755)], [hard("b", "a")]).files
     assert (found["b"].mode, found["b"].size, found["a"].size) == (0o4755, 0, 6)
+
+
+def test_all_layers_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is listed a thousand times is as much work as a thousand."""
+    monkeypatch.setattr(layers, "MOST_EXPANDED", 64 << 10)
+    same = [Entry("a", bytes(30 << 10))]
+    assert set(lay(same).files) == {"a"}
+    with pytest.raises(InputError, match="expands to more than"):
+        lay(*[same] * 3)
+
+
+def test_a_hard_link_that_is_set_user_id_makes_its_file_so() -> None:
+    """Engines give one file the link's owner and mode; `ls` in podman shows both names so."""
+    link = hard("su", "a")
+    link.info.mode = 0o4755
+    for stack in ([[Entry("a", b"123", mode=0o755, uid=7), link]],
+                  [[Entry("a", b"123", mode=0o755, uid=7)], [link]]):  # fmt: skip
+        found = lay(*stack).files
+        assert {(found[name].mode, found[name].uid) for name in ("a", "su")} == {(0o4755, 0)}
+        assert found["a"].size == 3
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringfence.collect.files.packages import is_database, packages
+from ringfence.collect.files.packages import is_database, is_unread_database, packages
 
 STATUS = b"""Package: nginx-light
 Status: install ok installed
@@ -72,6 +72,11 @@ def test_bytes_that_are_no_text_end_nobody() -> None:
     found, unseen = packages({"var/lib/dpkg/status": bytes(range(256)) * 50})
     assert found == ()
     assert unseen == []
+
+
+def test_a_name_that_goes_on_after_a_line_break_is_another_name() -> None:
+    assert is_unread_database("var/lib/rpm/rpmdb.sqlite")
+    assert not is_unread_database("var/lib/rpm/rpmdb.sqlite\n")
 
 
 def test_packages_of_no_other_place() -> None:

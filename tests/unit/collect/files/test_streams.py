@@ -66,6 +66,20 @@ def test_a_broken_stream_is_an_error(pack: Pack, tmp_path: Path) -> None:
         source.read(1 << 30)
 
 
+def test_more_than_gzip_could_hold_is_a_bomb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "UNSUSPECTED", 1 << 20)
+    path = tmp_path / "bomb.bz2"
+    path.write_bytes(bz2.compress(bytes(64 << 20)))
+    with pytest.raises(InputError, match="2000 times its size"):
+        expanded(whole_file(path)).skip(1 << 40)
+    path.write_bytes(gzip.compress(bytes(64 << 20)))
+    source = expanded(whole_file(path))
+    source.skip(1 << 40)
+    assert source.tell() == 64 << 20
+
+
 def test_a_bomb_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "MOST_EXPANDED", 1 << 20)
     source = opened(tmp_path / "x", gzip.compress(bytes(8 << 20)))

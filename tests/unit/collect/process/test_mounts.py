@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ringfence.collect.process.mounts import covering, parsed
+from ringfence.collect.process.mounts import parsed
+from ringfence.model.mounts import covering
 from ringfence.model.process import Mount
 
 LINE = rb"36 35 98:0 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue"
@@ -47,3 +48,20 @@ def test_the_last_of_the_longest_covers() -> None:
         assert found is not None
         assert found.source == source
     assert covering((), "/x") is None
+
+
+PROC = b"""1 0 8:1 / / rw - ext4 /dev/a rw
+2 1 0:5 / /proc rw - proc proc rw
+3 2 0:5 /sys /proc/sys ro - proc proc rw
+"""
+
+
+def test_a_mount_under_another_one_covers_nothing() -> None:
+    """proc mounted anew, over the read-only /proc/sys of the first one."""
+    path = "/proc/sys/kernel/core_pattern"
+    below = covering(parsed(PROC), path)
+    above = covering(parsed(PROC + b"4 2 0:6 / /proc rw - proc proc rw\n"), path)
+    assert below is not None
+    assert above is not None
+    assert ("ro" in below.options, "ro" in above.options) == (True, False)
+    assert [item.hidden for item in parsed(PROC)] == [False] * 3

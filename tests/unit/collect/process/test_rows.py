@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ringfence.collect.process import procfs
+from ringfence.collect.process.environment import environment
 from ringfence.collect.process.limits import device_rules, limits
 from ringfence.collect.process.memory import memory
 from ringfence.collect.process.mounts import mounts
+from ringfence.model.evidence import Seen
 
 ENDS = ["\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\udcff"]
 """What str.splitlines takes for the end of a line, and a byte that is no UTF-8."""
@@ -67,3 +71,26 @@ def test_a_mount_without_a_source_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_name_with_a_line_end_states_no_other_field(end: str) -> None:
     found = procfs.fields(f"Name:\ta{end}Gone:\t1\nUid:\t7\n")
     assert found == {"Name": f"a{end}Gone:\t1", "Uid": "7"}
+
+
+@pytest.mark.parametrize("look", [mounts, memory, limits, environment])
+def test_what_was_cut_is_not_seen(
+    monkeypatch: pytest.MonkeyPatch, look: Callable[[int], Seen[Any]]
+) -> None:
+    """Who made the file so long chose what stands behind the cut."""
+    row = b"7f00-7f01 r-xp 0 0:0 0 /a\n"
+    monkeypatch.setattr(procfs, "MOST_BYTES", 10 * len(row))
+    _give(monkeypatch, row * 9)
+    assert look(os.getpid()).value is not None
+    _give(monkeypatch, row * 10)
+    found = look(os.getpid())
+    assert (found.value, found.evidence.detail) == (None, "file too large")
+
+
+def test_a_file_is_read_whole_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Path("/proc/self/status").read_bytes()
+    assert procfs.whole("self", "comm") == Path("/proc/self/comm").read_bytes()
+    monkeypatch.setattr(procfs, "MOST_BYTES", len(table) // 2)
+    assert len(procfs.read("self", "status")) == len(table) // 2
+    with pytest.raises(OSError, match="File too large"):
+        procfs.whole("self", "status")

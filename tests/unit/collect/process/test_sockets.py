@@ -96,10 +96,10 @@ def test_a_row_that_was_cut_does_not_count(monkeypatch: pytest.MonkeyPatch) -> N
     cut = b"Num Path\n" + _row(50) + b"\n" + _row(1234567)[:-1]
     monkeypatch.setattr(procfs, "read", lambda pid, name: cut)
     unseen: list[Unseen] = []
-    assert [bound.inode for bound in sockets._unix(1, unseen)] == [50]
+    assert [bound.inode for bound in sockets._unix(1, unseen, set())] == [50]
     assert unseen == []
     monkeypatch.setattr(procfs, "MOST_BYTES", len(cut))
-    assert [bound.inode for bound in sockets._unix(1, unseen)] == [50]
+    assert [bound.inode for bound in sockets._unix(1, unseen, set())] == [50]
     assert [item.what for item in unseen] == ["all sockets of /proc/1/net/unix"]
 
 
@@ -187,3 +187,97 @@ def test_a_real_epoll_set_is_read() -> None:
         watched.register(server, select.EPOLLIN)
         inode = os.fstat(server.fileno()).st_ino
         assert inode in sockets._epoll_inodes(os.getpid(), [watched.fileno()], {})
+
+
+@pytest.mark.parametrize("whole_host", [True, False])
+def test_of_a_whole_host_a_socket_that_nobody_is_seen_to_hold_counts(
+    monkeypatch: pytest.MonkeyPatch, whole_host: bool
+) -> None:
+    def ended(pid: int) -> sockets.Holding:
+        raise procfs.Vanished(str(pid))
+
+    monkeypatch.setattr(sockets, "_holding", ended)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        found, _ = sockets.listeners([os.getpid()], whole_host=whole_host)
+    ours = [item for item in found if item.port == port]
+    assert [(item.holders, item.holders_seen) for item in ours] == [((), False)] * whole_host
+
+
+def test_of_a_workload_that_does_not_rest_what_others_hold_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = sockets._holding(os.getpid())
+    monkeypatch.setattr(sockets, "_holding", lambda pid: own)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        inode = os.fstat(server.fileno()).st_ino
+        for others, wanted in (
+            (None, []),
+            (frozenset({inode}), []),
+            (frozenset[int](), [((os.getpid(),), False)]),
+        ):
+            found, _ = sockets.listeners([os.getpid()], others=others)
+            ours = [(one.holders, one.holders_seen) for one in found if one.inode == inode]
+            assert ours == wanted
+
+
+def test_loopback_is_shared_where_a_thread_of_another_process_is_in_its_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spaces = {1: 100, 2: 200, 21: 200, 3: None}
+    threads = {1: [1], 2: [2, 21], 3: [3]}
+    monkeypatch.setattr(sockets, "_network", lambda thread: spaces.get(thread, 999))
+    monkeypatch.setattr(sockets, "threads_of", threads.__getitem__)
+    monkeypatch.setattr(procfs, "pids", lambda: [1, 2, 3])
+    monkeypatch.setattr(procfs, "living", lambda pid: pid)
+    unseen: list[Unseen] = []
+    assert not sockets._shared_outside(1, [1], unseen)
+    spaces[21] = 100
+    assert sockets._shared_outside(1, [1], unseen)
+    assert not sockets._shared_outside(1, [1, 2], unseen)
+    assert unseen == []
+
+
+@pytest.mark.parametrize("program", [True, False])
+def test_a_process_that_does_not_show_its_network_may_be_in_it(
+    monkeypatch: pytest.MonkeyPatch, program: bool
+) -> None:
+    def network(thread: int) -> int:
+        if thread == 2:
+            raise PermissionError(13, "Permission denied")
+        return thread
+
+    monkeypatch.setattr(sockets, "_network", network)
+    monkeypatch.setattr(sockets, "threads_of", lambda pid: [pid])
+    monkeypatch.setattr(procfs, "pids", lambda: [1, 2])
+    monkeypatch.setattr(procfs, "living", lambda pid: pid)
+    monkeypatch.setattr(procfs, "is_program", lambda pid: program)
+    unseen: list[Unseen] = []
+    assert sockets._shared_outside(1, [1], unseen) is program
+    assert [item.what for item in unseen] == [
+        "who else is in the network namespace of process 1"
+    ] * program
+
+
+def test_network_namespaces_are_told_apart_without_privilege() -> None:
+    assert sockets._network(os.getpid()) == sockets._network(os.getppid()) is not None
+
+
+@pytest.mark.parametrize(
+    ("shared", "elsewhere", "counts"),
+    [(False, False, True), (False, True, False), (True, False, False)],
+)
+def test_what_listens_in_a_network_of_its_own_belongs_to_the_workload(
+    monkeypatch: pytest.MonkeyPatch, shared: bool, elsewhere: bool, counts: bool
+) -> None:
+    """Unless another process holds it; the holder may have put it where nobody sees it."""
+    own = sockets._holding(os.getpid())
+    monkeypatch.setattr(sockets, "_holding", lambda pid: own)
+    monkeypatch.setattr(sockets, "_shared_outside", lambda thread, pids, unseen: shared)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        inode = os.fstat(server.fileno()).st_ino
+        outside = frozenset({inode} if elsewhere else ())
+        monkeypatch.setattr(sockets, "_held_outside", lambda pids: outside)
+        found, _ = sockets.listeners([os.getpid()])
+    ours = [(one.holders, one.holders_seen) for one in found if one.inode == inode]
+    assert ours == [((os.getpid(),), False)] * counts

@@ -1,0 +1,63 @@
+"""The files that a live workload has in view: its root file system, and what is mounted in it that
+programs may be run from with their owner's privileges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from ringfence.collect.files.directory import read_directory
+from ringfence.model.evidence import Unseen
+from ringfence.model.files import Tree
+from ringfence.model.mounts import answers, honours_setuid
+from ringfence.model.process import Mount
+
+MOST_CONTAINER_FILES = 50_000
+"""A container's file tree is read up to here, so that a measurement stays a matter of a second."""
+
+OVERLAY = "overlay"
+"""On a host the root file systems of its containers, which are targets of their own."""
+
+
+def tree_in_view(root: Path, mounts: tuple[Mount, ...] | None) -> Tree:
+    """The tree of a container below `root`; `mounts` None where they could not be read. Raises
+    InputError."""
+    other = _others(mounts or ())
+    tree = read_directory(
+        root,
+        with_elf=False,
+        max_files=MOST_CONTAINER_FILES,
+        mounts=[item.path for item in other if not answers(item)],
+    )
+    if mounts is None:
+        return _in_part(tree, Unseen("files on other mounts", "the mounts could not be read"))
+    left = [item for item in other if answers(item)]
+    why = "whoever serves it may not answer"
+    return _in_part(tree, _left_out(left, why)) if left else tree
+
+
+def tree_of_host(mounts: tuple[Mount, ...] | None) -> Tree:
+    """This host's root file system; what else may hold setuid programs is told as not seen."""
+    tree = read_directory(Path("/"), with_elf=False)
+    mounted = mounts or ()
+    # What is on the root's own file system was passed on the way.
+    own = {item.device for item in mounted if item.path == "/"}
+    other = [item for item in _others(mounted) if item.device not in own]
+    left = [item for item in other if item.fstype != OVERLAY]
+    why = "of a host its root file system alone is read"
+    return _in_part(tree, _left_out(left, why)) if left else tree
+
+
+def _others(mounts: tuple[Mount, ...]) -> list[Mount]:
+    """What is mounted below the root directory and may hold setuid programs."""
+    seen = [item for item in mounts if not item.hidden and item.path != "/"]
+    return [item for item in seen if honours_setuid(item)]
+
+
+def _left_out(mounts: list[Mount], why: str) -> Unseen:
+    return Unseen(f"files on {len(mounts)} other mount(s), the first {mounts[0].path[:200]!r}", why)
+
+
+def _in_part(tree: Tree, missing: Unseen) -> Tree:
+    return msgspec.structs.replace(tree, complete=False, unseen=(*tree.unseen, missing))

@@ -1,0 +1,102 @@
+"""Sockets that no table in reach lists, asked themselves by a copy of the descriptor.
+
+A socket that was made in another network namespace is in that namespace's tables alone, which
+nobody may be in any more; one that is not bound is in none. pidfd_getfd(2) gives a copy of the
+descriptor, and getsockopt(2) tells of it; the process itself is not stopped and sees nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+
+import msgspec
+
+from ringfence.collect.process import procfs
+from ringfence.collect.seccomp.tables import native_calls
+
+PIDFD_THREAD = os.O_EXCL
+"""pidfd_open(2), since Linux 6.9: of any thread, not of a process alone."""
+KINDS = {socket.SOCK_STREAM: "tcp", socket.SOCK_DGRAM: "udp", socket.SOCK_RAW: "raw"}
+
+
+class Taking(msgspec.Struct, frozen=True):
+    """What a socket takes bytes at: its kind, address and port, and a Unix socket's name."""
+
+    kind: str
+    address: str
+    port: int | None
+    name: bytes = b""
+
+
+def ask(thread: int, descriptor: int, inode: int) -> Taking | None:
+    """Where the socket takes what comes; None where it takes nothing, or is not there any more.
+
+    Raises OSError when it cannot be asked.
+    """
+    try:
+        copy = _copy(thread, descriptor)
+    except OSError:
+        if _leads_to(thread, descriptor) != f"socket:[{inode}]":
+            return None
+        raise
+    if os.fstat(copy).st_ino != inode:
+        os.close(copy)
+        return None
+    with socket.socket(fileno=copy) as asked:
+        return _taking(asked)
+
+
+def _leads_to(thread: int, descriptor: int) -> str:
+    try:
+        return procfs.link(thread, f"fd/{descriptor}")
+    except (OSError, procfs.Vanished):
+        return ""
+
+
+def _copy(thread: int, descriptor: int) -> int:
+    """A descriptor of ours for the same open file. Raises OSError."""
+    try:
+        handle = os.pidfd_open(thread, PIDFD_THREAD)
+    except OSError:
+        handle = os.pidfd_open(thread)
+    try:
+        call = ctypes.CDLL(None, use_errno=True).syscall
+        copy: int = call(native_calls()["pidfd_getfd"], handle, descriptor, 0)
+        if copy == -1:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return copy
+    finally:
+        os.close(handle)
+
+
+def _taking(asked: socket.socket) -> Taking | None:
+    kind = KINDS.get(asked.type, "")
+    if asked.family == socket.AF_PACKET:
+        return Taking("packet", f"interface {asked.getsockname()[0]}", None)
+    if asked.family == socket.AF_UNIX:
+        return _unix(asked)
+    address, port, *_ = asked.getsockname()
+    if kind == "tcp":
+        takes = bool(asked.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    else:
+        takes = (kind == "raw" or bool(port)) and not _connected(asked)
+    return Taking(kind, address.partition("%")[0], port) if takes else None
+
+
+def _unix(asked: socket.socket) -> Taking | None:
+    name = os.fsencode(asked.getsockname())
+    listens = asked.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    datagrams = asked.type == socket.SOCK_DGRAM and name and not _connected(asked)
+    shown = b"@" + name[1:] if name[:1] == b"\0" else name
+    return Taking("unix", "", None, shown) if listens or datagrams else None
+
+
+def _connected(asked: socket.socket) -> bool:
+    with contextlib.suppress(OSError):
+        asked.getpeername()
+        return True
+    return False

@@ -1,0 +1,132 @@
+"""What a bundle's configuration says is what runc makes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringfence.collect.container.bundle import read_bundle
+from ringfence.errors import InputError
+from ringfence.knowledge.loader import load
+from ringfence.model.process import Credentials, Process
+
+KNOWLEDGE = load()
+ALL = ["CAP_SYS_ADMIN", "CAP_NET_RAW"]
+
+
+def process(place: Path, text: str | None = None, **parts: Any) -> Process:
+    """The process of a bundle; `parts` are those of its config.json."""
+    (place / "root").mkdir(exist_ok=True)
+    document = {"root": {"path": "root"}, **parts}
+    (place / "config.json").write_text(text or json.dumps(document))
+    (found,) = read_bundle(place, KNOWLEDGE).processes
+    return found
+
+
+def credentials(place: Path, uid: int, *, bound: bool = False, **sets: list[str]) -> Credentials:
+    stated = {"user": {"uid": uid, "gid": uid}, "noNewPrivileges": bound, "capabilities": sets}
+    found = process(place, process=stated).credentials.value
+    assert found is not None
+    return found
+
+
+def test_root_has_its_bounding_set_once_its_program_is_executed(tmp_path: Path) -> None:
+    """capabilities(7): P'(permitted) of user 0 is its inheritable and the bounding set."""
+    assert credentials(tmp_path, 0, bounding=ALL).effective == set(ALL)
+    assert credentials(tmp_path, 0, bounding=ALL, bound=True).effective == set()
+    kept = credentials(tmp_path, 0, bounding=ALL, permitted=ALL[:1], bound=True)
+    assert kept.effective == set(ALL[:1])
+    assert credentials(tmp_path, 0, permitted=ALL, effective=ALL).effective == set()
+
+
+def test_others_keep_what_is_ambient(tmp_path: Path) -> None:
+    for ambient in ([], ALL[:1]):
+        found = credentials(tmp_path, 1000, bounding=ALL, permitted=ALL, inheritable=ALL,
+                            effective=ALL, ambient=ambient)  # fmt: skip
+        assert found.effective == set(ambient)
+
+
+@pytest.mark.parametrize(
+    ("rows", "number", "maps_root"),
+    [([], 5, False), ([(0, 0, 10)], 5, True), ([(0, 100_000, 10)], 100_005, False),
+     ([(0, 100_000, 10), (500, 0, 1)], 100_005, True), ([(0, 100_000, 2)], 65534, False)],
+)  # fmt: skip
+def test_users_are_those_of_this_host(
+    tmp_path: Path, rows: list[tuple[int, int, int]], number: int, maps_root: bool
+) -> None:
+    mapping = [dict(zip(("containerID", "hostID", "size"), row, strict=True)) for row in rows]
+    linux = {"namespaces": [{"type": "user"}], "uidMappings": mapping, "gidMappings": mapping}
+    stated = {"user": {"uid": 5, "gid": 5, "additionalGids": [5]}}
+    found = process(tmp_path, linux=linux, process=stated).credentials.value
+    assert found is not None
+    assert (found.uid, found.gid, found.groups) == (number, number, (number,))
+    assert found.root_mapped is maps_root
+
+
+def test_of_two_options_that_are_opposites_the_later_counts(tmp_path: Path) -> None:
+    rows = [
+        {"destination": "/a", "source": "/", "options": ["bind", "ro", "rw", "noexec"]},
+        {"destination": "/b", "source": "/", "options": ["bind", "rw", "ro", "exec"]},
+    ]
+    mounts = process(tmp_path, mounts=rows).mounts.value
+    assert mounts is not None
+    options = {item.path: item.options for item in mounts}
+    assert options["/a"] == {"bind", "rw", "noexec"}
+    assert options["/b"] == {"bind", "ro", "exec"}
+
+
+def test_devices_that_the_runtime_makes_are_in_view(tmp_path: Path) -> None:
+    device = {"path": "/dev/mem", "type": "c", "major": 1, "minor": 1, "fileMode": 0o666}
+    found = process(tmp_path, linux={"devices": [device]}).paths
+    (item,) = [one for one in found if one.path == "/dev/mem"]
+    assert stat.S_ISCHR(item.mode) and item.mode & 0o7777 == 0o666
+    without = process(tmp_path, linux={"devices": []}).paths
+    assert not any(one.path == "/dev/mem" for one in without)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/kvm"), reason="no such device here")
+def test_a_device_under_another_name_is_known_by_its_number(tmp_path: Path) -> None:
+    number = os.stat("/dev/kvm").st_rdev
+    device = {"path": "/data/x", "type": "c", "major": os.major(number), "minor": os.minor(number)}
+    found = process(tmp_path, linux={"devices": [device]}).paths
+    assert "/data/x" in {item.path for item in found}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"root": {"path": "root"}, "process": {"noNewPrivileges": true, "NoNewPrivileges": false}}',
+     '{"root": {"path": "root"}, "process": {}, "process": {}}',
+     '{"root": {"path": "root", "PATH": "/"}}'],
+)  # fmt: skip
+def test_what_engines_take_for_one_field_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match="twice in one object"):
+        process(tmp_path, text)
+
+
+def test_fields_are_found_in_any_case_and_labels_keep_theirs(tmp_path: Path) -> None:
+    text = (
+        '{"Root": {"Path": "root"}, "annotations": {"a": "1", "A": "2"}, "PROCESS": {"User": '
+        '{"UID": 7}, "nonewprivileges": true}}'
+    )
+    found = process(tmp_path, text)
+    assert found.credentials.value is not None and found.credentials.value.uid == 7
+    assert found.no_new_privileges.value is True
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [({"process": "x"}, "process is not an object"), ({"linux": 5}, "linux is not an object"),
+     ({"mounts": {}}, "mounts is not a list"),
+     ({"linux": {"namespaces": "all"}}, "linux.namespaces is not a list"),
+     ({"mounts": [{}] * 5000}, "more than 4096 mounts")],
+)  # fmt: skip
+def test_a_part_of_another_type_is_refused(
+    tmp_path: Path, parts: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        process(tmp_path, **parts)
