@@ -100,6 +100,9 @@ class _Marked:
     def above(self, key: bytes) -> bytes | None:
         return b"a/b" if key == b"deep" else None
 
+    def unburied(self, key: bytes) -> None:
+        return None
+
     def wanted(self, path: bytes) -> bool:
         return True
 

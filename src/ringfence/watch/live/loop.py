@@ -21,7 +21,7 @@ from ringfence.watch.live.events import parse
 from ringfence.watch.live.happening import Gatherer, Happening
 from ringfence.watch.live.judging import Judging
 from ringfence.watch.live.marks import Marks
-from ringfence.watch.live.mounts import mounted
+from ringfence.watch.live.mounts import Table, mounted
 from ringfence.watch.live.queue import Checked, Entry, Queue
 from ringfence.watch.live.rescan import Rescan, begun
 from ringfence.watch.live.told import EVENT, Told, unmarked
@@ -53,8 +53,9 @@ class Watching:
     def __init__(
         self, target: Target, group: fanotify.Group, marks: Marks, census: Census,
         judging: Judging, queue: Queue, plan: Plan, enforcement: Enforcement | None,
-        ending: Ending,
+        ending: Ending, mounts: Table,
     ) -> None:  # fmt: skip
+        """`mounts`: as they were when the start was told."""
         self._target, self._group, self._marks = target, group, marks
         self._census, self._judging, self._queue = census, judging, queue
         self._gatherer = Gatherer(marks, census, frozenset([os.getpid()]))
@@ -63,7 +64,7 @@ class Watching:
         self._reasons: list[str] = ["start"] if plan.first else []
         self._checks = 0
         self._due = time.monotonic() + plan.full_every
-        self._mounts = mounted(target)
+        self._mounts = mounts
         self._covered = False
         self._look = 0.0
         self.astray = ""
@@ -80,6 +81,8 @@ class Watching:
             target = stack.enter_context(_process_of(self._target))
             self._register(mounts, target)
             self._judging.thread.start()
+            if mounted(self._target).text != self._mounts.text:  # before it was opened to be polled
+                self._mounted()
             try:
                 while not self._ending.reason:
                     self._turn(mounts, target)

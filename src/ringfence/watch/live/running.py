@@ -34,6 +34,7 @@ from ringfence.watch.live.known import Known
 from ringfence.watch.live.loop import Plan, Watching
 from ringfence.watch.live.machine import machine
 from ringfence.watch.live.marks import Marks
+from ringfence.watch.live.mounts import Table, mounted
 from ringfence.watch.live.queue import Queue
 from ringfence.watch.live.rescan import command_words
 from ringfence.watch.live.told import EVENT, Told
@@ -117,22 +118,23 @@ def _watch(
         algorithm = judge.known.header.algorithm
         enforcement = _enforcement(wishes, target, root, algorithm, public)
         with _enforced(enforcement, keeper, ending):
+            mounts = mounted(target)
             keeper.keep([_started(wishes, target, group, marks)])
             if enforcement is not None:
                 keeper.keep(enforcement.ready(ending))
-            _watched(wishes, target, group, marks, judge, keeper, ending, enforcement)
+            _watched(wishes, target, group, marks, judge, keeper, ending, enforcement, mounts)
 
 
 def _watched(
     wishes: Wishes, target: Target, group: fanotify.Group, marks: Marks, judge: Judge,
-    keeper: Keeper, ending: Ending, enforcement: Enforcement | None,
+    keeper: Keeper, ending: Ending, enforcement: Enforcement | None, mounts: Table,
 ) -> None:  # fmt: skip
     queue = Queue()
     words = command_words(wishes.words, wishes.baseline, wishes.public_key, wishes.kind)
     judging = Judging(queue, judge, keeper, target)
     watching = Watching(
         target, group, marks, Census(execs=Execs()), judging, queue,
-        Plan(words, wishes.full_every, wishes.first), enforcement, ending,
+        Plan(words, wishes.full_every, wishes.first), enforcement, ending, mounts,
     )  # fmt: skip
     watching.run()
     keeper.keep([Told(EVENT, target.name, {
