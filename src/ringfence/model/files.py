@@ -96,7 +96,7 @@ class Tree(msgspec.Struct, frozen=True):
     (`shell`, `interpreter`, `compiler`, `package-manager`, `network-tool`) to the paths found;
     `elf` maps the path of each ELF file to its facts; `world_writable` are regular files and
     directories (without the sticky bit) that anyone may write. `complete` is False when a limit
-    ended the reading.
+    ended the reading, or files could not be read: then what was not found may be there still.
     """
 
     counts: TreeCounts

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ringfence.collect.container.document import read_document, rows, table, words
 from ringfence.collect.files.directory import read_directory
 from ringfence.collect.host.read import read_host
@@ -132,7 +134,7 @@ def described(
     arguments = words(config, "process", "args")
     program = posixpath.basename(arguments[0]) if arguments else "process"
     credentials = _credentials(config, said)
-    mounts = _mounts(config)
+    mounts = _mounts(config, os.path.dirname(source))
     no_new = table(config, "process").get("noNewPrivileges") is True
     filters = _seccomp(config, knowledge, said)
     paths = _paths(root, knowledge, mounts, config)
@@ -266,14 +268,17 @@ def _label(config: dict[str, Any], said: Evidence) -> Seen[str]:
     return Seen("", _detail(said, "no apparmorProfile and no selinuxLabel"))
 
 
-def _mounts(config: dict[str, Any]) -> tuple[Mount, ...]:
-    """The mounts as mountinfo would list them, masked and read-only paths included."""
+def _mounts(config: dict[str, Any], folder: str) -> tuple[Mount, ...]:
+    """The mounts as mountinfo would list them, masked and read-only paths included. What is bound
+    is what its path leads to on this host; one that is relative begins in the bundle's `folder`."""
     read_only = table(config, "root").get("readonly") is True
     found = [Mount("/", "/", "rootfs", "rootfs", frozenset({"ro" if read_only else "rw"}))]
     for row in rows(config, "mounts"):
         options = _options(words(row, "options"))
         bind = bool({"bind", "rbind"} & options) or row.get("type") == "bind"
         source = str(row.get("source") or "")
+        if bind and source and "\0" not in source:
+            source = os.path.realpath(os.path.join(folder, source))
         found.append(
             Mount(
                 path=str(row.get("destination") or "/"),
@@ -335,7 +340,7 @@ def _paths(
     entries = tuple(knowledge.paths.values())
     found = [*path_facts(root, entries, mounts, None), *_devices(config, entries)]
     for mount in mounts:
-        if mount.fstype == "bind" and mount.source.startswith("/") and os.path.exists(mount.source):
+        if mount.fstype == "bind" and mount.source.startswith("/"):
             found += _brought_in(mount, knowledge)
     if not any(mount.path == "/proc" for mount in mounts):
         return tuple(found)
@@ -378,24 +383,30 @@ def _is_device(entry: PathEntry, path: str, kind: int, number: int) -> bool:
     return False
 
 
-def _brought_in(mount: Mount, knowledge: Knowledge) -> list[PathFact]:
-    """Paths of the list that lie on a bind mount: looked at where they come from."""
-    found: list[PathFact] = []
+def _brought_in(mount: Mount, knowledge: Knowledge) -> Iterator[PathFact]:
+    """Paths of the list that a bind mount puts where they are looked for, or shows under another
+    name: looked at where they come from. A socket that is bound itself is there when the service
+    runs, or it would not start."""
+    options = (Mount("/", "/", "bind", "", mount.options),)
     for entry in knowledge.paths.values():
-        inside = [path for path in entry.globs if _below(path, mount.path)]
-        for path in inside:
-            origin = mount.source + path[len(mount.path.rstrip("/")) :]
-            shifted = type(entry)(
-                id=entry.id,
-                title=entry.title,
-                sources=entry.sources,
-                globs=(origin,),
-                kind=entry.kind,
-                access=entry.access,
-            )
-            root_mount = (Mount("/", "/", "bind", "", mount.options),)
-            found += path_facts("/", (shifted,), root_mount, None)
-    return found
+        origins = [mount.source + path[len(mount.path.rstrip("/")) :]
+                   for path in entry.globs if _below(path, mount.path)]  # fmt: skip
+        origins += [path for path in entry.globs if _below(path, mount.source)]
+        origins += [mount.source for glob in entry.globs if fnmatch.fnmatchcase(mount.source, glob)]
+        shifted = msgspec.structs.replace(entry, globs=tuple(dict.fromkeys(origins)))
+        found = path_facts("/", (shifted,), options, None)
+        yield from found
+        if not found and entry.kind == "socket" and _names(entry, mount.source):
+            yield PathFact(
+                id=entry.id, path=mount.path, kind="socket", mode=stat.S_IFSOCK | 0o777, uid=0,
+                gid=0, read_only=False,
+                evidence=Evidence(Grade.DECLARED, "mounts", mount.source[:LONGEST]),
+            )  # fmt: skip
+
+
+def _names(entry: PathEntry, path: str) -> bool:
+    """Whether a path is one of the entry's, by the names that it has on this host."""
+    return any(path in (glob, os.path.realpath(glob)) for glob in entry.globs)
 
 
 def _below(path: str, mount: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -75,6 +76,8 @@ class _Reader:
         self.held = 0
         self.refused: dict[str, tuple[str, int]] = {}
         self.complete = True
+        self.cut = False
+        """Whether the limit of files was reached."""
         self.inodes: set[tuple[int, int]] = set()
         try:
             self.device = os.stat(self.root + "/").st_dev
@@ -95,7 +98,7 @@ class _Reader:
                 for file in self.listed(place):
                     count += 1
                     if self.most is not None and count > self.most:
-                        self.complete = False
+                        self.complete, self.cut = False, True
                         return
                     if file.kind is FileKind.DIRECTORY:
                         stack.append(file.path)
@@ -130,6 +133,8 @@ class _Reader:
                 yield file
 
     def _refuse(self, error: OSError, path: str) -> None:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):  # those are gone since
+            self.complete = False
         self._note(os.strerror(error.errno or 0).lower(), path)
 
     def _note(self, why: str, path: str) -> None:
@@ -202,10 +207,10 @@ class _Reader:
 
     def tree(self, files: list[File]) -> Tree:
         """The census of a whole walk."""
-        detail = "" if self.complete else f"the first {self.most} files alone"
+        detail = f"the first {self.most} files alone" if self.cut else ""
         evidence = Evidence(Grade.OBSERVED, self.root or "/", detail)
         unseen = self._unseen()
-        if not self.complete:
+        if self.cut:
             unseen.append(Unseen(f"files below {self.root} after the first {self.most}", "limit"))
         return census(files, self.bodies, evidence, unseen, complete=self.complete)
 

@@ -137,7 +137,9 @@ def read_tar(path: Path) -> Tree:
 
 def _tree(layers: Layers, source: str) -> Tree:
     evidence = Evidence(Grade.OBSERVED, source, f"{len(layers.files)} files")
-    return census(layers.files.values(), layers.bodies, evidence, layers.unseen())
+    return census(
+        layers.files.values(), layers.bodies, evidence, layers.unseen(), complete=layers.complete
+    )
 
 
 def read_image(path: Path, platform: str = "") -> ImageReading:

@@ -98,6 +98,8 @@ class Layers:
         self._refused: dict[str, tuple[str, int]] = {}
         self._members = 0
         self._bytes = 0
+        self.complete = True
+        """Whether every file was taken in: of those that were not nobody knows what they are."""
         self._held = 0
 
     def lay(self, source: Stretch | Expanded) -> None:
@@ -140,14 +142,18 @@ class Layers:
         first, number = self._refused.get(why, (name, 0))
         self._refused[why] = (first, number + 1)
 
+    def _leave_out(self, why: str, name: str) -> None:
+        self.complete = False
+        self._refuse(why, name)
+
     def _path(self, name: str, links: dict[str, str]) -> str | None:
         path = inside(name)
         if path is None:
-            self._refuse("its name leads out of the root", name)
+            self._leave_out("its name leads out of the root", name)
             return None
         resolved = resolve_parent(path, links)
         if resolved is None:
-            self._refuse("its folder is a loop of symlinks", name)
+            self._leave_out("its folder is a loop of symlinks", name)
         return resolved
 
     def _file(
@@ -155,7 +161,7 @@ class Layers:
     ) -> File | None:
         kind = _KINDS.get(member.kind)
         if kind is None:
-            self._refuse(f"member type {member.kind!r} is not known", member.path)
+            self._leave_out(f"member type {member.kind!r} is not known", member.path)
             return None
         if member.kind == "1":
             return self._hard_link(member, path, layer)
@@ -208,7 +214,7 @@ class Layers:
         target = inside(member.target)
         original = layer.files.get(target or "") or self.files.get(target or "")
         if original is None:
-            self._refuse("a hard link to nothing", member.path)
+            self._leave_out("a hard link to nothing", member.path)
             return None
         # One file: engines give it the link's owner and mode, under each of its names; tar(1) does
         # not. What makes it set-user-ID to either counts.

@@ -35,7 +35,8 @@ def path(subject: str, scene: Scene, level: Level) -> Condition:
     access = scene.knowledge.paths[subject].access
 
     def one(place: Foothold) -> Condition:
-        source = f"/proc/{place.process.pid}/root"
+        pid = place.process.pid
+        source = place.process.mounts.evidence.source if pid is None else f"/proc/{pid}/root"
         if not place.process.paths_seen:
             return unknown(source, "its file system could not be looked at")
         found = [fact for fact in place.process.paths if fact.id == subject]

@@ -61,7 +61,8 @@ def _named(item: Mount, wanted: HostMount, mounts: tuple[Mount, ...], scene: Sce
         if path in _KERNEL:
             if item.fstype == _KERNEL[path] and item.path not in _OWN:
                 return path
-            continue
+            if not _declared(item):
+                continue
         place = _place(path, item, host.mounts if host is not None else ())
         if place is None:
             continue
@@ -81,11 +82,16 @@ def _named(item: Mount, wanted: HostMount, mounts: tuple[Mount, ...], scene: Sce
 def _place(path: str, item: Mount, host_mounts: tuple[Mount, ...]) -> str | None:
     """Where the host's `path` is in the mount's file system; None if it is in another one."""
     if not item.device:
-        return path if item.fstype == "bind" and item.root.startswith("/") else None
+        return path if _declared(item) else None
     found = covering(host_mounts, path)
     if found is None or found.device != item.device:
         return None
     return found.root.rstrip("/") + (below(path, found.path) or "") or "/"
+
+
+def _declared(item: Mount) -> bool:
+    """Whether a configuration binds a path of the host."""
+    return not item.device and item.fstype == "bind" and item.root.startswith("/")
 
 
 def _seen(item: Mount, held: str, mounts: tuple[Mount, ...]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ringfence.collect.container.bundle import read_bundle
 from ringfence.errors import InputError
 from ringfence.knowledge.loader import load
 from ringfence.model.process import Credentials, Process
+from tests.command import ringfence
 
 KNOWLEDGE = load()
 ALL = ["CAP_SYS_ADMIN", "CAP_NET_RAW"]
@@ -130,3 +132,49 @@ def test_a_part_of_another_type_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=said):
         process(tmp_path, **parts)
+
+
+def measured(place: Path, *rows: dict[str, Any]) -> dict[str, str]:
+    """The states of conditions of a bundle with these mounts, by their formula."""
+    (place / "root").mkdir(exist_ok=True)
+    user = {"user": {"uid": 0, "gid": 0}, "args": ["/bin/x"]}
+    document = {"root": {"path": "root"}, "process": user, "mounts": rows}
+    (place / "config.json").write_text(json.dumps(document))
+    answer = ringfence("measure", place, "--as-file", "--kind", "bundle")
+    assert answer.code == 0, answer.err
+    return {
+        row["id"]: row.get("state", "several") for row in tomllib.loads(answer.out)["condition"]
+    }
+
+
+def bound(source: str, at: str, *options: str) -> dict[str, Any]:
+    return {"destination": at, "source": source, "type": "bind", "options": ["rbind", *options]}
+
+
+@pytest.mark.parametrize("source", ["/", "/etc/..", "../../../../../../../..", "link", "/./"])
+def test_what_is_bound_is_what_its_path_leads_to(tmp_path: Path, source: str) -> None:
+    (tmp_path / "link").symlink_to("/")
+    assert measured(tmp_path, bound(source, "/host"))["mount:host-root"] == "open"
+    (tmp_path / "own").mkdir()
+    assert measured(tmp_path, bound("own", "/host"))["mount:host-root"] == "closed"
+
+
+@pytest.mark.parametrize(
+    ("source", "at", "name"),
+    [("/etc/", "/x", "mount:host-etc"), ("/proc", "/x", "mount:host-proc"),
+     ("/proc", "/proc", "mount:host-proc"), ("/sys", "/x", "mount:host-sys"),
+     ("/dev", "/x", "mount:host-dev"), ("/etc/cron.d", "/x", "mount:host-etc"),
+     ("/etc/shadow", "/data/s", "path:shadow"),
+     ("/var/run/docker.sock", "/x.sock", "path:docker-socket"),
+     ("/run/docker.sock", "/run/docker.sock", "path:docker-socket")],
+)  # fmt: skip
+def test_paths_of_the_host_are_known_under_any_name(
+    tmp_path: Path, source: str, at: str, name: str
+) -> None:
+    with_it, without = measured(tmp_path, bound(source, at)), measured(tmp_path)
+    assert (with_it.get(name), without.get(name)) == ("open", "closed")
+
+
+def test_a_proc_of_its_own_is_not_the_hosts(tmp_path: Path) -> None:
+    row = {"destination": "/proc", "source": "proc", "type": "proc"}
+    assert measured(tmp_path, row)["mount:host-proc"] == "closed"

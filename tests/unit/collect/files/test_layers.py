@@ -124,6 +124,8 @@ def test_what_is_refused_is_said(entry: Entry, why: str) -> None:
     assert set(found.files) == {"good"}
     (note,) = found.unseen()
     assert why in note.why
+    assert not found.complete
+    assert lay([Entry("good")]).complete
 
 
 def test_an_absolute_name_is_taken_as_below_the_root() -> None:
