@@ -69,12 +69,14 @@ def test_what_a_chrooted_process_still_has(tmp_path: Path, way: str, expected: s
 
 def test_an_ordinary_process_has_nothing_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     handle = os.open("/usr", os.O_RDONLY)
-    try:
-        assert outside(os.getpid()) == ((), True)
-        monkeypatch.setattr(module, "MOST_LINKS", 1)
-        assert outside(os.getpid()) == ((), False)
-    finally:
+    with subprocess.Popen(["sleep", "60"], pass_fds=(handle,)) as process:
         os.close(handle)
+        try:
+            assert outside(process.pid) == ((), True)
+            monkeypatch.setattr(module, "MOST_LINKS", 1)
+            assert outside(process.pid) == ((), False)
+        finally:
+            process.kill()
 
 
 def test_where_the_mounts_may_not_be_read_nothing_is_claimed(
