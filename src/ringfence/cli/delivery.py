@@ -42,7 +42,7 @@ def deliver(text: str, output: Path | None) -> None:
     """Print `text`, or write it to `output` whole or not at all; into a device, a FIFO or an open
     file as it is. Raises InputError on failure."""
     if output is None:
-        put(text)
+        put(text.encode("utf-8", "replace").decode())  # as a file would have it
         return
     if _as_it_is(output):
         if _own_descriptor(output) == 1:
@@ -169,13 +169,14 @@ def say(line: str) -> None:
 
 def encode_output() -> None:
     """Have standard output take every character: a file or a pipe gets UTF-8, the bytes that `-o`
-    writes, whatever the locale; a terminal its own encoding, with `\\u2265` for what that lacks."""
+    writes, whatever the locale, and a name that is not UTF-8 as it is; a terminal its own encoding,
+    with `\\u2265` for what that lacks."""
     if not isinstance(sys.stdout, io.TextIOWrapper):
         return
     if sys.stdout.isatty():
         sys.stdout.reconfigure(errors="backslashreplace")
     else:
-        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 def colour() -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ringfence.cli.delivery import deliver, say, width
+from ringfence.cli.delivery import deliver, put, say, width
 from ringfence.cli.ending import unwind_on
 from ringfence.cli.ledgered import ledgered, recording
 from ringfence.cli.options import finite
@@ -181,7 +181,7 @@ def command(ctx: click.Context, /, **words: Any) -> None:
         raise UsageError("no result directory", remedy="give -o DIR")
     why, target, _ = words.pop("why"), words.pop("target"), words.pop("config")
     if why is not None:
-        deliver(_why(output, why), None)
+        put(_why(output, why))
         return
     machine = _machine(words.pop("form"), words.pop("kernel"), words.pop("modules"))
     kept = words.pop("ledger"), words.pop("key"), words.pop("sinks")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from ringfence.collect.container.document import table, words
+from ringfence.collect.container.document import table, text, words
 from ringfence.collect.files.image import open_image, sniff
 from ringfence.collect.files.streams import expanded, whole_file
 from ringfence.errors import InputError, UsageError
@@ -94,8 +94,7 @@ def _image(path: Path, command: tuple[str, ...], folder: Path) -> Source:
     environment = tuple(word for word in words(said, "Env") if "=" in word)
     if not any(word.startswith("PATH=") for word in environment):
         environment = (*_path(), *environment)
-    text = {key: value for key, value in said.items() if isinstance(value, str)}
-    stop = text.get("StopSignal") or "SIGTERM"
+    stop = text(said, "StopSignal") or "SIGTERM"
     stop_signal(stop, str(path))
     return Source(
         "image",
@@ -104,8 +103,8 @@ def _image(path: Path, command: tuple[str, ...], folder: Path) -> Source:
         Service(
             command=command or own,
             environment=environment,
-            folder=text.get("WorkingDir") or "/",
-            user=text.get("User", ""),
+            folder=text(said, "WorkingDir") or "/",
+            user=text(said, "User"),
             ports=tuple(sorted(table(said, "ExposedPorts"))),
             signal=stop,
         ),

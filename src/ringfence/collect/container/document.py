@@ -45,3 +45,9 @@ def words(document: object, *names: str) -> list[str]:
     """The strings of the list at `names`, or none."""
     found = table(document, *names[:-1]).get(names[-1])
     return [word for word in found if isinstance(word, str)] if isinstance(found, list) else []
+
+
+def text(document: object, name: str) -> str:
+    """The string at `name`, or ''."""
+    found = table(document).get(name)
+    return found if isinstance(found, str) else ""
