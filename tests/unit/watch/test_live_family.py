@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ringfence.watch.live import fanotify
 from ringfence.watch.live.decider import ours
+from ringfence.watch.live.looks import process_of
 from ringfence.watch.live.standby import Standby
 from ringfence.watch.live.terms import Terms
 from ringfence.watch.live.who import Process
@@ -20,6 +23,16 @@ def test_the_decider_and_the_standby_that_is_its_parent_are() -> None:
     assert ours(os.getpid(), 0)
     assert ours(os.getppid(), os.getppid())
     assert not ours(os.getppid(), 0)
+
+
+def test_so_is_every_thread_of_the_decider() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        thread = pool.submit(threading.get_native_id).result()
+        assert thread != os.getpid()
+        assert ours(thread, 0)
+        assert process_of(thread) == os.getpid()
+    assert not ours(0, 0)
+    assert process_of(1) == 1
 
 
 def test_whoever_has_the_number_of_a_standby_that_ended_is_not() -> None:

@@ -78,6 +78,46 @@ def test_a_process_that_waits_in_open_is_told_apart(tmp_path: Path, by: str) -> 
             process.kill()
 
 
+@pytest.mark.skipif(not LOADER.exists(), reason="this machine's loader has another name")
+@pytest.mark.parametrize("by", ["loader", "program"])
+def test_the_thread_that_asks_counts_among_others_that_are_busy(tmp_path: Path, by: str) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    call = f"ctypes.CDLL({str(fifo)!r})" if by == "loader" else f"open({str(fifo)!r})"
+    code = (
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=lambda: [0 for _ in iter(int, 1)], daemon=True).start()\n"
+        f"threading.Thread(target=lambda: {call}).start()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        try:
+            thread = waiting_thread(process.pid)
+            assert by_loader(thread) is (by == "loader")
+        finally:
+            process.kill()
+
+
+def test_a_thread_that_does_not_come_to_wait_is_taken_for_a_loader() -> None:
+    """It was asked for a moment before it sleeps; whoever keeps it from that gains nothing."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            time.sleep(0.3)
+            assert by_loader(process.pid)
+        finally:
+            process.kill()
+
+
+def waiting_thread(pid: int) -> int:
+    """The thread of a process that waits in open(2), once there is one."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            if (thread / "wchan").read_text() == "wait_for_partner":
+                return int(thread.name)
+        time.sleep(0.01)
+    raise AssertionError("no thread waits")
+
+
 def waits(pid: int) -> None:
     """Until a process waits in open(2) or openat(2)."""
     deadline = time.monotonic() + 10

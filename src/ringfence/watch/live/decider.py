@@ -30,6 +30,7 @@ from ringfence.watch.live.deep import named
 from ringfence.watch.live.events import parse
 from ringfence.watch.live.known import Known
 from ringfence.watch.live.layers import Layers
+from ringfence.watch.live.looks import process_of
 from ringfence.watch.live.naming import Names
 from ringfence.watch.live.reading import TOO_MANY, Asked, Readings
 from ringfence.watch.live.reporter import Reporter
@@ -127,29 +128,31 @@ class Decider:
             if event.fd >= 0:
                 self._question(event.fd, event.pid, executed=bool(event.mask & _EXEC))
 
-    def _question(self, fd: int, pid: int, *, executed: bool) -> None:
-        if ours(pid, self._standby):
+    def _question(self, fd: int, thread: int, *, executed: bool) -> None:
+        if ours(thread, self._standby):
             self._end(fd, fanotify.ALLOW)
             return
         try:
-            asked = question(fd, pid, self._names, executed=executed)
+            asked = question(fd, thread, self._names, executed=executed)
             ruling = self._rulings.quick(asked)
             if ruling is None:
-                ruling = self._waits(asked, pid)
+                ruling = self._waits(asked)
         except OSError as error:
             ruling = Ruling(False, os.strerror(error.errno or 0).lower())
         if ruling is not None:
-            self._answer(fd, pid, ruling, executed=executed)
+            self._answer(fd, thread, ruling, executed=executed)
             os.close(fd)
 
-    def _waits(self, asked: Question, pid: int) -> Ruling | None:
+    def _waits(self, asked: Question) -> Ruling | None:
         """Have a file read; the decision where nobody waits for that. Raises OSError."""
         if self._terms.learn:
             if not self._readings.wanted(asked, None):
                 self._reporter.say(Said("dropped", f"a file that ran: {TOO_MANY}"))
             return Ruling(True)
         by = time.monotonic() + self._terms.patience
-        if self._readings.wanted(asked, Asked(asked.fd, pid, asked.executed, asked.place, by)):
+        if self._readings.wanted(
+            asked, Asked(asked.fd, asked.thread, asked.executed, asked.place, by)
+        ):
             return None
         return self._by_rule(TOO_MANY, asked.place)
 
@@ -174,12 +177,12 @@ class Decider:
             self._answered(item, self._by_rule(TOO_LONG, item.path))
 
     def _answered(self, asked: Asked, ruling: Ruling) -> None:
-        self._answer(asked.fd, asked.pid, ruling, executed=asked.executed)
+        self._answer(asked.fd, asked.thread, ruling, executed=asked.executed)
         os.close(asked.fd)
 
-    def _answer(self, fd: int, pid: int, ruling: Ruling, *, executed: bool) -> None:
+    def _answer(self, fd: int, thread: int, ruling: Ruling, *, executed: bool) -> None:
         allowed = ruling.allowed or self._terms.learn
-        if not allowed and not executed and self._terms.watcher.began(pid):
+        if not allowed and not executed and self._terms.watcher.began(process_of(thread)):
             fanotify.answer(self._terms.group, fd, fanotify.ALLOW)
             return
         if allowed:
@@ -187,7 +190,7 @@ class Decider:
             if self._terms.learn:
                 self._learn(ruling, executed=executed)
             return
-        who = self._census.ask(pid)  # while it still waits
+        who = self._census.ask(process_of(thread))  # while it still waits
         fanotify.answer(self._terms.group, fd, fanotify.DENY)
         how = EXECUTE if executed else OPEN
         self._reporter.say(Denied(named(ruling.path), ruling.why, how, Asker.of(who)))
@@ -205,10 +208,10 @@ class Decider:
         os.close(fd)
 
 
-def ours(pid: int, standby: int) -> bool:
-    """Whether a question is of this process or of the standby that started it: whose number is
+def ours(thread: int, standby: int) -> bool:
+    """Whether a thread is of this process, or is the standby that started it: whose number is
     anybody's once it has ended, and by then this process has another parent."""
-    return pid == os.getpid() or pid == standby == os.getppid()
+    return thread == standby == os.getppid() or os.path.exists(f"/proc/self/task/{thread}")
 
 
 _EXEC = fanotify.OPEN_EXEC_PERM

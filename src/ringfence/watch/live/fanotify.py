@@ -14,7 +14,7 @@ import struct
 from ringfence.errors import MissingError
 
 CLOEXEC, NONBLOCK, CLASS_CONTENT, UNLIMITED_MARKS = 0x01, 0x02, 0x04, 0x20
-REPORT_PIDFD, REPORT_FID, REPORT_DIR_FID = 0x80, 0x200, 0x400
+REPORT_PIDFD, REPORT_TID, REPORT_FID, REPORT_DIR_FID = 0x80, 0x100, 0x200, 0x400
 REPORT_NAME, REPORT_TARGET_FID = 0x800, 0x1000
 DFID_NAME_TARGET = REPORT_FID | REPORT_DIR_FID | REPORT_NAME | REPORT_TARGET_FID
 
@@ -70,11 +70,10 @@ class Group:
 
 
 def permission_group() -> int:
-    """A group for permission events; its descriptor is inherited by no one by itself.
-
-    Raises MissingError.
-    """
-    fd: int = _libc.fanotify_init(CLOEXEC | NONBLOCK | CLASS_CONTENT | UNLIMITED_MARKS, _READ)
+    """A group for permission events, which tell the thread that waits for the answer; its
+    descriptor is inherited by no one by itself. Raises MissingError."""
+    wanted = CLOEXEC | NONBLOCK | CLASS_CONTENT | UNLIMITED_MARKS | REPORT_TID
+    fd: int = _libc.fanotify_init(wanted, _READ)
     if fd < 0:
         raise _refused(ctypes.get_errno())
     return fd

@@ -10,42 +10,45 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Iterator
 
 AT_ENTRY, AT_BASE = 9, 7
 """Of include/uapi/linux/auxvec.h: where a program begins, and where its loader lies (0: it has
 none, or is one)."""
 NEAR = 4 << 20
 """Bytes from there, more than a loader has; libraries may lie as near."""
-MOST_THREADS = 128
-"""Of one process that are asked, each about 6 us."""
-TRIES = 3
+PATIENCE = 0.05
+"""Seconds until a thread sleeps that the kernel has asked for: it asks a moment before."""
 PAUSE = 0.00005
-"""Seconds between tries: the kernel asks a moment before the thread that asked sleeps."""
+RUNNING = 0
 MOST = 1 << 16
 _WORDS = (struct.Struct("=QQ"), struct.Struct("=II"))
 
 
-def by_loader(pid: int) -> bool:
-    """Whether a thread of the process `pid` waits in a call that its loader has made. False, where
-    that cannot be told, and of musl, whose loader and C library are one."""
-    base, entry = loader(_read(pid, "auxv"))
+def by_loader(thread: int) -> bool:
+    """Whether a thread waits in a call that the loader of its process has made; also where it does
+    not come to wait in time. False where nothing is told of it, and of musl, whose loader and C
+    library are one."""
+    base, entry = loader(_read(thread, "auxv"))
     start = base or entry
-    for _ in range(TRIES if start else 0):
-        busy = False
-        for thread in _threads(pid):
-            caller = calling(_read(pid, f"task/{thread}/syscall"))
-            busy |= caller == 0
-            # A loader begins at its base; the libraries that it maps lie below that as a rule.
-            if (0 if base else -NEAR) <= caller - start < NEAR:
-                maps = _read(pid, "maps")
-                file = mapped_at(maps, caller)
-                if file == mapped_at(maps, start) and is_named_loader(file, alone=not base):
-                    return True
-        if not busy:
-            return False
+    if not start:
+        return False
+    caller = _caller(thread)
+    if caller == RUNNING:
+        return True
+    # A loader begins at its base; the libraries that it maps lie below that as a rule.
+    if not (0 if base else -NEAR) <= caller - start < NEAR:
+        return False
+    maps = _read(thread, "maps")
+    file = mapped_at(maps, caller)
+    return file == mapped_at(maps, start) and is_named_loader(file, alone=not base)
+
+
+def _caller(thread: int) -> int:
+    """What `calling` says of a thread that is about to sleep."""
+    limit = time.monotonic() + PATIENCE
+    while (found := calling(_read(thread, "syscall"))) == RUNNING and time.monotonic() < limit:
         time.sleep(PAUSE)
-    return False
+    return found
 
 
 def loader(auxv: bytes) -> tuple[int, int]:
@@ -58,11 +61,11 @@ def loader(auxv: bytes) -> tuple[int, int]:
 
 
 def calling(syscall: bytes) -> int:
-    """Where the code is that made the call, of a /proc/PID/syscall; 0: the thread is running, -1:
-    it makes none, or that is not told. Pure."""
+    """Where the code is that made the call that a /proc/PID/syscall shows; `RUNNING`: the thread does
+    not sleep, -1: it makes no call, or that is not told. Pure."""
     words = syscall.split()
     if words == [b"running"]:
-        return 0
+        return RUNNING
     return int(words[-1], 16) if len(words) == 9 else -1
 
 
@@ -86,16 +89,9 @@ def is_named_loader(file: bytes, *, alone: bool) -> bool:
     return name.startswith(b"ld") and b".so" in name if alone else bool(name)
 
 
-def _threads(pid: int) -> Iterator[str]:
+def _read(thread: int, name: str) -> bytes:
     try:
-        yield from os.listdir(f"/proc/{pid}/task")[:MOST_THREADS]
-    except OSError:
-        return
-
-
-def _read(pid: int, name: str) -> bytes:
-    try:
-        handle = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(f"/proc/{thread}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
     try:

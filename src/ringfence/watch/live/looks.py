@@ -146,6 +146,14 @@ def read_stat(pid: int) -> Stat | None:
     return parse_stat(_bytes(pid, "stat", MOST_TABLE).decode("utf-8", "replace"))
 
 
+def process_of(thread: int) -> int:
+    """The process that a thread is of; the number itself where that cannot be told."""
+    for line in _bytes(thread, "status", MOST_TABLE).split(b"\n"):
+        if line.startswith(b"Tgid:"):
+            return int(line[5:])
+    return thread
+
+
 def cgroup(pid: int | str) -> str:
     """A /proc/PID/cgroup, '' where it cannot be read."""
     return _bytes(pid, "cgroup", MOST_TABLE).decode("utf-8", "replace")

@@ -30,7 +30,7 @@ class Asked(msgspec.Struct, eq=False):
     """A question that waits for a reading: the event's descriptor, who asks, and until when."""
 
     fd: int
-    pid: int
+    thread: int
     executed: bool
     path: bytes
     by: float

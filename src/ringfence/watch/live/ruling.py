@@ -57,12 +57,12 @@ class Ruling(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A file that is about to be executed or opened: `fd` and `pid` are the event's, `path` is from
-    the root of the target (None where it is not in it), `identity` what a decision is kept under.
-    """
+    """A file that is about to be executed or opened: `fd` and `thread` are the event's, `path` is
+    from the root of the target (None where it is not in it), `identity` what a decision is kept
+    under."""
 
     fd: int
-    pid: int
+    thread: int
     executed: bool
     path: bytes | None
     shown: bytes
@@ -77,7 +77,7 @@ class Question(msgspec.Struct, frozen=True):
         return self.shown if self.path is None else self.path
 
 
-def question(fd: int, pid: int, names: Names, *, executed: bool) -> Question:
+def question(fd: int, thread: int, names: Names, *, executed: bool) -> Question:
     """What an event's descriptor asks. Raises OSError."""
     info = os.fstat(fd)
     try:
@@ -89,7 +89,7 @@ def question(fd: int, pid: int, names: Names, *, executed: bool) -> Question:
     path = names.path(fd, shown, info)
     name = shown if path is None else path
     identity = (name, info.st_dev, info.st_ino, info.st_ctime_ns, info.st_size, _generation(fd))
-    return Question(fd, pid, executed, path, shown, info, identity, deep)
+    return Question(fd, thread, executed, path, shown, info, identity, deep)
 
 
 def is_data(asked: Question) -> bool:
@@ -104,7 +104,7 @@ def is_data(asked: Question) -> bool:
 def loaded_unsure(asked: Question) -> bool:
     """Whether the dynamic loader opens what somebody can write to: what looks like data may be a
     library by the time that it is read."""
-    return bool(written(asked.fd)) and by_loader(asked.pid)
+    return bool(written(asked.fd)) and by_loader(asked.thread)
 
 
 class Rulings:
@@ -151,7 +151,7 @@ class Rulings:
         return (
             asked.info.st_ctime_ns >= self._layers.since
             and is_overlay(asked.fd)
-            and by_loader(asked.pid)
+            and by_loader(asked.thread)
             and self._held_below(asked) is not False
         )
 

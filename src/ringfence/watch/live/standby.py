@@ -26,6 +26,7 @@ from ringfence.watch.live import fanotify
 from ringfence.watch.live.aloud import aloud
 from ringfence.watch.live.deep import named
 from ringfence.watch.live.events import parse
+from ringfence.watch.live.looks import process_of
 from ringfence.watch.live.naming import Names
 from ringfence.watch.live.reporter import Reporter
 from ringfence.watch.live.ruling import is_data, loaded_unsure, question
@@ -232,25 +233,31 @@ class Standby:
                 finally:
                     os.close(event.fd)
 
-    def _question(self, fd: int, pid: int, *, executed: bool) -> None:
+    def _question(self, fd: int, thread: int, *, executed: bool) -> None:
         group = self._terms.group
         # 0 is whoever is in a PID namespace that is not below ours, and no decider.
-        if not self._terms.deny or (pid and pid in (os.getpid(), self._decider)):
+        if not self._terms.deny or (thread and self._ours(thread)):
             fanotify.answer(group, fd, fanotify.ALLOW)
             return
         shown = b""
         try:
-            asked = question(fd, pid, self._names, executed=executed)
+            asked = question(fd, thread, self._names, executed=executed)
             shown, fine = asked.place, is_data(asked) and not loaded_unsure(asked)
         except OSError:
             fine = False
-        if fine or (not executed and self._terms.watcher.began(pid)):
+        if fine or (not executed and self._terms.watcher.began(process_of(thread))):
             fanotify.answer(group, fd, fanotify.ALLOW)
             return
-        who = self._census.ask(pid)
+        who = self._census.ask(process_of(thread))
         fanotify.answer(group, fd, fanotify.DENY)
         how = EXECUTE if executed else OPEN
         self._reporter.say(Denied(named(shown), GONE, how, Asker.of(who), gone=True))
+
+    def _ours(self, thread: int) -> bool:
+        """Whether a thread is of this process or of the decider."""
+        return thread in (os.getpid(), self._decider) or any(
+            os.path.exists(f"/proc/{process}/task/{thread}") for process in ("self", self._decider)
+        )
 
 
 _EXEC = fanotify.OPEN_EXEC_PERM
