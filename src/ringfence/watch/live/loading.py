@@ -61,8 +61,8 @@ def loader(auxv: bytes) -> tuple[int, int]:
 
 
 def calling(syscall: bytes) -> int:
-    """Where the code is that made the call that a /proc/PID/syscall shows; `RUNNING`: the thread does
-    not sleep, -1: it makes no call, or that is not told. Pure."""
+    """Where the code is that made the call of a /proc/PID/syscall; `RUNNING`: the thread does not
+    sleep, -1: it makes no call, or that is not told. Pure."""
     words = syscall.split()
     if words == [b"running"]:
         return RUNNING
