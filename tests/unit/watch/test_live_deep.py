@@ -13,8 +13,8 @@ from ringfence.watch.live import fanotify
 from ringfence.watch.live.deep import MOST_TOLD, long_path, named
 from ringfence.watch.live.events import Event, Named
 from ringfence.watch.live.happening import BELOW, Gatherer
-from ringfence.watch.live.marks import _nameable
 from ringfence.watch.live.naming import Names
+from ringfence.watch.live.paths import _nameable
 from ringfence.watch.live.ruling import is_data, question
 from ringfence.watch.live.who import Census
 

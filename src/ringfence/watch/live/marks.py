@@ -22,17 +22,12 @@ from ringfence.watch.live.events import Named
 from ringfence.watch.live.handles import key_of, open_key
 from ringfence.watch.live.judge import Judge
 from ringfence.watch.live.mounts import own_filesystem
-from ringfence.watch.live.places import DEEPEST, Places
+from ringfence.watch.live.paths import GONE, Paths
+from ringfence.watch.live.places import Places
 
-REMEMBERED = 1 << 16
-DELETED = b" (deleted)"
-"""What the kernel adds to the name of a folder that was removed (proc(5))."""
 REMOVED = "its root was removed"
 RENAMED = "its root, or a folder above it, was renamed or unmounted"
 REPLACED = "its path leads to another folder now"
-MOST_STEPS = 1 << 14
-"""Folders that are climbed for a name that can be told: some 10 ms."""
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 
 
 class Marks:
@@ -53,15 +48,12 @@ class Marks:
         """Those of them that such an event may have put elsewhere."""
         self._passed: dict[Named, None] = {}
         """Folders without a mark that the rules ignore, where they are."""
-        self._paths: dict[bytes, bytes] = {}
-        self._buried: dict[bytes, Named] = {}
-        """Folders of a whole file system that were removed: the name that each had last."""
         self.selected = tuple(path.strip(b"/") for path in target.only if path.strip(b"/"))
         self.whole = not self.selected and self._whole(target)
         self.refused: list[tuple[bytes, str]] = []
         """Folders that could not be marked, and why. Whoever tells of them takes them out."""
-        self._above: dict[bytes, bytes] = {}
         self._prefix = os.readlink(os.fsencode(f"/proc/self/fd/{root.handle}")).rstrip(b"/")
+        self._paths = Paths(root, self._prefix)
         if not self.whole:
             self._all()
 
@@ -173,7 +165,7 @@ class Marks:
         self._fresh.setdefault(key, []).append(at)
 
     def _refuse(self, folder: bytes, at: Named | None, error: OSError) -> None:
-        if error.errno in _GONE:
+        if error.errno in GONE:
             if at is not None:
                 self._owed[at] = None
         elif error.errno != errno.EXDEV:  # something is mounted there, which is told as such
@@ -189,8 +181,7 @@ class Marks:
 
     def renew(self) -> None:
         """Events were lost: mark what there is now, forget what was known of names."""
-        self._forget()
-        self._buried.clear()
+        self._paths.renew()
         if self.whole:
             return
         self._places = Places()
@@ -228,97 +219,21 @@ class Marks:
     def path(self, key: bytes) -> bytes | None:
         """Where the folder `key` is, None where it is not in the target (any more), or so deep that
         nothing tells its path: see `above`."""
-        if not self.whole:
-            return self._places.path(key)
-        names: list[bytes] = []
-        for _ in range(DEEPEST):
-            living = self._living(key)
-            if living is not None:
-                return b"/".join(part for part in (living, *reversed(names)) if part)
-            last = self._buried.get(key)
-            if last is None:
-                return None
-            key = last.folder
-            names.append(last.name)
-        return None
-
-    def _living(self, key: bytes) -> bytes | None:
-        if key not in self._paths:
-            found = self._found(key)
-            if found is None:
-                return None
-            if len(self._paths) >= REMEMBERED:
-                self._forget()
-            self._paths[key] = found
-        return self._paths[key]
-
-    def unburied(self, key: bytes) -> bytes | None:
-        """The folder, of `key` and those it was in, that was removed and of whose removal no event
-        was read yet: that one says where it was. None if there is none."""
-        for _ in range(DEEPEST if self.whole else 0):
-            last = self._buried.get(key)
-            if last is None:
-                return key if self._removed(key) else None
-            key = last.folder
-        return None
-
-    def is_buried(self, key: bytes) -> bool:
-        """Whether a folder was removed by an event that was read."""
-        return key in self._buried
-
-    def _removed(self, key: bytes) -> bool:
-        if key in self._paths:
-            return False
-        try:
-            handle = open_key(self._root.handle, key)
-        except OSError as error:
-            return error.errno in _GONE
-        try:
-            return os.fstat(handle).st_nlink == 0  # somebody has it open still
-        finally:
-            os.close(handle)
-
-    def _found(self, key: bytes) -> bytes | None:
-        try:
-            handle = open_key(self._root.handle, key)
-        except OSError:
-            return None
-        try:
-            path, climbed = _nameable(handle)
-            if not (path + b"/").startswith(self._prefix + b"/"):
-                return None
-            found = path[len(self._prefix) :].strip(b"/")
-            if climbed:
-                self._above[key] = found
-                return None
-            if path.endswith(DELETED) and not self._is(found, handle):
-                return None
-        except OSError:
-            return None
-        finally:
-            os.close(handle)
-        return found
+        return self._paths.path(key) if self.whole else self._places.path(key)
 
     def above(self, key: bytes) -> bytes | None:
         """Of a folder without a `path` since that is too long: the deepest one above it that has
         one. None of any other."""
-        return self._above.get(key)
+        return self._paths.above(key)
 
-    def _forget(self) -> None:
-        self._paths.clear()
-        self._above.clear()
+    def unburied(self, key: bytes) -> bytes | None:
+        """The folder, of `key` and those it was in, that was removed and of whose removal no event
+        was read yet: that one says where it was. None if there is none."""
+        return self._paths.unburied(key) if self.whole else None
 
-    def _is(self, path: bytes, handle: int) -> bool:
-        """Whether a path leads to the folder of a descriptor: anybody may call one what the kernel
-        calls those that are gone."""
-        try:
-            other = self._root.open(path)
-        except OSError:
-            return False
-        try:
-            return os.path.samestat(os.fstat(other), os.fstat(handle))
-        finally:
-            os.close(other)
+    def is_buried(self, key: bytes) -> bool:
+        """Whether a folder was removed by an event that was read."""
+        return self._paths.is_buried(key)
 
     def wanted(self, path: bytes) -> bool:
         """Whether a path is in the target's selection."""
@@ -337,7 +252,7 @@ class Marks:
     ) -> Iterator[tuple[bytes, bytes]]:
         """A folder was renamed; a name is None where that is not in the target. Marks it, where it
         was not, and all that is owed a mark; gives what is in these folders by now."""
-        self._forget()
+        self._paths.forget()
         if self.whole or not child:
             return
         if old is not None:
@@ -430,33 +345,11 @@ class Marks:
         self._fresh.pop(child, None)
         self._doubted.pop(child, None)
         self._places.drop(child)
-        self._paths.pop(child, None)
-        self._above.pop(child, None)
+        self._paths.gone(child)
 
     def bury(self, child: bytes, at: Named) -> None:
         """A folder was removed, and the kernel has dropped its mark. Events of what was in it may
         be read later still."""
         self.gone(child, at)
         if self.whole:
-            if len(self._buried) >= REMEMBERED:
-                del self._buried[next(iter(self._buried))]
-            self._buried[child] = at
-
-
-def _nameable(handle: int) -> tuple[bytes, bool]:
-    """The path of a folder, or of the deepest one above it whose path is short enough to be told,
-    and whether it is that. Raises OSError."""
-    held = os.dup(handle)
-    try:
-        for step in range(MOST_STEPS):
-            try:
-                return os.readlink(b"/proc/self/fd/%d" % held), step > 0
-            except OSError as error:
-                if error.errno != errno.ENAMETOOLONG:
-                    raise
-            upper = os.open(b"..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=held)
-            os.close(held)
-            held = upper
-    finally:
-        os.close(held)
-    return b"", True
+            self._paths.bury(child, at)
