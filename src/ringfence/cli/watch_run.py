@@ -59,8 +59,9 @@ def command(
     """Tell of every change in TARGET as it happens, with who did it, until SIGTERM or Ctrl-C.
 
     With --enforce exec, code that is not in the baseline does not run. Exit codes: 0 it was
-    stopped; 2 the baseline is not to be trusted, something cannot be read, or standard output
-    fails without --ledger; 3 root is missing.
+    stopped; 2 the baseline is not to be trusted, something cannot be read, the target's root is not
+    at its path any more, or standard output fails without --ledger; 3 root is missing; 4 an error
+    that nobody foresaw.
     """
     from ringfence.watch.live.running import PATIENCE, Wishes, run
 

@@ -13,7 +13,10 @@ _MARKS = str.maketrans(
 )
 _START = re.compile(r"^\d+(?=[.)])|^(?=[-+=])")
 """Where a backslash keeps text from beginning a list or underlining a heading."""
-_LINKING = re.compile(r"@|#|:/|www\.|mailto:|xmpp:", re.IGNORECASE)
+_LINKING = re.compile(
+    r"@|#|:/|www\.|mailto:|xmpp:|\bgh-[0-9]|[!%&$~][\w\"]|\b[0-9a-f]{7,40}\b|\b[a-z]+-[0-9]+\b",
+    re.IGNORECASE,
+)
 """What GitHub and GitLab link of their own accord, save in code."""
 
 

@@ -72,7 +72,9 @@ def _way_in(name: str, knowledge: Knowledge) -> str | None:
     if program and outcome in OUTCOMES:
         return _exploit(program, outcome)
     kind, _, place = name.partition(":")
-    if place and kind in {entry.entry for entry in knowledge.vectors.values()} - {""}:
+    # A device that has no condition of its own is a slip of the pen rather than an entry point.
+    kinds = {entry.entry for entry in knowledge.vectors.values()} - {"", "device"}
+    if place and kind in kinds:
         return "\n".join(_entry_vector(name, word, knowledge) for word in OUTCOMES)
     start, slash, level = name.partition("/")
     if slash and start in knowledge.starts and level in knowledge.sophistications:

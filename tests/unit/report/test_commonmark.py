@@ -93,7 +93,22 @@ def test_common_text_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["@all", "a@b.example", "https://e.example", "www.e.example", "MAILTO:a", "#12"]
+    "word",
+    [
+        "@all",
+        "a@b.example",
+        "https://e.example",
+        "www.e.example",
+        "MAILTO:a",
+        "#12",
+        "GH-26",
+        "%6",
+        "&7",
+        "!5",
+        "JIRA-12",
+        "deadbeefdeadbeef",
+        "0123456",
+    ],
 )
 def test_what_forges_link_of_their_own_accord_stands_in_code(word: str) -> None:
     assert prose(f"see {word} there") == f"see `{word}` there"

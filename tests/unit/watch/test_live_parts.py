@@ -23,7 +23,7 @@ from ringfence.watch.ledger.record import Kind
 from ringfence.watch.ledger.segments import segments
 from ringfence.watch.ledger.writer import Ledger
 from ringfence.watch.live.allowed import FORMAT, Allowed, Learned, LearnedFile, Wanted, read_learned
-from ringfence.watch.live.cmdline import told
+from ringfence.watch.live.cmdline import CUT, told
 from ringfence.watch.live.code import looks_like_code
 from ringfence.watch.live.containers import container_of
 from ringfence.watch.live.enforce import marking
@@ -71,6 +71,8 @@ def test_secrets_are_not_told() -> None:
     assert words == ("curl", "--token", "***", "--api-key=***", "DB_PASSWORD=***",
                      "http://***@host/", "-v", "file")  # fmt: skip
     assert told(b"") == ("",)
+    assert told(b"a\0" + b"b" * 3000)[-1] == CUT and told(b"a\0" * 50)[-1] == CUT
+    assert CUT not in told(b"a\0" + b"b" * 2000) + told(b"a\0" * 40)
     assert told(b"ls\0--password\0--all\0") == ("ls", "--password", "--all")
 
 

@@ -31,6 +31,7 @@ from ringfence.knowledge.records import Knowledge, PathEntry
 from ringfence.model.evidence import Evidence, Grade, Seen, Unseen
 from ringfence.model.facts import Facts, ImageConfig, Target
 from ringfence.model.files import Elf, Tree
+from ringfence.model.mounts import honours_setuid
 from ringfence.model.process import (
     CallVerdict,
     Credentials,
@@ -48,6 +49,8 @@ KIND = "bundle"
 LONGEST = 256
 """Of a path in a sentence."""
 MOST_MOUNTS = 4096
+MOST_BOUND, MOST_BOUND_FILES = 32, 20_000
+"""Bind mounts, and files of each, that are searched for setuid programs."""
 SPECIFICATION = "see config.md of the OCI runtime specification"
 PARTS = {
     "process": dict, "process.user": dict, "process.capabilities": dict, "process.args": list,
@@ -65,6 +68,9 @@ def read_bundle(folder: Path, knowledge: Knowledge) -> Facts:
     config = _checked(path)
     tree, root, unseen = _tree(config, folder)
     process = described(config, str(path), knowledge, root)
+    if tree is not None:
+        tree = _with_bound(tree, process.mounts.value or ())
+        unseen = tree.unseen
     return Facts(
         target=Target(KIND, str(folder)),
         processes=(process,),
@@ -124,6 +130,31 @@ def _tree(
     if not os.path.isdir(root):
         return None, None, (Unseen("file tree", f"{str(root)[:LONGEST]} is not a directory"),)
     return read_directory(root), str(root), ()
+
+
+def _with_bound(tree: Tree, mounts: tuple[Mount, ...]) -> Tree:
+    """The tree with the privileged programs of what is bound into it, as far as it is here."""
+    bound = [item for item in mounts if item.fstype == "bind" and honours_setuid(item)]
+    privileged, unseen, complete = list(tree.privileged), list(tree.unseen), tree.complete
+    for item in bound[:MOST_BOUND]:
+        if os.path.isfile(item.source):
+            continue
+        if not os.path.isdir(item.source):
+            complete = False
+            unseen.append(Unseen(f"files at {item.path[:LONGEST]}", "what is bound is not here"))
+            continue
+        found = read_directory(Path(item.source), with_elf=False, max_files=MOST_BOUND_FILES)
+        complete = complete and found.complete
+        unseen += found.unseen
+        top = item.path.strip("/")
+        privileged += [msgspec.structs.replace(file, path=f"{top}/{file.path}".lstrip("/"))
+                       for file in found.privileged]  # fmt: skip
+    if len(bound) > MOST_BOUND:
+        complete = False
+        unseen.append(Unseen(f"files of {len(bound) - MOST_BOUND} bind mounts more", "limit"))
+    return msgspec.structs.replace(
+        tree, privileged=tuple(privileged), unseen=tuple(unseen), complete=complete
+    )
 
 
 def described(

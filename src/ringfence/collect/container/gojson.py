@@ -18,6 +18,10 @@ MAPS = frozenset(
 )
 """Fields whose values are maps, in lower case: of the runtime's and the image's specification."""
 
+_FOLDED = str.maketrans({"\u017f": "s", "\u212a": "k"})
+"""The letters beside its own capital that Go takes for an ASCII one (bytes.EqualFold): long s, and
+the sign of the kelvin."""
+
 _Pairs = list[tuple[str, Any]]
 
 
@@ -26,10 +30,15 @@ class Fields(dict[str, Any]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """The field's value."""
-        return super().get(name.lower(), default)
+        return super().get(folded(name), default)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and super().__contains__(name.lower())
+        return isinstance(name, str) and super().__contains__(folded(name))
+
+
+def folded(name: str) -> str:
+    """A field's name as Go compares it."""
+    return name.translate(_FOLDED).lower()
 
 
 class _Object:
@@ -62,7 +71,7 @@ def _read(value: object, *, is_map: bool) -> Any:
         return value
     found: dict[str, Any] = {} if is_map else Fields()
     for key, item in value.pairs:
-        name = key if is_map else key.lower()
+        name = key if is_map else folded(key)
         if name in found:
             raise Undecodable(f"{key[:80]!r} stands twice in one object (engines ignore case)")
         found[name] = _read(item, is_map=not is_map and name in MAPS)

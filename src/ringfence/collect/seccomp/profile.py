@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ringfence.collect.container.gojson import folded
 from ringfence.collect.seccomp.bpf import Outcome, Outcomes
 from ringfence.collect.seccomp.question import Question, parse
 from ringfence.collect.seccomp.tables import FOREIGN, MULTIPLEXED, native, native_calls
@@ -77,7 +78,7 @@ def _named(value: object) -> Any:
     """The same document with the specification's names of fields, which readers take in any case
     (`gojson`)."""
     if isinstance(value, dict):
-        return {_NAMES.get(str(key).lower(), key): _named(item) for key, item in value.items()}
+        return {_NAMES.get(folded(str(key)), key): _named(item) for key, item in value.items()}
     return [_named(item) for item in value] if isinstance(value, list) else value
 
 

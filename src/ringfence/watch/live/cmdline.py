@@ -7,7 +7,10 @@ import re
 
 from ringfence.collect.process.environment import hint
 
-MOST_WORDS = 40
+MOST_WORDS, MOST_COMMAND = 40, 2048
+"""Words, and bytes of a command line, that are told."""
+CUT = "[...]"
+"""The last word where there are more."""
 HIDDEN = "***"
 _FLAG = re.compile(r"--?[A-Za-z][\w-]*")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@]+@")
@@ -18,7 +21,8 @@ def told(command: bytes) -> tuple[str, ...]:
     variables that are named like one, and user names and passwords in URLs."""
     words = []
     hidden = False
-    for raw in command.rstrip(b"\0").split(b"\0")[:MOST_WORDS]:
+    found = command[:MOST_COMMAND].rstrip(b"\0").split(b"\0")
+    for raw in found[:MOST_WORDS]:
         word = os.fsdecode(raw)
         name, equals, value = word.partition("=")
         if hidden and not word.startswith("-"):
@@ -28,6 +32,8 @@ def told(command: bytes) -> tuple[str, ...]:
         else:
             words.append(_URL.sub(rf"\1{HIDDEN}@", word))
         hidden = not equals and _FLAG.fullmatch(word) is not None and _secret(word)
+    if len(command) > MOST_COMMAND or len(found) > MOST_WORDS:
+        words.append(CUT)
     return tuple(words)
 
 

@@ -14,6 +14,7 @@ import os
 import select
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
 CONNECTOR, CN_IDX_PROC, CN_VAL_PROC, LISTEN = 11, 1, 1, 1
@@ -107,13 +108,12 @@ class Execs:
 
 
 def _answered(link: socket.socket) -> bool:
-    """Whether the kernel consents: from a PID namespace below the first one it never answers, and
-    never tells of anything."""
+    """Whether the kernel consents: from a PID namespace below the first one it never answers. What
+    it tells other subscribers arrives here, too, as long as there are any."""
     poll = select.poll()
     poll.register(link.fileno(), select.POLLIN)
-    for _ in range(MOST_AT_ONCE):
-        if not poll.poll(PATIENCE * 1000):
-            return False
+    limit = time.monotonic() + PATIENCE
+    while (left := limit - time.monotonic()) > 0 and poll.poll(left * 1000):
         data, sender = link.recvfrom(READ)
         if sender[0] == 0 and accepted(data, os.getpid()):
             return True

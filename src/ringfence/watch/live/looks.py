@@ -11,8 +11,9 @@ import os
 import msgspec
 
 from ringfence.collect.process import procfs
+from ringfence.watch.live.cmdline import MOST_COMMAND
 
-MOST_COMMAND, MOST_TABLE = 2048, 1 << 16
+MOST_TABLE = 1 << 16
 PF_EXITING = 0x4
 """linux/sched.h, of the flags in /proc/PID/stat: it has no executable any more, some time before
 its state says so."""
@@ -83,7 +84,7 @@ def _look(pid: int) -> Look | None:
     if living is None:
         living = stat
     executable, file, why = _executable(thread)
-    command = _bytes(thread, "cmdline", MOST_COMMAND)
+    command = _bytes(thread, "cmdline", MOST_COMMAND + 1)
     uid, fsuid = _users(thread)
     namespace, parent = link(thread, "ns/mnt"), program(stat.parent) if stat.parent else ""
     after, again = read_stat(pid), read_stat(thread)

@@ -25,6 +25,8 @@ _HEAD = """\
 Description=Ringfence watches {target}
 Documentation=https://github.com/ringfence/ringfence/blob/main/docs/watch.md
 After=local-fs.target
+# A target that is away for a while must not end the watch for good.
+StartLimitIntervalSec=0
 
 [Service]
 Type=simple

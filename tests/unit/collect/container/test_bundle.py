@@ -103,7 +103,9 @@ def test_a_device_under_another_name_is_known_by_its_number(tmp_path: Path) -> N
     "text",
     ['{"root": {"path": "root"}, "process": {"noNewPrivileges": true, "NoNewPrivileges": false}}',
      '{"root": {"path": "root"}, "process": {}, "process": {}}',
-     '{"root": {"path": "root", "PATH": "/"}}'],
+     '{"root": {"path": "root", "PATH": "/"}}',
+     '{"root": {"path": "root"}, "mounts": [], "mount\u017f": []}',
+     '{"root": {"path": "root"}, "linux": {"maskedPaths": [], "mas\u212aedPaths": []}}'],
 )  # fmt: skip
 def test_what_engines_take_for_one_field_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match="twice in one object"):
@@ -111,6 +113,8 @@ def test_what_engines_take_for_one_field_is_refused(tmp_path: Path, text: str) -
 
 
 def test_fields_are_found_in_any_case_and_labels_keep_theirs(tmp_path: Path) -> None:
+    long_s = '{"root": {"path": "root"}, "proce\u017fs": {"noNewPrivilege\u017f": true}}'
+    assert process(tmp_path, long_s).no_new_privileges.value is True
     text = (
         '{"Root": {"Path": "root"}, "annotations": {"a": "1", "A": "2"}, "PROCESS": {"User": '
         '{"UID": 7}, "nonewprivileges": true}}'
@@ -178,3 +182,16 @@ def test_paths_of_the_host_are_known_under_any_name(
 def test_a_proc_of_its_own_is_not_the_hosts(tmp_path: Path) -> None:
     row = {"destination": "/proc", "source": "proc", "type": "proc"}
     assert measured(tmp_path, row)["mount:host-proc"] == "closed"
+
+
+def test_setuid_programs_of_what_is_bound_are_found(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "su").touch(mode=0o755)
+    without = measured(tmp_path, bound(str(own), "/data"))
+    (own / "su").chmod(0o4755)
+    with_it = measured(tmp_path, bound(str(own), "/data"))
+    nosuid = measured(tmp_path, bound(str(own), "/data", "nosuid"))
+    gone = measured(tmp_path, bound(str(tmp_path / "nothing"), "/data"))
+    assert [found["file:setuid"] for found in (without, with_it, nosuid, gone)] == [
+        "closed", "open", "closed", "unknown"]  # fmt: skip
