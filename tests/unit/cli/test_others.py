@@ -136,8 +136,8 @@ def test_explain_knows_every_kind_of_id(name: str, said: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["syscall:nonsense", "device:nonsense", "syscall:socket[NONE]", "syscall:*", "cap:CAP_FOO",
-     "nscap:CAP_FOO", "sysctl:a.b==1", "path:zzz", "kernel:foo", "probe:zzz", "watch/moved", ".leak", "leak",
-     ":leak", "tcp:"],
+     "nscap:CAP_FOO", "sysctl:a.b==1", "path:zzz", "kernel:foo", "probe:zzz", "watch/moved",
+     ".leak", "leak", ":leak", "tcp:"],
 )  # fmt: skip
 def test_explain_refuses_what_there_is_not(name: str) -> None:
     done = ringfence("explain", name)
