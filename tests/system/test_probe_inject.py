@@ -36,8 +36,12 @@ KNOWLEDGE = load()
 COUNTER = """
 import os, signal, sys, threading, time
 signal.signal(signal.SIGCHLD, lambda *_: os.write(1, b"SIGCHLD\\n"))
+all_there = threading.Barrier(int(sys.argv[1]) + 1)  # each has memory of its own from then on
 for _ in range(int(sys.argv[1])):
-    threading.Thread(target=lambda: [time.sleep(0.001) for _ in range(10**9)], daemon=True).start()
+    threading.Thread(
+        target=lambda: [all_there.wait(), *(time.sleep(0.001) for _ in range(10**9))], daemon=True
+    ).start()
+all_there.wait()
 os.write(1, b"up\\n")
 while True:
     line = os.read(0, 100)
