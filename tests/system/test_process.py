@@ -278,6 +278,27 @@ def test_a_socket_that_is_handed_from_process_to_process_is_not_lost(hops: bool)
     assert f"tcp:0.0.0.0:{port}" in {point.id for point in points}
 
 
+TUNNEL = """
+import ctypes, os, subprocess
+assert ctypes.CDLL(None).unshare(0x40000000) == 0
+if {tunnel}:
+    add = "ip link add vx0 type vxlan id 5 dstport 4789"
+    subprocess.run(add.split(), check=True)
+    subprocess.run("ip link set vx0 up".split(), check=True)
+os.setuid(64001)
+"""
+
+
+@pytest.mark.parametrize("tunnel", [True, False])
+def test_a_socket_of_the_kernel_itself_is_supposed_and_moves_no_start(tunnel: bool) -> None:
+    with python_process(TUNNEL.format(tunnel=tunnel)) as pid:
+        points = deployment_of(facts(pid), KNOWLEDGE).entry_points
+        done = ringfence("measure", pid, "--no-plan", "--format", "json")
+    wanted = [("udp:0.0.0.0:4789", Reach.INTERNET, True)] * tunnel
+    assert [(point.id, point.reach, point.supposed) for point in points] == wanted
+    assert json.loads(done.out)["start"] == "supply-chain"
+
+
 def test_loopback_of_a_namespace_of_its_own_is_reached_from_inside_alone() -> None:
     code = (
         "import ctypes, socket\nassert ctypes.CDLL(None).unshare(0x40000000) == 0\n"

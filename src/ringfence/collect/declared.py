@@ -101,13 +101,15 @@ class DeclaredHandler(_Strict, frozen=True):
 
 
 class DeclaredEntryPoint(_Strict, frozen=True):
-    """An entry point; `leak = "none"` and `execution = "none"` leave a vector out."""
+    """An entry point; `leak = "none"` and `execution = "none"` leave a vector out, and
+    `supposed = true` is for one that may not be the service's at all."""
 
     id: Annotated[str, msgspec.Meta(min_length=1)]
     kind: str = "tcp"
     reach: Reach = Reach.INTERNET
     address: str = ""
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    supposed: bool = False
     handler: DeclaredHandler = DeclaredHandler()
     leak: str = Means.ZERO_DAY.value
     execution: str = Means.ZERO_DAY.value
@@ -312,6 +314,7 @@ def _entry_point(point: DeclaredEntryPoint, path: Path) -> EntryPoint:
         evidence=stated or (Evidence(Grade.DECLARED, str(path), f"entry point {point.id}"),),
         address=point.address,
         port=point.port,
+        supposed=point.supposed,
         leak=None if point.leak == "none" else Means(point.leak),
         execution=None if point.execution == "none" else Means(point.execution),
     )

@@ -141,15 +141,19 @@ def _read(target: Target, look: Look, knowledge: Knowledge) -> Reading:
     """The processes and sockets of a workload, read again where others are there afterwards.
 
     Sockets come first, while their holders surely live. A service may hand its sockets from one
-    short-lived process to the next; so of a workload that does not rest each socket that no other
-    process holds counts, and those whose holders have ended do.
+    short-lived process to the next; so what it was seen to hold in any look counts while it
+    listens, also when the holders have ended.
     """
     whole_host = target.kind == "host"
     found = Reading(look())
     refusals: dict[Unseen, None] = {}
+    held: set[int] = set()
     for left in reversed(range(LOOKS)):
-        others = None if left or whole_host else _held_by_others(look, found.pids)
-        sockets, unseen = listeners(found.pids, whole_host=whole_host, others=others)
+        others = None if left or whole_host else _others(look, found.pids)
+        sockets, unseen = listeners(
+            found.pids, whole_host=whole_host, earlier=frozenset(held), others=others
+        )
+        held.update(item.inode for item in sockets if item.holders_seen)
         fresh = [pid for pid in found.pids if pid not in found.members]
         members, refused = processes(fresh, knowledge)
         found.members.update((one.pid, one) for one in members if one.pid is not None)
@@ -177,15 +181,17 @@ def _now(look: Look, before: list[int]) -> list[int]:
         return before
 
 
-def _held_by_others(look: Look, pids: list[int]) -> frozenset[int]:
-    """The sockets that processes outside the workload hold, which are there before and after."""
+def _others(look: Look, pids: list[int]) -> dict[int, frozenset[int]]:
+    """The processes outside the workload, which are there before and after, and the sockets that
+    each shows to hold."""
     before, held = {*_now(look, pids), *pids}, dict[int, frozenset[int]]()
     for pid in map(procfs.living, procfs.pids()):
         if pid not in before:
+            held[pid] = frozenset()
             with contextlib.suppress(OSError):
                 held[pid] = sockets_of(pid)
     stay = {*map(procfs.living, procfs.pids())} - set(_now(look, pids))
-    return frozenset().union(*(inodes for pid, inodes in held.items() if pid in stay))
+    return {pid: inodes for pid, inodes in held.items() if pid in stay}
 
 
 def _alive(item: Listener, members: dict[int, Process], suspects: tuple[int, ...]) -> Listener:

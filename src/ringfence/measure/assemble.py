@@ -54,13 +54,14 @@ def choose_start(deployments: Sequence[Deployment], knowledge: Knowledge) -> str
 
     A surface is always stated for a start; a service on loopback has none from the internet, so
     the natural question about it starts nearer. A deployment without entry points decides nothing
-    beside others that have some; where none has any: supply-chain.
+    beside others that have some; where none has any: supply-chain. An entry point that is only
+    supposed decides nothing either: a start that is too far away would make the surface smaller.
     """
-    farthest = [
-        min(point.reach.rank for point in deployment.entry_points)
+    sure = [
+        [point.reach.rank for point in deployment.entry_points if not point.supposed]
         for deployment in deployments
-        if deployment.entry_points
     ]
+    farthest = [min(ranks) for ranks in sure if ranks]
     outside = [start for start in knowledge.starts.values() if not start.inside]
     for start in sorted(outside, key=lambda item: Reach(item.reach).rank):
         if farthest and max(farthest) <= Reach(start.reach).rank:

@@ -123,18 +123,19 @@ def _boundaries(facts: Facts, zones: tuple[Zone, ...]) -> tuple[Boundary, ...]:
 
 
 def entry_points(facts: Facts) -> tuple[tuple[EntryPoint, ...], tuple[Unseen, ...]]:
-    """One entry point for each place that sockets listen at, or each port that a configuration
-    names."""
-    if facts.listeners:
-        by_pid = {process.pid: process for process in facts.processes}
-        return _merged([_listening(item, by_pid, facts) for item in facts.listeners]), ()
+    """One entry point for each place that sockets listen at; and each port that a configuration
+    names, where no socket was seen that is surely the workload's."""
+    by_pid = {process.pid: process for process in facts.processes}
+    points = _merged([_listening(item, by_pid, facts) for item in facts.listeners])
+    if not all(point.supposed for point in points):
+        return points, ()
     if facts.config is None and facts.tree is None:
-        return (), ()
+        return points, ()
     if facts.config is not None and facts.config.ports:
-        return tuple(_declared_port(port, facts) for port in facts.config.ports), ()
+        return (*points, *(_declared_port(port, facts) for port in facts.config.ports)), ()
     runs = facts.target.kind == "host" or (facts.processes and facts.processes[0].pid is not None)
     if runs:
-        return (), ()
+        return points, ()
     return (_declared_port("", facts),), (SUPPOSED_LISTENER,)
 
 
@@ -149,6 +150,7 @@ def _listening(item: Listener, by_pid: dict[int | None, Process], facts: Facts) 
         evidence=(item.evidence, why),
         address=item.path or item.address,
         port=item.port,
+        supposed=item.supposed,
     )
 
 
@@ -157,11 +159,18 @@ def _merged(points: list[EntryPoint]) -> tuple[EntryPoint, ...]:
 
     Sockets that share a port (SO_REUSEPORT) are one way in, however many there are. Of them the
     widest reach and the most privileged handler count, since whoever sends does not choose the
-    socket but may try again. Of equals the first is taken.
+    socket but may try again. Of equals the first is taken. A supposed one that is reached from
+    farther away than those that were seen stays apart: it would decide the start through them.
     """
     groups: dict[str, list[EntryPoint]] = {}
+    sure: dict[str, int] = {}
     for point in points:
-        groups.setdefault(point.id, []).append(point)
+        if not point.supposed:
+            sure[point.id] = min(point.reach.rank, sure.get(point.id, point.reach.rank))
+    for point in points:
+        apart = point.supposed and point.reach.rank < sure.get(point.id, 0)
+        name = f"{point.id}:supposed" if apart else point.id
+        groups.setdefault(name, []).append(msgspec.structs.replace(point, id=name))
     return tuple(_one(group) if len(group) > 1 else group[0] for group in groups.values())
 
 
@@ -175,6 +184,7 @@ def _one(group: list[EntryPoint]) -> EntryPoint:
         reach=widest.reach,
         handler=max((point.handler for point in group), key=lambda handler: handler.level.rank),
         evidence=(msgspec.structs.replace(listens, detail=detail), why),
+        supposed=all(point.supposed for point in group),
     )
 
 
@@ -188,6 +198,9 @@ def _handler(item: Listener, by_pid: dict[int | None, Process], facts: Facts) ->
     holders = [by_pid[pid] for pid in item.holders if pid in by_pid]
     if waiting:
         grade, how = Grade.OBSERVED, "waits on the socket (epoll set, accept or poll)"
+    elif item.supposed:
+        grade = Grade.ASSUMED
+        how = "may hold the socket, which nobody is seen to hold and may be the kernel's own"
     elif not item.holders_seen:
         grade, how = Grade.ASSUMED, "the most privileged of those that may hold the socket"
     elif len(holders) == 1:

@@ -142,7 +142,8 @@ class EntryPoint(msgspec.Struct, frozen=True):
     """Where data from outside comes in.
 
     `kind` is a kind of the knowledge base's entry vectors (`tcp`, `udp`, `unix`, `file`,
-    `device` ...); `address` and `port` as they are bound.
+    `device` ...); `address` and `port` as they are bound. `supposed` says that it may not be the
+    workload's at all: it adds vectors, and decides no start.
     """
 
     id: str
@@ -152,6 +153,7 @@ class EntryPoint(msgspec.Struct, frozen=True):
     evidence: tuple[Evidence, ...]
     address: str = ""
     port: int | None = None
+    supposed: bool = False
     leak: Means | None = Means.ZERO_DAY
     execution: Means | None = Means.ZERO_DAY
 

@@ -126,6 +126,8 @@ class Listener(msgspec.Struct, frozen=True):
     network namespace has no interface but loopback; `namespace_shared` is False when no process
     outside the workload is in it; `network` is that namespace's inode, None where it is not known.
     `holders_seen` is False when `holders` are all that may hold it: none where that is not known.
+    `supposed` says that no process of the workload was ever seen to hold it: it may as well be the
+    kernel's own, as those of tunnels and of servers in the kernel are.
     """
 
     kind: str
@@ -142,6 +144,7 @@ class Listener(msgspec.Struct, frozen=True):
     exposed: bool = True
     namespace_shared: bool = True
     holders_seen: bool = True
+    supposed: bool = False
     network: int | None = None
 
 

@@ -90,6 +90,8 @@ def _entry_point(point: EntryPoint) -> dict[str, Any]:
     }
     if point.port is not None:
         made["port"] = point.port
+    if point.supposed:
+        made["supposed"] = True
     return made
 
 

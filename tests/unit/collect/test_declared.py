@@ -14,6 +14,7 @@ from ringfence.model.deployment import Deployment, Means
 from ringfence.model.evidence import Grade
 from ringfence.model.need import State
 from ringfence.model.position import Level
+from ringfence.report.as_file import as_file
 
 KNOWLEDGE = load()
 LEAST = 'name = "x"\n[[zones]]\nname = "a"\n'
@@ -99,6 +100,16 @@ def test_a_known_vulnerability_changes_the_means_and_adds_nothing(tmp_path: Path
     assert [v.id for v in vectors[0]] == [v.id for v in vectors[1]]
     means = [{v.id: v.edge.means for v in found}["http.execution"] for found in vectors]
     assert means == [Means.ZERO_DAY, Means.KNOWN]
+
+
+@pytest.mark.parametrize(("line", "supposed"), [("", False), ("supposed = true\n", True)])
+def test_what_is_only_supposed_stays_so_when_it_is_written_out(
+    tmp_path: Path, line: str, supposed: bool
+) -> None:
+    found = read(tmp_path, LEAST + POINT + line)
+    again = read(tmp_path, as_file(found, found.boundaries))
+    for deployment in (found, again):
+        assert [point.supposed for point in deployment.entry_points] == [supposed]
 
 
 def test_an_entry_point_without_a_leak(tmp_path: Path) -> None:

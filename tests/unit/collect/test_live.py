@@ -19,7 +19,8 @@ from ringfence.model.facts import Target
 from ringfence.model.process import Listener, Process
 
 KNOWLEDGE = load()
-SOCKET, OTHERS_SOCKET = 50, 60
+SOCKET = 50
+OTHERS = {9: frozenset({60})}
 
 
 class Workload:
@@ -30,16 +31,23 @@ class Workload:
         self._now: list[int] = []
         self._ended = ended
         (self._member,), _ = processes([os.getpid()], KNOWLEDGE)
-        self.others: list[frozenset[int] | None] = []
+        self.others: list[dict[int, frozenset[int]] | None] = []
+        self.earlier: list[frozenset[int]] = []
 
     def look(self) -> list[int]:
         self._now = next(self._looks, self._now)
         return self._now
 
     def listeners(
-        self, pids: list[int], *, whole_host: bool, others: frozenset[int] | None
+        self,
+        pids: list[int],
+        *,
+        whole_host: bool,
+        earlier: frozenset[int],
+        others: dict[int, frozenset[int]] | None,
     ) -> tuple[tuple[Listener, ...], tuple[Unseen, ...]]:
         self.others.append(others)
+        self.earlier.append(earlier)
         seen = Evidence(Grade.OBSERVED, "test")
         return (Listener("tcp", "::", 80, SOCKET, (pids[-1],), (pids[-1],), seen),), ()
 
@@ -56,7 +64,7 @@ def read(
     workload = Workload(looks, ended)
     monkeypatch.setattr(live, "listeners", workload.listeners)
     monkeypatch.setattr(live, "processes", workload.processes)
-    monkeypatch.setattr(live, "_held_by_others", lambda look, pids: frozenset({OTHERS_SOCKET}))
+    monkeypatch.setattr(live, "_others", lambda look, pids: OTHERS)
     return live._read(Target(kind, "1"), workload.look, KNOWLEDGE), workload
 
 
@@ -81,7 +89,8 @@ def test_one_that_never_rests_is_told_and_keeps_its_sockets(
     found, workload = read(monkeypatch, looks, set(range(2, 20)))
     assert list(found.members) == [1]
     assert [item.what for item in found.unseen] == ["all processes of 1"]
-    assert workload.others == [*[None] * (live.LOOKS - 1), {OTHERS_SOCKET}]
+    assert workload.others == [*[None] * (live.LOOKS - 1), OTHERS]
+    assert workload.earlier == [frozenset(), *[{SOCKET}] * (live.LOOKS - 1)]
     assert [(item.holders, item.holders_seen) for item in found.listeners] == [((1,), False)]
 
 
@@ -108,13 +117,19 @@ def test_one_that_ends_meanwhile_was_read(monkeypatch: pytest.MonkeyPatch) -> No
     assert list(live._read(Target("process", "1"), look, KNOWLEDGE).members) == [1]
 
 
-def test_what_others_hold_are_sockets_of_processes_that_stay_outside(
+def test_others_are_processes_that_stay_outside_whatever_they_show(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """1 is the workload's first process, 2 one that ends, 3 turns out to be the workload's, 4 is
-    another's."""
-    running, members = iter([[1, 2, 3, 4], [1, 3, 4]]), iter([[1], [1, 3]])
+    another's, and 5 one that shows nothing."""
+
+    def sockets_of(pid: int) -> frozenset[int]:
+        if pid == 5:
+            raise PermissionError(13, "Permission denied")
+        return frozenset({pid * 10})
+
+    running, members = iter([[1, 2, 3, 4, 5], [1, 3, 4, 5]]), iter([[1], [1, 3]])
     monkeypatch.setattr(procfs, "pids", lambda: next(running))
     monkeypatch.setattr(procfs, "living", lambda pid: pid)
-    monkeypatch.setattr(live, "sockets_of", lambda pid: frozenset({pid * 10}))
-    assert live._held_by_others(lambda: next(members), [1]) == {40}
+    monkeypatch.setattr(live, "sockets_of", sockets_of)
+    assert live._others(lambda: next(members), [1]) == {4: {40}, 5: frozenset()}

@@ -15,7 +15,7 @@ from ringfence.knowledge.loader import load
 from ringfence.measure.judge import deployment_of
 from ringfence.model.deployment import Reach
 from ringfence.model.evidence import Evidence, Grade, Seen
-from ringfence.model.facts import Facts, Target
+from ringfence.model.facts import Facts, ImageConfig, Target
 from ringfence.model.kernel import Firewall, InputChain
 from ringfence.model.position import Level
 from ringfence.model.process import Listener, Process
@@ -86,6 +86,61 @@ def test_sockets_that_share_a_port_are_one_entry_point() -> None:
     assert first.reach is second.reach
     assert first.evidence[0].detail == "tcp :: port 80 listens (3 sockets)"
     assert second.evidence[0].detail == "tcp :: port 443 listens"
+
+
+def _facing(supposed: str, address: str = "::", ports: tuple[str, ...] = ()) -> Facts:
+    """This process with a socket for each letter, one that is supposed for each `?`; the second
+    and later ones in a network whose firewall lets nobody in."""
+    knowledge = load()
+    members, _ = processes([os.getpid()], knowledge)
+    host = read_host(knowledge, [])
+    chain = InputChain("input", ("ip", "ip6"), (), True)
+    walled = Seen(Firewall((chain,)), Evidence(Grade.OBSERVED, "nft"))
+    host = msgspec.structs.replace(host, firewall=walled, network=5)
+    seen = Evidence(Grade.OBSERVED, "test", "listens")
+    found = tuple(
+        Listener(
+            "tcp", address, 80, number, (os.getpid(),), (), seen,
+            holders_seen=mark != "?", supposed=mark == "?", network=5 if number else 6,
+        )
+        for number, mark in enumerate(supposed)
+    )  # fmt: skip
+    config = ImageConfig("", "", ports, 0, "", Evidence(Grade.DECLARED, "config"))
+    return Facts(Target("process", "1"), members, found, host, config=config)
+
+
+@pytest.mark.parametrize(
+    ("sockets", "points"),
+    [
+        ("?", [("tcp:[::]:80", Reach.INTERNET, True)]),
+        ("s", [("tcp:[::]:80", Reach.INTERNET, False)]),
+        ("s?", [("tcp:[::]:80", Reach.INTERNET, False)]),
+        ("??", [("tcp:[::]:80", Reach.INTERNET, True)]),
+        (
+            "?s",
+            [
+                ("tcp:[::]:80:supposed", Reach.INTERNET, True),
+                ("tcp:[::]:80", Reach.NEIGHBOUR, False),
+            ],
+        ),
+    ],
+)
+def test_a_supposed_socket_carries_no_other_one_farther_away(
+    sockets: str, points: list[tuple[str, Reach, bool]]
+) -> None:
+    found = deployment_of(_facing(sockets), load()).entry_points
+    assert [(point.id, point.reach, point.supposed) for point in found] == points
+    if sockets == "?":
+        assert "may be the kernel's own" in found[0].handler.evidence.detail
+
+
+@pytest.mark.parametrize(
+    ("sockets", "ids"),
+    [("?", ["tcp:[::]:80", "tcp:443"]), ("s", ["tcp:[::]:80"]), ("", ["tcp:443"])],
+)
+def test_a_supposed_socket_takes_no_declared_port_away(sockets: str, ids: list[str]) -> None:
+    found = deployment_of(_facing(sockets, ports=("443/tcp",)), load()).entry_points
+    assert [point.id for point in found] == ids
 
 
 def test_of_sockets_that_share_a_port_the_most_privileged_handler_counts() -> None:

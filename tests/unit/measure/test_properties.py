@@ -13,7 +13,7 @@ from ringfence.measure.assemble import Asked, measure
 from ringfence.measure.mechanisms import switched
 from ringfence.measure.openings import OpenVector, find
 from ringfence.measure.surface import View, surface, total, zero_days
-from ringfence.model.deployment import Deployment
+from ringfence.model.deployment import Deployment, EntryPoint
 from ringfence.model.facts import Target
 from ringfence.model.measurement import Vector, ZeroDays
 from ringfence.model.need import State
@@ -52,6 +52,24 @@ def test_turning_mechanisms_on_never_raises_a_surface(
     before, after = view(deployment, start), view(changed, start)
     assert total(after, scale) <= total(before, scale) + 1e-9
     assert days_no_less(zero_days(after), zero_days(before))
+
+
+@RANDOM
+@given(deployments(), entry_points(9), SCALES)
+def test_a_supposed_entry_point_never_makes_anything_smaller(
+    deployment: Deployment, point: EntryPoint, scale: Scale
+) -> None:
+    """With the start that is chosen for each, whereas one that is there may be farther away."""
+    supposed = msgspec.structs.replace(point, supposed=True)
+    wider = msgspec.structs.replace(
+        deployment, entry_points=(*deployment.entry_points, supposed)
+    )  # fmt: skip
+    before, after = (
+        measure(Target("declared", "random"), item, KNOWLEDGE, Asked(scale, plan=False))
+        for item in (deployment, wider)
+    )
+    assert after.surface.total >= before.surface.total - 1e-9
+    assert days_no_less(before.zero_days_to_admin, after.zero_days_to_admin)
 
 
 @RANDOM

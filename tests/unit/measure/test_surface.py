@@ -94,6 +94,18 @@ def test_several_deployments_start_where_each_has_something_to_reach(
     assert choose_start([silent, *reversed(items)], KNOWLEDGE) == start
 
 
+@pytest.mark.parametrize(("supposed", "start"), [(True, "supply-chain"), (False, "internet")])
+def test_what_is_only_supposed_moves_no_start(supposed: bool, start: str) -> None:
+    (point,) = deployment().entry_points
+    alone = msgspec.structs.replace(point, supposed=supposed)
+    near = msgspec.structs.replace(point, id="near", reach=Reach.NEIGHBOUR)
+    item = msgspec.structs.replace(deployment(), entry_points=(alone,))
+    both = msgspec.structs.replace(deployment(), entry_points=(alone, near))
+    assert choose_start((item,), KNOWLEDGE) == start
+    assert choose_start((both,), KNOWLEDGE) == ("neighbour" if supposed else "internet")
+    assert choose_start((item, both), KNOWLEDGE) == ("neighbour" if supposed else "internet")
+
+
 def test_without_an_entry_point_the_supply_chain_is_left() -> None:
     item = msgspec.structs.replace(deployment(), entry_points=())
     result = measured(item)

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -54,6 +54,8 @@ here or are open to nobody."""
 ASKED = LISTED - {"NETLINK", "PING", "PINGv6"}
 """Those whose sockets are asked where the tables read do not list them."""
 MOST_POLLED = 4096
+MOST_NAMED = 8
+"""Sockets whose holder is not seen that are named in one line."""
 ACCEPT, POLL, SELECT = ("accept", "accept4"), ("poll", "ppoll"), ("select", "pselect6")
 """Calls in which a thread waits on descriptors that can be told from outside."""
 
@@ -88,14 +90,21 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 def listeners(
-    pids: list[int], *, whole_host: bool = False, others: frozenset[int] | None = None
+    pids: list[int],
+    *,
+    whole_host: bool = False,
+    earlier: frozenset[int] = frozenset(),
+    others: dict[int, frozenset[int]] | None = None,
 ) -> tuple[tuple[Listener, ...], tuple[Unseen, ...]]:
     """The listening sockets that the processes `pids` hold, and what could not be seen.
 
     Of a whole host a socket without a known holder is taken to be held by whichever processes
-    do not show theirs. The same goes for all of `pids` in a network namespace that nobody else is
-    in, and wherever they are if `others` are given, the inodes of the sockets that are surely held
-    by other processes: of a workload that does not rest.
+    do not show theirs. Any of `pids` may hold one that the workload was seen to hold `earlier` (by
+    inode), and is supposed to hold one in a network namespace that nobody else is in.
+
+    `others` are given for a workload that does not rest: the processes that are surely none of it,
+    and the inodes of the sockets that each shows. What neither they nor `pids` are seen to hold in
+    a network namespace that they share is told as unseen.
     """
     unseen: list[Unseen] = []
     holdings, hidden = _holdings(pids, unseen)
@@ -105,31 +114,57 @@ def listeners(
     if whole_host:
         spaces.setdefault(inode_of("self", "net"), os.getpid())
     suspects = tuple(hidden) if whole_host else tuple(pids)
-    held = frozenset().union(*(holding.inodes for holding in holdings))
+    own = earlier.union(*(holding.inodes for holding in holdings))
     listed: set[int] = set()
     found: list[Listener] = []
     for space, thread in spaces.items():
         exposed = _has_interface(thread)
-        shared = _shared_outside(thread, pids, unseen)
+        shared = _shared_outside(thread, pids, others, unseen)
         rows = _bound(thread, unseen, listed)
-        loose = {row.inode for row in rows} - held
-        if loose and not whole_host:
-            # What others hold here was made by one that has left this network namespace.
-            known = _held_outside(pids) if others is None and not shared else others
-            loose = set() if known is None else loose - known
+        loose = [row for row in rows if row.inode not in own]
+        if not whole_host:
+            loose = _nobodys(loose, pids, others, shared=shared)
+            if shared and loose:
+                unseen.append(_whose(loose, thread))
+                loose = []
+        supposed = {row.inode for row in loose}
         found += [
             msgspec.structs.replace(
                 _held(row, thread, holdings, suspects),
                 exposed=exposed,
                 namespace_shared=shared,
+                supposed=row.inode in supposed and not whole_host,
                 network=space,
             )
             for row in rows
-            if row.inode in held or row.inode in loose
+            if row.inode in own or row.inode in supposed
         ]
     for holding in holdings:
         found += _unlisted(holding, holdings, listed, unseen)
     return _one_each(found), tuple(unseen)
+
+
+def _nobodys(
+    loose: list[Bound], pids: list[int], others: dict[int, frozenset[int]] | None, *, shared: bool
+) -> list[Bound]:
+    """Those that other processes do not show to hold either. What they hold in a network namespace
+    of the workload's own was made by one that has left it.
+
+    In a shared one a workload that rests holds what its processes show: none is asked for."""
+    if not loose or (shared and others is None):
+        return []
+    known = _held_outside(pids) if others is None else frozenset().union(*others.values())
+    return [row for row in loose if row.inode not in known]
+
+
+def _whose(loose: list[Bound], thread: int) -> Unseen:
+    """That the sockets may be the workload's, which was not seen to hold them, or may be not."""
+    places = [f"{row.kind} {_place(row)}" for row in loose[:MOST_NAMED]]
+    more = f" and {len(loose) - MOST_NAMED} more" if len(loose) > MOST_NAMED else ""
+    return Unseen(
+        f"who listens at {', '.join(places)}{more} in the network namespace of process {thread}",
+        "nobody is seen to hold it; no entry point, since the namespace is shared",
+    )
 
 
 def _held_outside(pids: list[int]) -> frozenset[int]:
@@ -227,6 +262,7 @@ def _widest(same: list[Listener]) -> Listener:
         evidence=evidence,
         exposed=any(row.exposed for row in rows),
         namespace_shared=any(row.namespace_shared for row in rows),
+        supposed=all(row.supposed for row in rows),
     )
 
 
@@ -239,8 +275,7 @@ def _openness(listener: Listener) -> tuple[bool, int, int]:
 def _held(bound: Bound, pid: int, holdings: list[Holding], suspects: tuple[int, ...]) -> Listener:
     holders = [holding for holding in holdings if bound.inode in holding.inodes]
     mode, uid, gid = _permissions(bound.name, pid)
-    path = _shown(bound.name)
-    place = path or f"{bound.address} port {bound.port}"
+    place = _place(bound)
     return Listener(
         kind=bound.kind,
         address=bound.address,
@@ -250,7 +285,7 @@ def _held(bound: Bound, pid: int, holdings: list[Holding], suspects: tuple[int, 
         holders_seen=bool(holders),
         waiting=tuple(h.pid for h in holders if bound.inode in h.waiting),
         evidence=Evidence(Grade.OBSERVED, bound.source, f"{bound.kind} {place} listens"),
-        path=path,
+        path=_shown(bound.name),
         mode=mode,
         uid=uid,
         gid=gid,
@@ -267,6 +302,13 @@ def _permissions(name: bytes, pid: int) -> tuple[int | None, int | None, int | N
     if not stat.S_ISSOCK(found.st_mode):
         return None, None, None
     return found.st_mode, found.st_uid, found.st_gid
+
+
+def _place(bound: Bound) -> str:
+    """Where it listens, for people."""
+    if bound.kind == "unix":
+        return _shown(bound.name) or f"socket {bound.inode} without a name"
+    return bound.address if bound.port is None else f"{bound.address} port {bound.port}"
 
 
 def _shown(name: bytes) -> str:
@@ -393,9 +435,12 @@ def _interfaces(table: bytes) -> set[bytes]:
     return {line.partition(b":")[0].lstrip(b" ") for line in table.split(b"\n")[2:] if line}
 
 
-def _shared_outside(thread: int, pids: list[int], unseen: list[Unseen]) -> bool:
+def _shared_outside(
+    thread: int, pids: list[int], others: Collection[int] | None, unseen: list[Unseen]
+) -> bool:
     """Whether a process outside the workload is, or may be, in the thread's network namespace; adds
-    to `unseen` where it only may be."""
+    to `unseen` where it only may be. Those are the `others` if given: of a workload that does not
+    rest a process that is not among `pids` may be its own."""
     own = set(pids)
     hidden = 0
     try:
@@ -404,7 +449,7 @@ def _shared_outside(thread: int, pids: list[int], unseen: list[Unseen]) -> bool:
             return True
     except OSError:
         return True
-    for pid in procfs.pids():
+    for pid in procfs.pids() if others is None else others:
         if procfs.living(pid) in own:
             continue
         try:

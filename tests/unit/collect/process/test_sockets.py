@@ -202,23 +202,50 @@ def test_of_a_whole_host_a_socket_that_nobody_is_seen_to_hold_counts(
         found, _ = sockets.listeners([os.getpid()], whole_host=whole_host)
     ours = [item for item in found if item.port == port]
     assert [(item.holders, item.holders_seen) for item in ours] == [((), False)] * whole_host
+    assert not any(item.supposed for item in ours)
 
 
-def test_of_a_workload_that_does_not_rest_what_others_hold_does_not_count(
+@pytest.mark.parametrize(
+    ("earlier", "others", "counts", "told"),
+    [
+        (False, None, False, False),
+        (False, True, False, False),
+        (False, False, False, True),
+        (True, False, True, False),
+        (True, True, True, False),
+        (True, None, True, False),
+    ],
+)
+def test_in_a_shared_network_a_socket_counts_that_the_workload_was_seen_to_hold(
     monkeypatch: pytest.MonkeyPatch,
+    earlier: bool,
+    others: bool | None,
+    counts: bool,
+    told: bool,
 ) -> None:
+    """`earlier`: seen so in a look before; `others`: whether another process holds it, None where
+    the workload rests. One that nobody is seen to hold is told where it does not, and no more."""
     own = sockets._holding(os.getpid())
     monkeypatch.setattr(sockets, "_holding", lambda pid: own)
+    monkeypatch.setattr(sockets, "_shared_outside", lambda *asked: True)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        inode = os.fstat(server.fileno()).st_ino
-        for others, wanted in (
-            (None, []),
-            (frozenset({inode}), []),
-            (frozenset[int](), [((os.getpid(),), False)]),
-        ):
-            found, _ = sockets.listeners([os.getpid()], others=others)
-            ours = [(one.holders, one.holders_seen) for one in found if one.inode == inode]
-            assert ours == wanted
+        port, inode = server.getsockname()[1], os.fstat(server.fileno()).st_ino
+        rows = [sockets.Bound("tcp", "127.0.0.1", port, inode, "test")]
+        monkeypatch.setattr(sockets, "_bound", lambda *asked: rows)
+        shown = None if others is None else {1: frozenset({inode} if others else ())}
+        seen = frozenset({inode} if earlier else ())
+        found, unseen = sockets.listeners([os.getpid()], earlier=seen, others=shown)
+    ours = [(one.holders, one.holders_seen, one.supposed) for one in found if one.inode == inode]
+    assert ours == [((os.getpid(),), False, False)] * counts
+    assert [f"tcp 127.0.0.1 port {port} in" in one.what for one in unseen] == [True] * told
+
+
+def test_of_many_sockets_that_nobody_is_seen_to_hold_a_few_are_named() -> None:
+    rows = [sockets.Bound("unix", "", None, 5, "test", b"@x")] * (sockets.MOST_NAMED + 2)
+    told = sockets._whose(rows, 1).what
+    assert told.count("unix @x") == sockets.MOST_NAMED
+    assert "and 2 more in" in told
+    assert "more" not in sockets._whose(rows[:1], 1).what
 
 
 def test_loopback_is_shared_where_a_thread_of_another_process_is_in_its_network(
@@ -231,10 +258,12 @@ def test_loopback_is_shared_where_a_thread_of_another_process_is_in_its_network(
     monkeypatch.setattr(procfs, "pids", lambda: [1, 2, 3])
     monkeypatch.setattr(procfs, "living", lambda pid: pid)
     unseen: list[Unseen] = []
-    assert not sockets._shared_outside(1, [1], unseen)
+    assert not sockets._shared_outside(1, [1], None, unseen)
     spaces[21] = 100
-    assert sockets._shared_outside(1, [1], unseen)
-    assert not sockets._shared_outside(1, [1, 2], unseen)
+    assert sockets._shared_outside(1, [1], None, unseen)
+    assert not sockets._shared_outside(1, [1, 2], None, unseen)
+    assert sockets._shared_outside(1, [1], {2: frozenset()}, unseen)
+    assert not sockets._shared_outside(1, [1], {3: frozenset()}, unseen)
     assert unseen == []
 
 
@@ -253,7 +282,7 @@ def test_a_process_that_does_not_show_its_network_may_be_in_it(
     monkeypatch.setattr(procfs, "living", lambda pid: pid)
     monkeypatch.setattr(procfs, "is_program", lambda pid: program)
     unseen: list[Unseen] = []
-    assert sockets._shared_outside(1, [1], unseen) is program
+    assert sockets._shared_outside(1, [1], None, unseen) is program
     assert [item.what for item in unseen] == [
         "who else is in the network namespace of process 1"
     ] * program
@@ -267,17 +296,18 @@ def test_network_namespaces_are_told_apart_without_privilege() -> None:
     ("shared", "elsewhere", "counts"),
     [(False, False, True), (False, True, False), (True, False, False)],
 )
-def test_what_listens_in_a_network_of_its_own_belongs_to_the_workload(
+def test_what_listens_in_a_network_of_its_own_is_supposed_to_be_the_workloads(
     monkeypatch: pytest.MonkeyPatch, shared: bool, elsewhere: bool, counts: bool
 ) -> None:
-    """Unless another process holds it; the holder may have put it where nobody sees it."""
+    """Unless another process holds it: the holder may have put it where nobody sees it, or it may
+    be the kernel's."""
     own = sockets._holding(os.getpid())
     monkeypatch.setattr(sockets, "_holding", lambda pid: own)
-    monkeypatch.setattr(sockets, "_shared_outside", lambda thread, pids, unseen: shared)
+    monkeypatch.setattr(sockets, "_shared_outside", lambda *asked: shared)
     with socket.create_server(("127.0.0.1", 0)) as server:
         inode = os.fstat(server.fileno()).st_ino
         outside = frozenset({inode} if elsewhere else ())
         monkeypatch.setattr(sockets, "_held_outside", lambda pids: outside)
         found, _ = sockets.listeners([os.getpid()])
-    ours = [(one.holders, one.holders_seen) for one in found if one.inode == inode]
-    assert ours == [((os.getpid(),), False)] * counts
+    ours = [(one.holders, one.holders_seen, one.supposed) for one in found if one.inode == inode]
+    assert ours == [((os.getpid(),), False, True)] * counts
