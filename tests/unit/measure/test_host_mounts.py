@@ -183,6 +183,7 @@ def test_what_may_be_unmounted_hides_files_that_were_not_looked_for() -> None:
     for mount, has, expected in (
         (hidden, process(effective=ADMIN), State.UNKNOWN),
         (hidden, process(), State.CLOSED),
+        (msgspec.structs.replace(hidden, fstype="autofs"), process(effective=ADMIN), State.CLOSED),
         (at("0:99", "/", "/v"), process(effective=ADMIN), State.CLOSED),
     ):
         assert reached("path:docker-socket", OWN, mount, has=has) is expected

@@ -69,7 +69,9 @@ def out_of_view(place: Foothold) -> Condition | None:
             return unknown(item.via, f"leads {where}, where nothing was looked for")
     mounts = place.process.mounts
     for mount in mounts.value or ():
-        if mount.hidden and mount.path != "/" and may_unmount(place):
+        # What autofs has mounted lies over it, and all that it holds is where to do so.
+        holds = mount.path != "/" and mount.fstype != "autofs"
+        if mount.hidden and holds and may_unmount(place):
             detail = (
                 f"what {place.note} may unmount hides {mount.path}, where nothing was looked for"
             )
