@@ -64,8 +64,8 @@ def reached(table: list[Row]) -> set[int]:
     """The numbers of the mounts that some path leads to from the root directory whose table it is.
 
     A mount hides what is below its point in the mount that it is mounted on: mounts there as well,
-    whichever came first. What is mounted over the root directory itself is entered by no path but
-    `/..`, and is left out.
+    whichever came first, and all of that mount where it lies on its root. What is mounted over the
+    root directory itself is entered by no path but `/..`, and is left out.
     """
     on: dict[int, list[Row]] = {}
     for row in table:
@@ -74,13 +74,16 @@ def reached(table: list[Row]) -> set[int]:
     # The root directory may be no mount's root (chroot(2)): what lies on it has a parent unlisted.
     tops = [row for row in table if row.parent not in known]
     found: set[int] = set()
+    covered: set[int] = set()
     queue = tops if len(tops) == 1 else _uncovered(tops, b"/")
     while queue:
         row = queue.pop()
         if row.number not in found:
             found.add(row.number)
-            queue += _uncovered(on.get(row.number, []), row.point)
-    return found
+            above = _uncovered(on.get(row.number, []), row.point)
+            covered.update(row.number for over in above if over.point == row.point)
+            queue += above
+    return found - covered
 
 
 def _uncovered(siblings: list[Row], point: bytes) -> list[Row]:

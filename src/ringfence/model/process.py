@@ -92,6 +92,7 @@ class Mount(msgspec.Struct, frozen=True):
     `root` is the directory of the file system that forms the mount's root, and `device` is that
     file system's number (`8:1`); a mount that a configuration only describes has none, and its
     `root` is the path on the host. `hidden` where other mounts lie over it: no path leads there.
+    `number` is the mount's own, as in mountinfo; 0 where a configuration describes it.
     """
 
     path: str
@@ -101,6 +102,7 @@ class Mount(msgspec.Struct, frozen=True):
     options: frozenset[str]
     device: str = ""
     hidden: bool = False
+    number: int = 0
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -187,11 +189,18 @@ class PathFact(msgspec.Struct, frozen=True):
 
 
 class Outside(msgspec.Struct, frozen=True):
-    """A directory outside its root directory that a process still has, through a link of /proc
-    (`via`); `host` where its uppermost parent is the host's root directory."""
+    """A directory that a process still has, through a link of /proc (`via`), though no path leads
+    there.
+
+    `host` where its uppermost parent is the host's root directory. `under` are numbers of mounts
+    of the process's own, under other ones, that it leads into: such a directory leads no farther.
+    `namespace` where the link is a mount namespace, of the host's or not, to be entered.
+    """
 
     via: str
     host: bool
+    under: tuple[int, ...] = ()
+    namespace: bool = False
 
 
 class Process(msgspec.Struct, frozen=True):

@@ -11,14 +11,14 @@ import pytest
 from ringfence.collect.host.read import read_host
 from ringfence.knowledge.loader import load
 from ringfence.measure.conditions.registry import decide_condition
-from ringfence.measure.conditions.scene import scene
+from ringfence.measure.conditions.scene import is_admin, scene
 from ringfence.model.deployment import Condition
 from ringfence.model.evidence import Seen
 from ringfence.model.facts import Facts, Target
 from ringfence.model.need import State
 from ringfence.model.position import Level
-from ringfence.model.process import Mount, Outside
-from tests.unit.measure.test_admin import SAID, process
+from ringfence.model.process import Mount, Outside, Process
+from tests.unit.measure.test_admin import NOT_SEEN, SAID, process
 
 KNOWLEDGE = load()
 RW, RO = frozenset({"rw"}), frozenset({"ro"})
@@ -125,6 +125,68 @@ def test_what_another_mount_hides_is_not_mounted_in() -> None:
     assert opened(OWN, msgspec.structs.replace(host, hidden=True)) == set()
     over_root = msgspec.structs.replace(at("8:1", "/", "/"), hidden=True)
     assert "host-root" in opened(OWN, over_root)  # entered by `/..`
+
+
+ADMIN = frozenset({"CAP_SYS_ADMIN", "CAP_SYS_CHROOT"})
+
+
+def reached(condition: str, *mounts: Mount, has: Process, **facts: Any) -> State:
+    one = msgspec.structs.replace(has, mounts=Seen(mounts, SAID), **facts)
+    found = Facts(Target("process", "t"), processes=(one,), host=HOST, container=True)
+    level = Level.USER if is_admin(one, True) is False else Level.ADMIN
+    return decide_condition(condition, scene(found, KNOWLEDGE), level).state
+
+
+@pytest.mark.parametrize(
+    "covered",
+    [
+        (msgspec.structs.replace(at("8:1", "/", "/v"), hidden=True, number=7),),
+        (msgspec.structs.replace(at("8:1", "/etc/cron.d", "/v"), hidden=True, number=7),),
+        (msgspec.structs.replace(at("8:1", "/etc", "/v"), number=7), at("0:99", "/", "/v")),
+    ],
+    ids=["all of it", "a part of /etc", "at one point"],
+)
+def test_what_another_mount_hides_is_reached_by_whoever_holds_it_or_may_unmount(
+    covered: tuple[Mount, ...],
+) -> None:
+    def state(has: Process, **facts: Any) -> State:
+        return reached("mount:host-etc", OWN, *covered, has=has, **facts)
+
+    assert state(process()) is State.CLOSED
+    assert state(process(), outside=(Outside("/proc/10/fd/3", False, (7,)),)) is State.OPEN
+    assert state(process(), outside=(Outside("/proc/10/fd/3", False, (8,)),)) is State.CLOSED
+    assert state(process(effective=frozenset({"CAP_SETUID"}))) is State.CLOSED
+    assert state(process(effective=ADMIN)) is State.OPEN
+    assert state(process(own=True, effective=ADMIN)) is State.OPEN
+    assert state(process(), credentials=NOT_SEEN) is State.UNKNOWN
+
+
+@pytest.mark.parametrize("condition", ["mount:host-root", "path:docker-socket"])
+def test_another_mount_namespace_is_a_way_out_for_whoever_may_enter_it(condition: str) -> None:
+    def state(has: Process, host: bool, **facts: Any) -> State:
+        held = Outside("/proc/10/fd/3", host, namespace=True)
+        return reached(condition, OWN, has=has, outside=(held,), **facts)
+
+    entered = State.OPEN if condition == "mount:host-root" else State.UNKNOWN
+    assert state(process(effective=ADMIN), True) is entered
+    assert state(process(effective=ADMIN), False) is State.UNKNOWN
+    assert state(process(own=True, effective=ADMIN), True) is State.CLOSED
+    assert state(process(own=True, effective=ADMIN), False) is State.UNKNOWN
+    assert state(process(own=None, effective=ADMIN), True) is State.UNKNOWN
+    assert state(process(effective=frozenset({"CAP_SYS_ADMIN"})), True) is State.CLOSED
+    assert state(process(), True) is State.CLOSED
+    assert state(process(), True, credentials=NOT_SEEN) is State.UNKNOWN
+
+
+def test_what_may_be_unmounted_hides_files_that_were_not_looked_for() -> None:
+    hidden = msgspec.structs.replace(at("0:99", "/", "/v"), hidden=True)
+    for mount, has, expected in (
+        (hidden, process(effective=ADMIN), State.UNKNOWN),
+        (hidden, process(), State.CLOSED),
+        (msgspec.structs.replace(hidden, fstype="autofs"), process(effective=ADMIN), State.CLOSED),
+        (at("0:99", "/", "/v"), process(effective=ADMIN), State.CLOSED),
+    ):
+        assert reached("path:docker-socket", OWN, mount, has=has) is expected
 
 
 def test_a_mount_that_a_configuration_describes_names_its_source() -> None:

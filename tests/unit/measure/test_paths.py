@@ -27,12 +27,14 @@ def named(uid: int, bits: int, mask: int = 6) -> tuple[Entry, ...]:
             Entry(OTHER, 0))  # fmt: skip
 
 
-def docker(acl: tuple[Entry, ...] | None, mode: int = 0o660, **has: Any) -> Condition:
+def docker(
+    acl: tuple[Entry, ...] | None, mode: int = 0o660, container: bool = True, **has: Any
+) -> Condition:
     """Whether user 1234 may use Docker's socket of root's with this ACL."""
     fact = PathFact("docker-socket", "/run/docker.sock", "socket", stat.S_IFSOCK | mode, 0, 0,
                     False, SAID, acl=acl)  # fmt: skip
     one = msgspec.structs.replace(process(), **{"paths": (fact,), **has})
-    facts = Facts(Target("process", "t"), processes=(one,), container=True)
+    facts = Facts(Target("process", "t"), processes=(one,), container=container)
     return decide_condition("path:docker-socket", scene(facts, KNOWLEDGE), Level.USER)
 
 
@@ -66,3 +68,5 @@ def test_with_a_directory_outside_its_root_no_path_is_out_of_view() -> None:
     assert docker((), paths=(), outside=beyond).state is State.UNKNOWN
     assert docker((), outside=beyond).state is State.UNKNOWN
     assert docker((), 0o666, outside=beyond).state is State.OPEN
+    # Of a host itself all files are in view.
+    assert docker((), paths=(), outside=beyond, container=False).state is State.CLOSED

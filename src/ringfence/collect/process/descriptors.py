@@ -70,7 +70,7 @@ def tables(pid: int) -> tuple[list[Table], bool]:
     A ring may be used when its descriptor is closed: what is mapped of more rings than there are
     descriptors for counts as rings of the first table that do not show what they hold.
     """
-    groups, complete = _groups(pid)
+    groups, complete = sharing(pid)
     found = []
     for threads in groups:
         try:
@@ -107,8 +107,9 @@ def threads_of(pid: int) -> list[int]:
     return [pid, *sorted(threads - {pid})]
 
 
-def _groups(pid: int) -> tuple[list[list[int]], bool]:
-    """The threads by table; where it is not told which share one, each for itself."""
+def sharing(pid: int) -> tuple[list[list[int]], bool]:
+    """The threads by table, and whether that is all; where it is not told which share one, each
+    for itself. Raises procfs.Vanished."""
     groups: list[list[int]] = []
     for thread in threads_of(pid):
         same = next((group for group in groups if _share(group[0], thread)), None)

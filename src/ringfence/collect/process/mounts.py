@@ -35,7 +35,7 @@ def _mount(row: Row, hidden: bool) -> Mount:
         both -= {"rw"}
     return Mount(
         _text(row.point), _text(row.root), _text(row.kind), _text(row.source), both,
-        _text(row.device), hidden,
+        _text(row.device), hidden, row.number,
     )  # fmt: skip
 
 

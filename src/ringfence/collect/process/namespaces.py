@@ -31,7 +31,7 @@ def namespaces(pid: int) -> tuple[Namespace, ...]:
     for kind in KINDS:
         source = f"/proc/{pid}/ns/{kind}"
         try:
-            inode = _inode(procfs.link(pid, f"ns/{kind}"))
+            inode = inode_in(procfs.link(pid, f"ns/{kind}"))
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -44,13 +44,19 @@ def namespaces(pid: int) -> tuple[Namespace, ...]:
 def inode_of(pid: int | str, kind: str) -> int | None:
     """The inode of one namespace of a process, or None where it may not be read."""
     try:
-        return _inode(procfs.link(pid, f"ns/{kind}"))
+        return inode_in(procfs.link(pid, f"ns/{kind}"))
     except (OSError, procfs.Vanished):
         return None
 
 
-def _inode(text: str) -> int:
+def inode_in(text: str) -> int:
+    """The inode in what a link to a namespace says: `mnt:[4026531832]`."""
     return int(text.partition("[")[2].rstrip("]"))
+
+
+def of_host(kind: str, inode: int) -> bool:
+    """Whether this is init's namespace, or else Ringfence's own."""
+    return _shared(kind, inode, "").value is True or inode == inode_of("self", kind)
 
 
 def _shared(kind: str, inode: int, source: str) -> Seen[bool]:

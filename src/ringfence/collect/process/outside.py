@@ -1,5 +1,7 @@
-"""Directories outside a process's root directory that it still has: an open descriptor, a working
-directory, the root directory of a thread that shares no file system state (CLONE_FS of clone(2)).
+"""Directories that a process still has though no path of its own leads there: outside its root
+directory, or under another mount. An open descriptor, a working directory, the root directory of a
+thread that shares no file system state (CLONE_FS of clone(2)) leads there, and a descriptor of
+another mount namespace to whoever may enter it (setns(2)).
 
 From such a directory `..` leads on to the top of the tree that it lies in (chroot(2)).
 """
@@ -8,14 +10,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+
+import msgspec
 
 from ringfence.collect.process import procfs
+from ringfence.collect.process.descriptors import sharing
+from ringfence.collect.process.namespaces import inode_in, inode_of, of_host
 from ringfence.model.process import Outside
-from ringfence.mountinfo import rows
+from ringfence.mountinfo import reached, rows
 
 MOST_LINKS = 50_000
-"""Descriptors of all threads that are looked at."""
+"""Descriptors of all tables, root and working directories of all threads that are looked at."""
 MOST_DEEP = 4096
 """Steps up from a directory."""
 
@@ -23,29 +28,61 @@ Place = tuple[int, int, int]
 """Mount, device and inode of a directory."""
 
 
+class View(msgspec.Struct, frozen=True):
+    """What paths lead to: the root directory, how the reader sees its path, the inode of the mount
+    namespace, the numbers of the mounts in view, these by their points, and the others by the one
+    that each is mounted on."""
+
+    root: Place
+    inside: str
+    namespace: int | None
+    seen: set[int]
+    points: dict[str, int]
+    on: dict[int, list[int]]
+
+    def mount_at(self, text: str) -> int | None:
+        """The mount in view at a path as the reader sees it; None outside the root directory."""
+        if not f"{text}/".startswith(self.inside):
+            return None
+        path = "/" + text[len(self.inside) :]
+        while path != "/" and path not in self.points:
+            path = path.rpartition("/")[0] or "/"
+        return self.points.get(path, self.root[0])
+
+    def under(self, first: set[int]) -> tuple[int, ...]:
+        """Of mounts that no path leads to the numbers, and those of what is mounted on them."""
+        found, queue = set(first), list(first)
+        while queue:
+            more = [number for number in self.on.get(queue.pop(), ()) if number not in found]
+            found.update(more)
+            queue += more
+        return tuple(sorted(found))
+
+
 def outside(pid: int) -> tuple[tuple[Outside, ...], bool]:
     """The directories, and whether all could be looked at. Raises procfs.Vanished."""
     try:
-        root = _place(f"/proc/{pid}/root")
-        inside = os.readlink(f"/proc/{pid}/root").rstrip("/") + "/"
-        mounts = {row.number for row in rows(procfs.whole(pid, "mountinfo"))}
-        links = list(_links(pid))
+        view = _view(pid)
+        links, whole = _links(pid)
     except OSError:
         return (), False
     found: dict[tuple[str, int], Outside] = {}
-    whole = len(links) <= MOST_LINKS
-    for link in links[:MOST_LINKS]:
+    for link in links:
         try:
             text = os.readlink(link)
+            if text.startswith("mnt:["):
+                inode = inode_in(text)
+                if inode != view.namespace:
+                    held = Outside(link, of_host("mnt", inode), namespace=True)
+                    found.setdefault((text, 0), held)
+                continue
             if not text.startswith("/"):  # a socket, a pipe and the like
                 continue
             mount = _mount(link)
-            # A root directory that is no mount's root has neighbours on its own mount.
-            within = mount == root[0] and f"{text}/".startswith(inside)
-            if mount in mounts or within or (text, mount) in found:
+            if mount == view.mount_at(text) or (text, mount) in found:
                 continue
             if stat.S_ISDIR(os.stat(link).st_mode):
-                found[text, mount] = Outside(link, _leads_to_host(link))
+                found[text, mount] = _leads(link, view)
         except (FileNotFoundError, ProcessLookupError):
             continue  # closed meanwhile
         except OSError:
@@ -53,21 +90,43 @@ def outside(pid: int) -> tuple[tuple[Outside, ...], bool]:
     return tuple(found.values()), whole
 
 
-def _links(pid: int) -> Iterator[str]:
-    """Links to what each thread has open, works in and takes for its root. Raises OSError."""
-    count = 0
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        top = f"/proc/{pid}/task/{thread}"
-        yield from (f"{top}/root", f"{top}/cwd")
-        try:
-            names = os.listdir(f"{top}/fd")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        for name in names:
-            yield f"{top}/fd/{name}"
-        count += len(names)
-        if count > MOST_LINKS:
-            return
+def _view(pid: int) -> View:
+    """Raises OSError, or procfs.Vanished."""
+    table = rows(procfs.whole(pid, "mountinfo"))
+    seen = reached(table)
+    on: dict[int, list[int]] = {}
+    for row in table:
+        if row.number not in seen:
+            on.setdefault(row.parent, []).append(row.number)
+    return View(
+        _place(f"/proc/{pid}/root"),
+        os.readlink(f"/proc/{pid}/root").rstrip("/") + "/",
+        inode_of(pid, "mnt"),
+        seen,
+        {os.fsdecode(row.point): row.number for row in table if row.number in seen},
+        on,
+    )
+
+
+def _links(pid: int) -> tuple[list[str], bool]:
+    """Links to what the process has open, works in and takes for its root, each table of
+    descriptors once, and whether these are all. Raises OSError, or procfs.Vanished."""
+    groups, whole = sharing(pid)
+    found: list[str] = []
+    for threads in groups:
+        for thread in threads:
+            top = f"/proc/{pid}/task/{thread}"
+            found += (f"{top}/root", f"{top}/cwd")
+        for thread in threads:
+            top = f"/proc/{pid}/task/{thread}/fd"
+            try:
+                found += (f"{top}/{name}" for name in os.listdir(top))
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # that thread has ended, others may use the table
+            break
+        if len(found) > MOST_LINKS:
+            return found[:MOST_LINKS], False
+    return found, whole
 
 
 def _mount(link: str) -> int:
@@ -99,20 +158,27 @@ def _of(handle: int) -> Place:
     return _number(f"/proc/self/fdinfo/{handle}"), info.st_dev, info.st_ino
 
 
-def _leads_to_host(link: str) -> bool:
-    """Whether the top of the tree that a directory lies in is the reader's own root."""
+def _leads(link: str, view: View) -> Outside:
+    """Where the parents of a directory lead: to the process's own root directory, or to the top of
+    another tree, which may be the reader's own root."""
+    passed: set[int] = set()
     handle = os.open(link, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         here = _of(handle)
+        passed.add(here[0])
         for _ in range(MOST_DEEP):
             above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
             os.close(handle)
             handle = above
             there = _of(handle)
+            if there == view.root:
+                return Outside(link, False, view.under(passed))
             if there == here:
                 break
             here = there
+            if here[0] not in view.seen:
+                passed.add(here[0])
     finally:
         os.close(handle)
     own = os.stat("/")
-    return here[1:] == (own.st_dev, own.st_ino)
+    return Outside(link, here[1:] == (own.st_dev, own.st_ino))

@@ -25,7 +25,7 @@ from ringfence.errors import InputError
 from ringfence.knowledge.questions import call_questions
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.evidence import Evidence, Grade, Seen, Unseen
-from ringfence.model.process import CallVerdict, Mount, PathFact, Process, Seccomp
+from ringfence.model.process import CallVerdict, Mount, Outside, PathFact, Process, Seccomp
 
 ALLOWED = CallVerdict(("allow",))
 MOST_LISTINGS = 16
@@ -146,12 +146,20 @@ def _refusals(process: Process) -> list[Unseen]:
         missing.append(Unseen(f"file system of {process.name}", "permission denied"))
     if not process.outside_seen:
         missing.append(Unseen(f"open directories of {process.name}", "not all could be looked at"))
-    if process.outside:
-        what = f"files of {process.name} outside its root directory"
-        missing.append(Unseen(what, f"{process.outside[0].via} leads there"))
+    beyond: dict[str, str] = {}
+    for item in process.outside:
+        beyond.setdefault(_beyond(item), item.via)
+    for where, via in beyond.items():
+        missing.append(Unseen(f"files of {process.name} {where}", f"{via} leads there"))
     if any(space.inode is None for space in process.namespaces):
         missing.append(Unseen(f"namespaces of {process.name}", "permission denied"))
     return missing
+
+
+def _beyond(item: Outside) -> str:
+    if item.namespace:
+        return "in another mount namespace"
+    return "under another mount" if item.under else "outside its root directory"
 
 
 def seccomp(pid: int, status: dict[str, str], questions: tuple[str, ...]) -> Seen[Seccomp]:

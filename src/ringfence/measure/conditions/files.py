@@ -7,7 +7,7 @@ import stat
 import msgspec
 
 from ringfence import acl
-from ringfence.measure.conditions.host_mounts import host_mount
+from ringfence.measure.conditions.host_mounts import host_mount, out_of_view
 from ringfence.measure.conditions.process import over
 from ringfence.measure.conditions.scene import (
     Foothold,
@@ -45,9 +45,9 @@ def path(subject: str, scene: Scene, level: Level) -> Condition:
             seen = widest([_usable(fact, access, user) for fact in found])
         else:
             seen = closed(Evidence(_grade(place), source, f"{subject}: no such path in view"))
-        if seen.state is State.CLOSED and place.process.outside:
-            via = place.process.outside[0].via
-            return unknown(via, "leads out of its root directory, where nothing was looked for")
+        # Of a host itself all of it is in somebody's view: there is nothing beyond.
+        if seen.state is State.CLOSED and scene.facts.container:
+            return out_of_view(place) or seen
         return seen
 
     return over(scene, level, f"path:{subject}", one)
@@ -114,7 +114,7 @@ def mount(subject: str, scene: Scene, level: Level) -> Condition:
         }
         if subject in special:
             return special[subject](seen.value, seen.evidence)
-        return host_mount(subject, place.process, scene)
+        return host_mount(subject, place, scene)
 
     return over(scene, level, f"mount:{subject}", one)
 

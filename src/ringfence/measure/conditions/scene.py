@@ -126,7 +126,7 @@ def _judged(process: Process) -> tuple[object, ...]:
                     for item in mounts],
         process.paths_seen,
         process.outside_seen,
-        {item.host for item in process.outside},
+        sorted({(item.host, item.under, item.namespace) for item in process.outside}),
         [(fact.id, fact.path, fact.kind, fact.mode, fact.uid, fact.gid, fact.read_only,
           fact.device_allowed, fact.acl) for fact in process.paths],
         limits and (limits.memory_bytes, limits.pids, limits.cpu_quota),

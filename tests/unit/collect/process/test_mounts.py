@@ -65,3 +65,13 @@ def test_a_mount_under_another_one_covers_nothing() -> None:
     assert above is not None
     assert ("ro" in below.options, "ro" in above.options) == (True, False)
     assert [item.hidden for item in parsed(PROC)] == [False] * 3
+
+
+def test_a_mount_whose_root_another_one_lies_on_is_hidden() -> None:
+    """Mounted at the same point: on the first one's root, so with that for its parent."""
+    first = b"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:1 / /v rw - ext4 /dev/a rw\n"
+    over = b"3 2 0:9 / /v rw - tmpfs t rw\n"
+    below = b"4 2 0:9 / /v/etc rw - tmpfs t rw\n"
+    root = b"5 1 0:9 / / rw - tmpfs t rw\n"
+    for table, hidden in ((over, {2}), (below, set()), (over + below, {2, 4}), (root, {5})):
+        assert {item.number for item in parsed(first + table) if item.hidden} == hidden

@@ -1,4 +1,4 @@
-"""Directories outside a root directory that a process still has: told, and where they lead."""
+"""Directories that a process still has though no path leads there: told, and where they lead."""
 
 from __future__ import annotations
 
@@ -65,6 +65,100 @@ def test_what_a_chrooted_process_still_has(tmp_path: Path, way: str, expected: s
     assert whole == "True"
     named = " ".join(sorted(item.lstrip("0123456789") for item in found))
     assert named == expected
+
+
+COVERED = """
+import ctypes, os, subprocess, sys, time
+from ringfence.collect.process.mounts import mounts
+from ringfence.collect.process.outside import outside
+jail, way = sys.argv[1:]
+for name in ("v", "w"):
+    os.makedirs(f"{jail}/{name}")
+def mount(*words):
+    subprocess.run(["mount", *words], check=True)
+mount("--bind", jail, jail)
+mount("--rbind", "/usr", f"{jail}/v")
+mount("-t", "tmpfs", "t", f"{jail}/v/lib")
+if "namespace" in way:
+    kept = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+if way in ("open", "covered", "below"):
+    kept = os.open(f"{jail}/v/lib" if way == "below" else f"{jail}/v", os.O_RDONLY)
+if way == "within":
+    kept = os.open(f"{jail}/v/bin", os.O_RDONLY)
+    mount("-t", "tmpfs", "t", f"{jail}/v/bin")
+if way in ("covered", "below", "nothing"):
+    mount("-t", "tmpfs", "t", f"{jail}/v")
+child = os.fork()
+if not child:
+    if way == "namespace":
+        ctypes.CDLL(None).unshare(0x20000)
+    os.chroot(jail)
+    os.chdir("/")
+    time.sleep(30)
+while os.readlink(f"/proc/{child}/cwd") != jail:
+    time.sleep(0.01)
+try:
+    found, whole = outside(child)
+    points = {item.number: item.path for item in mounts(child).value}
+    print(whole, *(
+        f"{item.host}:{item.namespace}:{','.join(sorted(points[one] for one in item.under))}"
+        for item in found))
+finally:
+    os.kill(child, 9)
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [("open", ""), ("nothing", ""), ("covered", "False:False:/v,/v/lib"),
+     ("below", "False:False:/v/lib"), ("within", "False:False:/v"),
+     ("own namespace", ""), ("namespace", "True:True:")],
+)  # fmt: skip
+def test_what_another_mount_hides_from_a_process_that_has_it(
+    tmp_path: Path, way: str, expected: str
+) -> None:
+    within = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*within, "true"], capture_output=True, timeout=20, check=False).returncode:
+        pytest.skip("no user namespaces here")
+    command = [*within, sys.executable, "-c", COVERED, str(tmp_path / "jail"), way]
+    ran = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=30, check=True)
+    whole, *found = ran.stdout.split()
+    assert whole == "True"
+    assert " ".join(found) == expected
+
+
+THREADS = """
+import ctypes, sys, threading, time
+left = sys.argv[1:] == ["left"]
+ready = threading.Barrier(9)
+def stay():
+    if left:
+        ctypes.CDLL(None).unshare(0x400)
+    ready.wait()
+    time.sleep(60)
+for _ in range(8):
+    threading.Thread(target=stay, daemon=True).start()
+kept = [open("/dev/null") for _ in range(20)]
+ready.wait()
+print(flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("way", "whole"), [("shared", True), ("left", False)])
+def test_a_table_that_threads_share_counts_once(
+    monkeypatch: pytest.MonkeyPatch, way: str, whole: bool
+) -> None:
+    """Nine threads with 23 descriptors: one table of them, or nine."""
+    monkeypatch.setattr(module, "MOST_LINKS", 60)
+    command = [sys.executable, "-c", THREADS, way]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert outside(process.pid) == ((), whole)
+        finally:
+            process.kill()
 
 
 def test_an_ordinary_process_has_nothing_outside(monkeypatch: pytest.MonkeyPatch) -> None:
