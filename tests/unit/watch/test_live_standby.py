@@ -114,7 +114,7 @@ def test_what_fails_in_a_standby_is_denied_and_the_next_question_is_answered(
     asked: list[int] = []
     answers: list[tuple[int, int]] = []
 
-    def question(self: Standby, fd: int, pid: int, *, executed: bool) -> None:
+    def question(self: Standby, fd: int, pid: int, until: float, *, executed: bool) -> None:
         asked.append(pid)
         if pid == 1:
             raise ValueError("nobody foresaw it")

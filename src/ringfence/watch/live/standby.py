@@ -24,12 +24,13 @@ import msgspec
 
 from ringfence.watch.live import fanotify
 from ringfence.watch.live.aloud import aloud
+from ringfence.watch.live.awake import PAUSE as LOOK
 from ringfence.watch.live.deep import named
 from ringfence.watch.live.events import parse
 from ringfence.watch.live.looks import process_of
 from ringfence.watch.live.naming import Names
 from ringfence.watch.live.reporter import Reporter
-from ringfence.watch.live.ruling import is_data, loaded_unsure, question
+from ringfence.watch.live.ruling import Question, is_data, loaded, question
 from ringfence.watch.live.terms import (
     BEAT,
     EXECUTE,
@@ -55,6 +56,8 @@ START = 30.0
 PAUSE = 1.0
 """Seconds between two starts."""
 READ = 4096
+ASLEEP = 0.05
+"""Seconds for the threads of all questions that are read together to come to sleep."""
 GONE = "the decider is gone"
 
 
@@ -223,17 +226,18 @@ class Standby:
         except OSError as error:
             self._reporter.unopened(error)
             return
+        until = time.monotonic() + ASLEEP
         for event in parse(data):
             if event.fd >= 0:
                 try:
-                    self._question(event.fd, event.pid, executed=bool(event.mask & _EXEC))
+                    self._question(event.fd, event.pid, until, executed=bool(event.mask & _EXEC))
                 except Exception as error:  # nobody stands behind a standby, and it must not end
                     fanotify.answer(self._terms.group, event.fd, fanotify.DENY)
                     aloud(f"denied: {type(error).__name__}: {error}")
                 finally:
                     os.close(event.fd)
 
-    def _question(self, fd: int, thread: int, *, executed: bool) -> None:
+    def _question(self, fd: int, thread: int, until: float, *, executed: bool) -> None:
         group = self._terms.group
         # 0 is whoever is in a PID namespace that is not below ours, and no decider.
         if not self._terms.deny or (thread and self._ours(thread)):
@@ -242,7 +246,7 @@ class Standby:
         shown = b""
         try:
             asked = question(fd, thread, self._names, executed=executed)
-            shown, fine = asked.place, is_data(asked) and not loaded_unsure(asked)
+            shown, fine = asked.place, _is_fine(asked, until)
         except OSError:
             fine = False
         if fine or (not executed and self._terms.watcher.began(process_of(thread))):
@@ -258,6 +262,16 @@ class Standby:
         return thread in (os.getpid(), self._decider) or any(
             os.path.exists(f"/proc/{process}/task/{thread}") for process in ("self", self._decider)
         )
+
+
+def _is_fine(asked: Question, until: float) -> bool:
+    """Whether it is data, and not for the loader; waits for its thread to sleep until a time. No
+    question is kept aside here: its descriptor's number could be one that the next decider has."""
+    if not is_data(asked):
+        return False
+    while (ruling := loaded(asked)) is not None and ruling.later and time.monotonic() < until:
+        time.sleep(LOOK)
+    return ruling is None or ruling.allowed
 
 
 _EXEC = fanotify.OPEN_EXEC_PERM
