@@ -104,7 +104,8 @@ class Standby:
                 if not self._heard():
                     return False
             elif fd == self._terms.group:
-                self._questions()
+                if not self._ready:  # the sign of it may have come with the questions
+                    self._questions()
             else:
                 self._sign()
         self._watch()
@@ -142,7 +143,9 @@ class Standby:
         if data == READY:
             if not self._marked:
                 self._mark()
-            self._ready = True  # from here on only the decider reads
+            # From here on only the decider reads: an answer names a descriptor by its number, and
+            # two that both read may have the same one.
+            self._ready = True
             with contextlib.suppress(OSError):  # its end is what is read next
                 line.send(GO)
             self._reporter.say(Said("ready", pid=self._decider))
@@ -153,8 +156,15 @@ class Standby:
         if self._line is None:
             if silent >= PAUSE:
                 self._start()
-        elif silent > (self._terms.patience if self._ready else START):
+        elif silent > (self._terms.patience if self._ready else START) and not self._unread():
             self._lost(f"it gave no sign for {silent:.1f} s")
+
+    def _unread(self) -> bool:
+        """Whether a sign waits: it is this process then that was busy, or had no processor."""
+        poll = select.poll()
+        if self._line is not None:
+            poll.register(self._line, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _lost(self, why: str) -> None:
         self._kill()
