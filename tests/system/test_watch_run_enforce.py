@@ -20,7 +20,7 @@ import pytest
 
 from ringfence.watch.live.allowed import LearnedFile
 from ringfence.watch.live.marks import RENAMED
-from ringfence.watch.live.ruling import WRITTEN
+from ringfence.watch.live.ruling import LOADED, WRITTEN
 from tests.command import ringfence
 from tests.full_pipe import filled
 from tests.system.watch_runs import Run, tmpfs
@@ -142,6 +142,27 @@ def test_what_may_become_code_yet_is_for_programs_and_not_for_the_loader(fence: 
         fence.until_event("denial", "/evil")
         told = fence.events("denial", "/sly")
         assert len(told) == 2, "nobody could make it one any more"
+
+
+def test_what_others_than_root_can_make_code_is_for_programs_and_not_for_the_loader(
+    fence: Run,
+) -> None:
+    sly = fence.target / "sly"
+    with fence.running(*ON, sign="enforce"):
+        sly.write_bytes(b"\0\0\0\0" + Path("/bin/true").read_bytes()[4:])
+        os.chown(sly, 65534, 65534)
+        assert outcome("cat", sly) == 0
+        assert outcome(LOADER, sly) != 0
+        fence.until_event("denial", "/sly", why=LOADED, how="open")
+        os.chown(fence.target / "good.so", 65534, 65534)
+        assert loads(fence.target / "good.so"), "it is code of the baseline, whosever it is"
+        assert not loads(sly)
+        os.chown(sly, 0, 0)
+        assert outcome(LOADER, sly) != 0, "it is no program"
+        plant(fence.target)
+        assert outcome(fence.target / "evil") >= 126
+        fence.until_event("denial", "/evil")
+        assert len(fence.events("denial", "/sly")) == 2, "nobody but root could make it one"
 
 
 def test_a_deleted_file_does_not_run_by_its_descriptor(fence: Run) -> None:

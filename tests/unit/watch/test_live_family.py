@@ -67,5 +67,5 @@ def test_the_standby_knows_its_decider_while_it_has_one(
     one, answers = standby
     one._decider = decider
     with open("/bin/sh", "rb") as file:
-        one._question(file.fileno(), pid, executed=True)
+        one._question(file.fileno(), pid, 0.0, executed=True)
     assert answers == [answer]

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.watch.live.loading import by_loader, calling, is_named_loader, loader, mapped_at
+from ringfence.watch.live.loading import (
+    arguments,
+    asleep,
+    by_loader,
+    calling,
+    is_named_loader,
+    loader,
+    mapped_at,
+)
 
 LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 MAPS = (
@@ -41,6 +49,19 @@ def test_what_is_mapped_at_an_address() -> None:
     assert mapped_at(MAPS, 0x7F10) == b"/lib/a b/ld-linux-x86-64.so.2"
     assert mapped_at(MAPS, 0x7F0F) == b"/lib/libc.so.6"
     assert mapped_at(MAPS, 0x7F20) == mapped_at(MAPS, 0x7F30) == b""
+
+
+@pytest.mark.parametrize(("rights", "found"), [(b"r--p", True), (b"r-xp", True), (b"rw-p", False)])
+def test_what_is_fixed_at_an_address(rights: bytes, found: bool) -> None:
+    maps = b"7f00-7f10 " + rights + b" 00000000 00:1d 5 /lib/ld.so\n"
+    assert mapped_at(maps, 0x7F08, fixed=True) == (b"/lib/ld.so" if found else b"")
+    assert mapped_at(maps, 0x7F08) == b"/lib/ld.so"
+
+
+def test_the_arguments_of_a_call() -> None:
+    call = b"257 0xffffff9c 0x1 0x2 0x3 0x4 0x5 0x7ffe 0x7f12\n"
+    assert arguments(call) == [0xFFFFFF9C, 1, 2, 3, 4, 5]
+    assert arguments(b"running\n") == arguments(b"-1 0x7ffe 0x7f12\n") == arguments(b"") == []
 
 
 @pytest.mark.parametrize(
@@ -97,12 +118,33 @@ def test_the_thread_that_asks_counts_among_others_that_are_busy(tmp_path: Path, 
             process.kill()
 
 
-def test_a_thread_that_does_not_come_to_wait_is_taken_for_a_loader() -> None:
-    """It was asked for a moment before it sleeps; whoever keeps it from that gains nothing."""
+def test_a_thread_that_does_not_sleep_is_not_waited_for() -> None:
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
         try:
             time.sleep(0.3)
-            assert by_loader(process.pid)
+            begun = time.thread_time()
+            assert by_loader(process.pid) is None
+            assert not asleep(process.pid)
+            assert time.thread_time() - begun < 0.01
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(not LOADER.exists(), reason="this machine's loader has another name")
+@pytest.mark.parametrize("cache", [True, False])
+def test_what_the_loader_reads_by_its_own_name_for_it_is_not_loaded(
+    tmp_path: Path, cache: bool
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    place = "/etc/ld.so.cache"
+    preload = "" if cache else f"export LD_PRELOAD={place};"
+    script = f"mount --bind {fifo} {place} || exit; {preload} exec /bin/true"
+    with subprocess.Popen(["unshare", "-rm", "sh", "-c", script]) as process:
+        try:
+            if not waits(process.pid, or_end=process):
+                pytest.skip("no namespaces for everybody here")
+            assert by_loader(process.pid) is not cache
         finally:
             process.kill()
 
@@ -118,13 +160,17 @@ def waiting_thread(pid: int) -> int:
     raise AssertionError("no thread waits")
 
 
-def waits(pid: int) -> None:
-    """Until a process waits in open(2) or openat(2)."""
+def waits(pid: int, or_end: subprocess.Popen[bytes] | None = None) -> bool:
+    """Until a process waits in open(2) or openat(2); whether it does, where it may end."""
     deadline = time.monotonic() + 10
     while Path(f"/proc/{pid}/wchan").read_text() != "wait_for_partner":
+        if or_end is not None and or_end.poll() is not None:
+            return False
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    return True
 
 
 def test_who_cannot_be_asked_is_no_loader() -> None:
-    assert not by_loader(0)
+    assert by_loader(0) is False
+    assert asleep(0), "nothing is to come"

@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -13,7 +14,7 @@ import pytest
 
 from ringfence.watch.live import fanotify
 from ringfence.watch.live.standby import Standby
-from ringfence.watch.live.terms import STOP, Said, Terms, decoder
+from ringfence.watch.live.terms import ALIVE, READY, STOP, Said, Terms, decoder
 from ringfence.watch.live.who import Process
 
 SAYS_WHEN_ITS_LINE_ENDS = "echo up; cat; echo lost"
@@ -114,7 +115,7 @@ def test_what_fails_in_a_standby_is_denied_and_the_next_question_is_answered(
     asked: list[int] = []
     answers: list[tuple[int, int]] = []
 
-    def question(self: Standby, fd: int, pid: int, *, executed: bool) -> None:
+    def question(self: Standby, fd: int, pid: int, until: float, *, executed: bool) -> None:
         asked.append(pid)
         if pid == 1:
             raise ValueError("nobody foresaw it")
@@ -143,3 +144,54 @@ def test_what_fails_in_a_standby_is_denied_and_the_next_question_is_answered(
     os.close(writing)
     watcher.close()
     standby._control.close()
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_once_a_decider_is_ready_the_standby_reads_no_question(
+    monkeypatch: pytest.MonkeyPatch, ready: bool
+) -> None:
+    """Both come in one turn; an answer of either could be taken for one of the other's."""
+    read: list[int] = []
+    monkeypatch.setattr(Standby, "_questions", lambda self: read.append(self._terms.group))
+    standby, decider, ends = beside_a_decider()
+    standby._last = time.monotonic()
+    decider.send(READY if ready else ALIVE)
+    assert standby._turn()
+    assert read == ([] if ready else [standby._terms.group])
+    assert standby._ready is ready
+    for end in ends:
+        end.close()
+
+
+@pytest.mark.parametrize("signs", [True, False])
+def test_a_standby_that_was_busy_reads_the_signs_before_it_misses_them(
+    monkeypatch: pytest.MonkeyPatch, signs: bool
+) -> None:
+    lost: list[str] = []
+    monkeypatch.setattr(Standby, "_lost", lambda self, why: lost.append(why))
+    standby, decider, ends = beside_a_decider()
+    standby._ready = True
+    standby._last = time.monotonic() - 10
+    if signs:
+        decider.send(ALIVE)
+    standby._watch()
+    assert bool(lost) is not signs
+    for end in ends:
+        end.close()
+
+
+def beside_a_decider() -> tuple[Standby, socket.socket, list[socket.socket]]:
+    """A standby that has marked, with a question to be read; the decider's end of its line; all
+    sockets."""
+    group, kernel = socket.socketpair()
+    kernel.send(b"a question")
+    watcher, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    hears, says = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    standby = Standby(
+        Terms(group.fileno(), control.detach(), says.fileno(), b"", b"", b"", b"", False, True,
+              2.0, Process.this()), [],
+    )  # fmt: skip
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    standby._line, standby._marked = ours, True
+    ends = [group, kernel, watcher, standby._control, hears, says, ours, theirs]
+    return standby, theirs, ends

@@ -26,6 +26,7 @@ import msgspec
 from ringfence.watch.live import fanotify
 from ringfence.watch.live.allowed import Allowed, Learned, read_learned
 from ringfence.watch.live.aloud import aloud
+from ringfence.watch.live.awake import PAUSE, Awake
 from ringfence.watch.live.deep import named
 from ringfence.watch.live.events import parse
 from ringfence.watch.live.known import Known
@@ -34,7 +35,7 @@ from ringfence.watch.live.looks import process_of
 from ringfence.watch.live.naming import Names
 from ringfence.watch.live.reading import TOO_MANY, Asked, Readings
 from ringfence.watch.live.reporter import Reporter
-from ringfence.watch.live.ruling import Question, Ruling, Rulings, question, written
+from ringfence.watch.live.ruling import AWAKE, Question, Ruling, Rulings, question, written
 from ringfence.watch.live.terms import (
     ALIVE,
     BEAT,
@@ -76,6 +77,7 @@ class Decider:
         self._standby = os.getppid()
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._readings = Readings(self._rulings.full, self._read, descriptors)
+        self._awake = Awake(terms.patience, descriptors)
         self._learned: set[tuple[bytes, bytes, str]] = set()
         self._beaten = 0.0
 
@@ -89,7 +91,9 @@ class Decider:
         poll.register(self._terms.group, select.POLLIN)
         poll.register(self._terms.beat, select.POLLIN)
         while True:
-            for fd, _ in poll.poll(BEAT * 500):
+            if self._awake:
+                time.sleep(PAUSE)  # shorter than a poll can wait
+            for fd, _ in poll.poll(0 if self._awake else BEAT * 500):
                 if fd == self._terms.group:
                     self._questions()
                 elif not self._watched():
@@ -99,6 +103,7 @@ class Decider:
                     self._reporter.say(Said("lost", "the standby has ended; the decider goes on"))
                     self._beaten = float("inf")
             self._overdue()
+            self._come_to_sleep()
             self._beat()
 
     def _watched(self) -> bool:
@@ -124,17 +129,22 @@ class Decider:
                 raise
             self._reporter.unopened(error)
             return
+        now = time.monotonic()
         for event in parse(data):
             if event.fd >= 0:
-                self._question(event.fd, event.pid, executed=bool(event.mask & _EXEC))
+                self._question(event.fd, event.pid, now, executed=bool(event.mask & _EXEC))
+                self._beat()  # many may be denied, and each asks who it was
 
-    def _question(self, fd: int, thread: int, *, executed: bool) -> None:
+    def _question(self, fd: int, thread: int, since: float, *, executed: bool) -> None:
         if ours(thread, self._standby):
             self._end(fd, fanotify.ALLOW)
             return
         try:
             asked = question(fd, thread, self._names, executed=executed)
             ruling = self._rulings.quick(asked)
+            if ruling is not None and ruling.later and not self._terms.learn:
+                self._awake.keep(asked, since)
+                return
             if ruling is None:
                 ruling = self._waits(asked)
         except OSError as error:
@@ -175,6 +185,18 @@ class Decider:
         the next time there is a decision."""
         for item in self._readings.late(time.monotonic(), MOST_LATE):
             self._answered(item, self._by_rule(TOO_LONG, item.path))
+
+    def _come_to_sleep(self) -> None:
+        """Ask anew of threads that sleep by now, and deny what has waited too long for that: by no
+        rule, or whoever keeps a thread awake would choose the answer."""
+        for item in self._awake.asleep(time.monotonic()):
+            self._question(item.fd, item.thread, item.since, executed=item.executed)
+            self._beat()
+        for item in self._awake.late(time.monotonic(), MOST_LATE):
+            ruling = Ruling(False, AWAKE, path=item.path)
+            self._answer(item.fd, item.thread, ruling, executed=item.executed)
+            os.close(item.fd)
+            self._beat()
 
     def _answered(self, asked: Asked, ruling: Ruling) -> None:
         self._answer(asked.fd, asked.thread, ruling, executed=asked.executed)

@@ -35,11 +35,14 @@ GETVERSION = 0x80087601
 """FS_IOC_GETVERSION of include/uapi/linux/fs.h: the inode's generation."""
 YOUNG = 100_000_000
 """Nanoseconds: more than any tick of the clock that ctime is taken from."""
+OTHERS = stat.S_IWGRP | stat.S_IWOTH
 MOST_KEPT = 1 << 17
 MOST_FOREIGN = 1 << 30
 """Bytes of a file that is digested though it would be refused: anybody can make one of 8 EiB."""
 OUTSIDE = "it is not in the target"
 WRITTEN = "somebody holds it open for writing"
+LOADED = "the loader opens it, and others than root may write to it"
+AWAKE = "who opens it was not told in time"
 UNKNOWN = "not in the baseline"
 OTHER = "not the baseline's content"
 DEEP = "its path is longer than 4,095 bytes"
@@ -48,12 +51,14 @@ Identity = tuple[bytes, int, int, int, int, int]
 
 
 class Ruling(msgspec.Struct, frozen=True):
-    """A decision: `why` is '' where it is allowed. `path` and `digest` are what was looked at."""
+    """A decision: `why` is '' where it is allowed. `path` and `digest` are what was looked at.
+    `later`: the thread that asks does not sleep yet; once it does there may be another."""
 
     allowed: bool
     why: str = ""
     digest: bytes = b""
     path: bytes = b""
+    later: bool = False
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -101,10 +106,31 @@ def is_data(asked: Question) -> bool:
     return not looks_like_code(os.pread(asked.fd, HEAD, 0), asked.info.st_mode, asked.shown)
 
 
-def loaded_unsure(asked: Question) -> bool:
-    """Whether the dynamic loader opens what somebody can write to: what looks like data may be a
-    library by the time that it is read."""
-    return bool(written(asked.fd)) and by_loader(asked.thread)
+def loaded(asked: Question) -> Ruling | None:
+    """The decision about data where somebody can write to it now, or others than root could open
+    it for that: what the dynamic loader opens may be a library by the time that it is read. None
+    where it is nobody's but root's."""
+    if not may_write(asked.info) and not written(asked.fd):
+        return None
+    ruling = _by_who(asked, LOADED)
+    if ruling.allowed or ruling.later or not written(asked.fd):
+        return ruling
+    return msgspec.structs.replace(ruling, why=WRITTEN)
+
+
+def may_write(info: os.stat_result) -> bool:
+    """Whether others than root may open a file for writing that could come to hold code. A list of
+    access rights shows in the group's bits. Pure."""
+    kind = stat.S_IFMT(info.st_mode)
+    return kind in (stat.S_IFREG, stat.S_IFBLK) and bool(info.st_uid or info.st_mode & OTHERS)
+
+
+def _by_who(asked: Question, why: str) -> Ruling:
+    """Denied to the loader for a reason, allowed to others."""
+    loads = by_loader(asked.thread)
+    if loads is None:
+        return Ruling(False, AWAKE, path=asked.place, later=True)
+    return Ruling(False, why, path=asked.place) if loads else Ruling(True)
 
 
 class Rulings:
@@ -118,11 +144,9 @@ class Rulings:
         self._kept: dict[Identity, Ruling] = {}
 
     def quick(self, asked: Question) -> Ruling | None:
-        """A decision that needs no reading of the file; None where it does."""
+        """A decision that needs no reading of the file; None where it does. Waits for nothing."""
         if is_data(asked):
-            if loaded_unsure(asked) or self._loaded_mapped(asked):
-                return Ruling(False, WRITTEN, path=asked.place)
-            return Ruling(True)
+            return loaded(asked) or self._loaded_mapped(asked) or Ruling(True)
         if written(asked.fd):
             return Ruling(False, WRITTEN, path=asked.place)
         kept = self._kept.get(asked.identity)
@@ -146,14 +170,14 @@ class Rulings:
             self._kept[asked.identity] = ruling
         return ruling
 
-    def _loaded_mapped(self, asked: Question) -> bool:
-        """The same of an overlay's file, of whose mappings only the one below tells."""
-        return (
-            asked.info.st_ctime_ns >= self._layers.since
-            and is_overlay(asked.fd)
-            and by_loader(asked.thread)
-            and self._held_below(asked) is not False
-        )
+    def _loaded_mapped(self, asked: Question) -> Ruling | None:
+        """As `loaded` of an overlay's file, of whose mappings only the one below tells."""
+        if asked.info.st_ctime_ns < self._layers.since or not is_overlay(asked.fd):
+            return None
+        ruling = _by_who(asked, WRITTEN)
+        if not ruling.allowed and not ruling.later and self._held_below(asked) is False:
+            return None
+        return ruling
 
     def _held_below(self, asked: Question) -> bool | None:
         """Of a file of an overlay: see `Layers.held`."""

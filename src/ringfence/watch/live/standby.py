@@ -24,12 +24,13 @@ import msgspec
 
 from ringfence.watch.live import fanotify
 from ringfence.watch.live.aloud import aloud
+from ringfence.watch.live.awake import PAUSE as LOOK
 from ringfence.watch.live.deep import named
 from ringfence.watch.live.events import parse
 from ringfence.watch.live.looks import process_of
 from ringfence.watch.live.naming import Names
 from ringfence.watch.live.reporter import Reporter
-from ringfence.watch.live.ruling import is_data, loaded_unsure, question
+from ringfence.watch.live.ruling import Question, is_data, loaded, question
 from ringfence.watch.live.terms import (
     BEAT,
     EXECUTE,
@@ -55,6 +56,8 @@ START = 30.0
 PAUSE = 1.0
 """Seconds between two starts."""
 READ = 4096
+ASLEEP = 0.05
+"""Seconds for the threads of all questions that are read together to come to sleep."""
 GONE = "the decider is gone"
 
 
@@ -101,7 +104,8 @@ class Standby:
                 if not self._heard():
                     return False
             elif fd == self._terms.group:
-                self._questions()
+                if not self._ready:  # the sign of it may have come with the questions
+                    self._questions()
             else:
                 self._sign()
         self._watch()
@@ -139,7 +143,9 @@ class Standby:
         if data == READY:
             if not self._marked:
                 self._mark()
-            self._ready = True  # from here on only the decider reads
+            # From here on only the decider reads: an answer names a descriptor by its number, and
+            # two that both read may have the same one.
+            self._ready = True
             with contextlib.suppress(OSError):  # its end is what is read next
                 line.send(GO)
             self._reporter.say(Said("ready", pid=self._decider))
@@ -150,8 +156,15 @@ class Standby:
         if self._line is None:
             if silent >= PAUSE:
                 self._start()
-        elif silent > (self._terms.patience if self._ready else START):
+        elif silent > (self._terms.patience if self._ready else START) and not self._unread():
             self._lost(f"it gave no sign for {silent:.1f} s")
+
+    def _unread(self) -> bool:
+        """Whether a sign waits: it is this process then that was busy, or had no processor."""
+        poll = select.poll()
+        if self._line is not None:
+            poll.register(self._line, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _lost(self, why: str) -> None:
         self._kill()
@@ -223,17 +236,18 @@ class Standby:
         except OSError as error:
             self._reporter.unopened(error)
             return
+        until = time.monotonic() + ASLEEP
         for event in parse(data):
             if event.fd >= 0:
                 try:
-                    self._question(event.fd, event.pid, executed=bool(event.mask & _EXEC))
+                    self._question(event.fd, event.pid, until, executed=bool(event.mask & _EXEC))
                 except Exception as error:  # nobody stands behind a standby, and it must not end
                     fanotify.answer(self._terms.group, event.fd, fanotify.DENY)
                     aloud(f"denied: {type(error).__name__}: {error}")
                 finally:
                     os.close(event.fd)
 
-    def _question(self, fd: int, thread: int, *, executed: bool) -> None:
+    def _question(self, fd: int, thread: int, until: float, *, executed: bool) -> None:
         group = self._terms.group
         # 0 is whoever is in a PID namespace that is not below ours, and no decider.
         if not self._terms.deny or (thread and self._ours(thread)):
@@ -242,7 +256,7 @@ class Standby:
         shown = b""
         try:
             asked = question(fd, thread, self._names, executed=executed)
-            shown, fine = asked.place, is_data(asked) and not loaded_unsure(asked)
+            shown, fine = asked.place, _is_fine(asked, until)
         except OSError:
             fine = False
         if fine or (not executed and self._terms.watcher.began(process_of(thread))):
@@ -258,6 +272,16 @@ class Standby:
         return thread in (os.getpid(), self._decider) or any(
             os.path.exists(f"/proc/{process}/task/{thread}") for process in ("self", self._decider)
         )
+
+
+def _is_fine(asked: Question, until: float) -> bool:
+    """Whether it is data, and not for the loader; waits for its thread to sleep until a time. No
+    question is kept aside here: its descriptor's number could be one that the next decider has."""
+    if not is_data(asked):
+        return False
+    while (ruling := loaded(asked)) is not None and ruling.later and time.monotonic() < until:
+        time.sleep(LOOK)
+    return ruling is None or ruling.allowed
 
 
 _EXEC = fanotify.OPEN_EXEC_PERM
