@@ -332,8 +332,9 @@ class Marks:
 
     def _mark_owed(self) -> Iterator[tuple[bytes, bytes]]:
         for at in list(self._owed):
-            del self._owed[at]
-            yield from self.made(at)
+            if at in self._owed:  # else it was met below another one
+                del self._owed[at]
+                yield from self.made(at)
 
     def _settle(self, at: Named) -> None:
         self._owed.pop(at, None)
