@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import msgspec
 
@@ -323,16 +323,20 @@ class Marks:
         if not names:
             return
         moved = [*self._moved]
-        yield from self._look_at([*names])
+        unseen = yield from self._look_at([*names])
         for key in moved:
             if key in self._moved:  # it is at no place whose folder has a mark
                 self._drop(key)
+        for at in unseen:
+            if at.folder in self._places:  # it, or one that it is in, is looked for still
+                self._news.touched[at] = None
         if self._renamed:
             self._renamed = False
             yield from self._ignored_no_longer()
 
-    def _look_at(self, names: list[Named]) -> Iterator[tuple[bytes, bytes]]:
-        """From the root downwards: a folder can be looked at in one that is where it is held."""
+    def _look_at(self, names: list[Named]) -> Generator[tuple[bytes, bytes], None, list[Named]]:
+        """From the root downwards: a folder can be looked at in one that is where it is held. Those
+        in others remain."""
         waiting: dict[bytes, list[Named]] = {}
         names.reverse()
         while names:
@@ -345,6 +349,7 @@ class Marks:
             yield from self._look(at)
             for key in self._lately:
                 names += waiting.pop(key, [])
+        return [at for items in waiting.values() for at in items]
 
     def _look(self, at: Named) -> Iterator[tuple[bytes, bytes]]:
         """Have the folder at a name marked, and held to be there."""
