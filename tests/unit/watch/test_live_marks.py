@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,10 +47,14 @@ class Kernel:
         self.root = os.fsencode(root)
         self.marked: set[bytes] = set()
         self.queue: list[Event] = []
+        self.meanwhile: dict[bytes, Callable[[], None]] = {}
+        """What others do at the moment when a folder is marked."""
 
     def mark(self, flags: int, handle: int, mask: int) -> None:
         """As a fanotify group has it."""
-        self.marked.add(key_of(handle))
+        key = key_of(handle)
+        self.marked.add(key)
+        self.meanwhile.pop(key, lambda: None)()
 
     def key(self, path: bytes) -> bytes:
         handle = os.open(os.path.join(self.root, path), os.O_PATH | os.O_NOFOLLOW)
@@ -249,4 +253,24 @@ def test_a_queue_that_is_never_empty_keeps_no_folder_unmarked(watched: Watched) 
     assert watched.marks.unsettled
     watched.read(1)
     assert [*watched.gatherer.settle(0.0, empty=False)] == []
+    assert watched.unwatched() == []
+
+
+def test_a_folder_whose_path_leads_to_another_while_it_is_walked_is_marked(
+    watched: Watched,
+) -> None:
+    watched.quiet()
+    kernel = watched.kernel
+    kernel.make(b"c/q")
+    kernel.make(b"c/q/r")
+
+    def replace() -> None:
+        kernel.move(b"c/q", b"z")
+        kernel.make(b"c/q")
+        kernel.make(b"c/q/r")
+
+    kernel.meanwhile[kernel.key(b"c/q")] = replace
+    watched.read(1)
+    assert kernel.key(b"z/r") not in kernel.marked
+    watched.quiet()
     assert watched.unwatched() == []
