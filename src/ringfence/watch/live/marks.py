@@ -173,9 +173,7 @@ class Marks:
         # Of the folder itself: its path may lead through another one by now.
         seen = Named(_above(handle), folder.rpartition(b"/")[2])
         self._seen(key, seen)
-        if (
-            at is not None and at != seen
-        ):  # it is another folder, and the one at that name has no mark
+        if at is not None and at != seen:  # it is another; the one at that name has no mark
             self._news.touched[at] = None
 
     def _seen(self, key: bytes, at: Named) -> None:
