@@ -53,6 +53,9 @@ def test_a_folder_moves_with_all_that_is_below_it() -> None:
     assert places.path(b"b") is None
     assert places.path(b"root") == b""
     assert places.path(b"never seen") is None
+    places.put(b"a", b"root", b"a")
+    assert places.path(b"a") == b"a"
+    assert places.path(b"b") is None  # what became of it meanwhile is not known
 
 
 def test_a_selected_folder_stays_where_it_is_and_circles_end() -> None:
@@ -63,6 +66,22 @@ def test_a_selected_folder_stays_where_it_is_and_circles_end() -> None:
     places.put(b"p", b"q", b"p")
     places.put(b"q", b"p", b"q")
     assert places.path(b"p") is None
+    places.drop(b"p")
+    assert b"p" not in places
+    assert b"q" not in places
+    assert places.path(b"x") == b"usr/bin/x"
+
+
+def test_a_place_is_sure_below_what_was_not_moved() -> None:
+    places = Places()
+    places.fix(b"root", b"")
+    places.put(b"a", b"root", b"a")
+    places.put(b"b", b"a", b"b")
+    assert places.unsure(b"b", ()) is None
+    assert places.unsure(b"b", (b"a",)) == b"a"
+    assert places.unsure(b"b", (b"a", b"b")) == b"b"
+    assert places.unsure(b"never seen", ()) == b"never seen"
+    assert places.unsure(b"root", (b"root",)) is None
 
 
 def test_secrets_are_not_told() -> None:

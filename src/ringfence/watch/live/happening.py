@@ -92,9 +92,9 @@ class Gatherer:
             return
         yield from self._known(event, who, now)
 
-    def settle(self, now: float) -> Iterator[Happening]:
-        """There is no event to be read: what is in folders that none has led to."""
-        for found in _found(self._marks.settle()) if self._marks.unsettled else ():
+    def settle(self, now: float, *, empty: bool = True) -> Iterator[Happening]:
+        """What is in folders that no event has led to; `empty`: there is none to be read."""
+        for found in _found(self._marks.settle(empty=empty)):
             if self._marks.wanted(found.path):
                 yield msgspec.structs.replace(found, read=now)
 

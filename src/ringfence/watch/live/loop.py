@@ -29,6 +29,7 @@ from ringfence.watch.live.who import Census
 
 READ = 32 << 10
 """Bytes of one read: about 300 events, each of which may bring a descriptor."""
+QUEUED = Path("/proc/sys/fs/fanotify/max_queued_events")
 TICK = 0.2
 ROOT_EVERY = 1.0
 """Seconds between two looks at whether the target's path leads to what is watched."""
@@ -70,6 +71,7 @@ class Watching:
         self.astray = ""
         """Why the target's root is not at its path, '' while it is."""
         self._poll, self._events = select.poll(), select.poll()
+        self._unsettled, self._most_queued = 0, _most_queued()
         self.overflows = 0
         marks.refused.clear()  # the start's record has them
 
@@ -105,9 +107,8 @@ class Watching:
     def _turn(self, mounts: int, target: int) -> None:
         if not self._events.poll(0):
             self._census.quiet()
+            self._settle(empty=True)
         ready = self._poll.poll(TICK * 1000)
-        if all(fd != self._group.fd for fd, _ in ready):
-            self._settle()
         for fd, what in ready:
             if fd == self._group.fd:
                 self._census.follow()
@@ -147,17 +148,21 @@ class Watching:
         now = time.monotonic()
         entries: list[Entry] = []
         for event in parse(data):
+            self._unsettled += 1
             if event.mask & fanotify.Q_OVERFLOW:
                 entries += self._overflow()
             if event.mask & fanotify.MOVE_SELF:
                 self._look = 0.0
             entries += self._gatherer.gather(event, now)
         self._queue.put(entries + self._unmarked())
+        if self._unsettled >= self._most_queued:  # one who writes on and on keeps it from empty
+            self._settle(empty=False)
         return True
 
-    def _settle(self) -> None:
-        """The kernel's queue is empty."""
-        entries = [*self._gatherer.settle(time.monotonic()), *self._unmarked()]
+    def _settle(self, *, empty: bool) -> None:
+        """The kernel's queue is empty, or all that was in it the last time was read."""
+        self._unsettled = 0
+        entries = [*self._gatherer.settle(time.monotonic(), empty=empty), *self._unmarked()]
         if entries:
             self._queue.put(entries)
 
@@ -254,6 +259,7 @@ class Watching:
                 for _ in range(200):
                     if not self._read():
                         break
+                self._settle(empty=True)
                 self._queue.put(list(self._gatherer.release()))
             if self._enforcement is not None and not (
                 self._ending.failed and self._enforcement.stays
@@ -266,6 +272,14 @@ class Watching:
             self._judging.thread.join()
         if self._judging.error is not None:
             raise self._judging.error
+
+
+def _most_queued() -> int:
+    """Events that the kernel's queue holds."""
+    try:
+        return int(QUEUED.read_text())
+    except (OSError, ValueError):
+        return 1 << 14
 
 
 @contextlib.contextmanager

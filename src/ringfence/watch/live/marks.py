@@ -3,7 +3,9 @@
 A target that is a whole file system of its own gets one mark on that. Of any other one every
 folder is marked, before it is listed, so that nothing can be made in between unseen; a folder that
 comes to be later is marked when its event is read, and what is in it by then is given to be judged.
-One that has another name by then is owed a mark until an event says where it is, or that it ended.
+Events tell of folders under names that they have no more, and alike ones are told as one, at the
+place of the first. So each name that an event was about is looked at when the kernel's queue is
+empty: what is there then is marked and in its place, whatever the events seemed to say.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+
+import msgspec
 
 from ringfence.errors import InputError
 from ringfence.watch.baseline.entry import DIRECTORY, joined
@@ -30,6 +34,15 @@ RENAMED = "its root, or a folder above it, was renamed or unmounted"
 REPLACED = "its path leads to another folder now"
 
 
+class News(msgspec.Struct):
+    """`touched`: names at which events said that a folder came or went, or at which one was gone
+    when it was to be marked; in their order. `found`: folders that were seen, with every place of
+    theirs: events of what was before that are read after it."""
+
+    touched: dict[Named, None] = {}
+    found: dict[bytes, list[Named]] = {}
+
+
 class Marks:
     """The marks of a group on a target whose root is held by `root`. Raises InputError."""
 
@@ -39,15 +52,16 @@ class Marks:
         self._root = root
         self._judge = judge
         self._places = Places()
-        self._owed: dict[Named, None] = {}
-        """Folders without a mark that were not found where they were; in the order of events."""
-        self._fresh: dict[bytes, list[Named]] = {}
-        """Folders that were found since the kernel's queue was empty, with every place of theirs:
-        events of what was before that are read after it."""
-        self._doubted: dict[bytes, None] = {}
-        """Those of them that such an event may have put elsewhere."""
+        self._news, self._former = News(), News()
+        """Since `settle` was called last, and between the two times before, if the kernel's queue
+        was not empty then."""
+        self._moved: dict[bytes, None] = {}
+        """Folders that are where an event put them, and were not seen there."""
+        self._lately: list[bytes] = []
+        """Folders that were seen while one name was looked at."""
         self._passed: dict[Named, None] = {}
         """Folders without a mark that the rules ignore, where they are."""
+        self._renamed = False
         self.selected = tuple(path.strip(b"/") for path in target.only if path.strip(b"/"))
         self.whole = not self.selected and self._whole(target)
         self.refused: list[tuple[bytes, str]] = []
@@ -62,8 +76,8 @@ class Marks:
 
     @property
     def owed(self) -> int:
-        """Folders that are to be marked as soon as an event says where they are."""
-        return len(self._owed)
+        """Names that are to be looked at when the kernel's queue is empty."""
+        return len(self._news.touched) + len(self._former.touched)
 
     def _whole(self, target: Target) -> bool:
         try:
@@ -95,7 +109,7 @@ class Marks:
     ) -> Iterator[tuple[bytes, bytes]]:
         """Mark a folder and all below it; gives every (folder, name) that is in there now.
 
-        `at`: by which name of which folder it is owed a mark if it is not there any more.
+        `at`: the name of which folder is to be looked at later if it is not there any more.
         """
         todo = [(path, at)]
         while todo:
@@ -114,7 +128,6 @@ class Marks:
         folder, _, name = path.rpartition(b"/")
         ignored = self._judge.ignored(folder, name, DIRECTORY)
         if at is not None:
-            self._owed.pop(at, None)
             self._passed.pop(at, None)
             if ignored:
                 self._passed[at] = None
@@ -135,7 +148,7 @@ class Marks:
             return b"", []
         try:
             key = key_of(handle)
-            self._keep(key, folder, handle, fixed=fixed)
+            self._keep(key, folder, handle, at, fixed=fixed)
             mask = fanotify.CHANGES | fanotify.EVENT_ON_CHILD
             if not folder:  # of no other one is the folder that it is in without a mark
                 mask |= fanotify.MOVE_SELF
@@ -151,23 +164,29 @@ class Marks:
         finally:
             os.close(handle)
 
-    def _keep(self, key: bytes, folder: bytes, handle: int, *, fixed: bool) -> None:
+    def _keep(
+        self, key: bytes, folder: bytes, handle: int, at: Named | None, *, fixed: bool
+    ) -> None:
         if fixed:
             self._places.fix(key, folder)
             return
         # Of the folder itself: its path may lead through another one by now.
-        parent = os.open(b"..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
-        try:
-            at = Named(key_of(parent), folder.rpartition(b"/")[2])
-        finally:
-            os.close(parent)
+        seen = Named(_above(handle), folder.rpartition(b"/")[2])
+        self._seen(key, seen)
+        if at is not None and at != seen:  # it is another; the one at that name has no mark
+            self._news.touched[at] = None
+
+    def _seen(self, key: bytes, at: Named) -> None:
+        """A folder is there, now."""
         self._places.put(key, at.folder, at.name)
-        self._fresh.setdefault(key, []).append(at)
+        self._moved.pop(key, None)
+        self._lately.append(key)
+        self._news.found.setdefault(key, []).append(at)
 
     def _refuse(self, folder: bytes, at: Named | None, error: OSError) -> None:
         if error.errno in GONE:
             if at is not None:
-                self._owed[at] = None
+                self._news.touched[at] = None
         elif error.errno != errno.EXDEV:  # something is mounted there, which is told as such
             self.refused.append((folder, os.strerror(error.errno or 0).lower()))
 
@@ -185,10 +204,9 @@ class Marks:
         if self.whole:
             return
         self._places = Places()
-        self._owed.clear()
+        self._news, self._former = News(), News()
+        self._moved.clear()
         self._passed.clear()
-        self._fresh.clear()
-        self._doubted.clear()
         self._all()
 
     def covered(self) -> bool:
@@ -243,78 +261,157 @@ class Marks:
 
     def made(self, at: Named) -> Iterator[tuple[bytes, bytes]]:
         """A folder came to be: mark it; gives what is in it by now."""
+        if self.whole:
+            return
+        self._news.touched[at] = None
         above = self._places.path(at.folder)
-        if not self.whole and above is not None:
+        if above is not None:
             yield from self.cover(joined(above, at.name), at)
 
     def moved(
         self, child: bytes, old: Named | None, new: Named | None
     ) -> Iterator[tuple[bytes, bytes]]:
         """A folder was renamed; a name is None where that is not in the target. Marks it, where it
-        was not, and all that is owed a mark; gives what is in these folders by now."""
+        was not; gives what is in it by now, then."""
         self._paths.forget()
         if self.whole or not child:
             return
+        self._renamed = True
         if old is not None:
-            self._settle(old)
-        if child in self._fresh:
-            self._doubted[child] = None
-            self._fresh[child] += [new] if new is not None else []
-        if new is None or self._places.path(new.folder) is None:
-            path = self._places.path(child)
-            if path is None or not self._leads_to(path, child):
-                self._places.drop(child)
-            return
-        if child in self._places:
-            self._places.put(child, new.folder, new.name)
-            yield from self._owe_below(child)
-        else:
-            self._owed[new] = None
-        yield from self._mark_owed()
+            self._left(child, old)
+        held = self._places.path(child)
+        if new is not None:
+            self._news.touched[new] = None
+            if self._places.path(new.folder) is not None:
+                if held is None:  # what came to be in it was not followed
+                    yield from self.made(new)
+                else:
+                    self._places.put(child, new.folder, new.name)
+                    self._moved[child] = None
+                    if self._places.path(child) is None:  # of what is in a circle nothing is known
+                        self._drop(child)
+                return
+        if held is None or not self._leads_to(held, child):
+            self._drop(child)
 
-    def _owe_below(self, key: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """A folder has another path: gives the folders that were ignored below it and are no
-        longer."""
-        path = self._places.path(key)
-        for at in list(self._passed):
-            above = self._places.path(at.folder)
-            if path is None or above is None or not (above + b"/").startswith(path + b"/"):
-                continue
-            if not self._judge.ignored(above, at.name, DIRECTORY):
-                del self._passed[at]
-                self._owed[at] = None
-                yield above, at.name
+    def _left(self, child: bytes, at: Named) -> None:
+        """A folder was at a place. Where it was found since, it may be still."""
+        for place in (at, *self._former.found.get(child, ()), *self._news.found.get(child, ())):
+            self._news.touched[place] = None
+        self._passed.pop(at, None)
+
+    def _drop(self, key: bytes) -> None:
+        self._places.drop(key)
+        self._moved.pop(key, None)
 
     @property
     def unsettled(self) -> bool:
-        """Whether `settle` has anything to do."""
-        return bool(self._fresh or self._owed)
+        """Whether `settle` has anything to look at."""
+        return bool(self._news.touched or self._former.touched)
 
-    def settle(self) -> Iterator[tuple[bytes, bytes]]:
-        """The kernel's queue is empty: what is held must be what there is. Gives what is in folders
-        by now that were not where they were held to be."""
-        fresh, doubted = self._fresh, [*self._doubted]
-        self._fresh, self._doubted = {}, {}
-        found = True
-        while found and doubted:  # one is found through another
-            found = False
-            for key in [*doubted]:
-                at = next((at for at in reversed(fresh[key]) if self._is_at(at, key)), None)
-                if at is None:
-                    continue
-                found = True
-                doubted.remove(key)
-                held = self._places.path(key)
-                self._places.put(key, at.folder, at.name)
-                if held != self._places.path(key):
-                    yield from self.made(at)
-        for key in doubted:
-            self._places.drop(key)
-        yield from self._mark_owed()
+    def settle(self, *, empty: bool = True) -> Iterator[tuple[bytes, bytes]]:
+        """What is held must be what there is: looks at each name that events were about. Gives what
+        is in folders by now that were not where they were held to be, or had no mark.
 
-    def _is_at(self, at: Named, key: bytes) -> bool:
+        `empty`: the kernel's queue is. Otherwise as many events were read since the last call as it
+        can hold; then those that are read until the next one may be of what was before this.
+        """
+        names = {**self._former.touched, **self._news.touched}
+        self._former, self._news = News() if empty else self._news, News()
+        if not names:
+            return
+        moved = [*self._moved]
+        unseen = yield from self._look_at([*names])
+        for key in moved:
+            if key in self._moved:  # it is at no place whose folder has a mark
+                self._drop(key)
+        for at in unseen:
+            if at.folder in self._places:  # it, or one that it is in, is looked for still
+                self._news.touched[at] = None
+        if self._renamed:
+            self._renamed = False
+            yield from self._ignored_no_longer()
+
+    def _look_at(self, names: list[Named]) -> Generator[tuple[bytes, bytes], None, list[Named]]:
+        """From the root downwards: a folder can be looked at in one that is where it is held. Those
+        in others remain."""
+        waiting: dict[bytes, list[Named]] = {}
+        names.reverse()
+        while names:
+            at = names.pop()
+            unsure = self._places.unsure(at.folder, self._moved)
+            if unsure is not None:
+                waiting.setdefault(unsure, []).append(at)
+                continue
+            self._lately.clear()
+            yield from self._look(at)
+            for key in self._lately:
+                names += waiting.pop(key, [])
+        return [at for items in waiting.values() for at in items]
+
+    def _look(self, at: Named) -> Iterator[tuple[bytes, bytes]]:
+        """Have the folder at a name marked, and held to be there."""
         above = self._places.path(at.folder)
-        return above is not None and self._leads_to(joined(above, at.name), key)
+        if above is None:
+            return
+        path = joined(above, at.name)
+        key = self._key_at(path, at)
+        if not key:
+            return
+        held = self._places.path(key)
+        if self._pass(path, at):
+            if held is None:
+                self._places.drop(key)
+            elif key in self._places:
+                self._seen(key, at)
+        elif held == path:
+            self._seen(key, at)
+        else:  # what events told of it was told of another path, or not at all
+            yield above, at.name
+            yield from self.cover(path, at)
+
+    def _key_at(self, path: bytes, at: Named) -> bytes:
+        """The key of the folder at a path, b'' where there is none. Where the folder above is
+        another than it should be, that one was just renamed, or replaced by the one renamed."""
+        try:
+            handle = self._root.open(path)
+        except OSError as error:
+            if error.errno in GONE:
+                self._passed.pop(at, None)
+                if not self._leads_to(path.rpartition(b"/")[0], at.folder):
+                    self._doubt(at)
+            else:
+                self._refuse(path, None, error)
+            return b""
+        try:
+            key, above = key_of(handle), _above(handle)
+        except OSError:
+            key = above = b""
+        finally:
+            os.close(handle)
+        if above == at.folder:
+            return key
+        self._doubt(at)
+        return b""
+
+    def _doubt(self, at: Named) -> None:
+        """The folder of a name is not where it is held to be: look at its own place, too."""
+        self._news.touched[at] = None
+        place = self._places.at(at.folder)
+        if place is not None:
+            self._news.touched[Named(*place)] = None
+            self._moved[at.folder] = None
+
+    def _ignored_no_longer(self) -> Iterator[tuple[bytes, bytes]]:
+        """Marks the folders that were ignored and by their path now are not."""
+        for at in [*self._passed]:
+            above = self._places.path(at.folder)
+            if above is None or self._judge.ignored(above, at.name, DIRECTORY):
+                continue
+            if at in self._passed:  # else it was met below another one
+                del self._passed[at]
+                yield above, at.name
+                yield from self.cover(joined(above, at.name), at)
 
     def _leads_to(self, path: bytes, key: bytes) -> bool:
         """Whether a folder is at a path now: events of how it came there may be unread, or there
@@ -330,22 +427,12 @@ class Marks:
         finally:
             os.close(handle)
 
-    def _mark_owed(self) -> Iterator[tuple[bytes, bytes]]:
-        for at in list(self._owed):
-            del self._owed[at]
-            yield from self.made(at)
-
-    def _settle(self, at: Named) -> None:
-        self._owed.pop(at, None)
-        self._passed.pop(at, None)
-
     def gone(self, child: bytes, at: Named) -> None:
         """A folder has left its place."""
-        self._settle(at)
-        self._fresh.pop(child, None)
-        self._doubted.pop(child, None)
-        self._places.drop(child)
         self._paths.gone(child)
+        if not self.whole:
+            self._left(child, at)
+            self._drop(child)
 
     def bury(self, child: bytes, at: Named) -> None:
         """A folder was removed, and the kernel has dropped its mark. Events of what was in it may
@@ -353,3 +440,12 @@ class Marks:
         self.gone(child, at)
         if self.whole:
             self._paths.bury(child, at)
+
+
+def _above(handle: int) -> bytes:
+    """The key of the folder that a folder is in. Raises OSError."""
+    above = os.open(b"..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
+    try:
+        return key_of(above)
+    finally:
+        os.close(above)
