@@ -62,7 +62,7 @@ ROOT = (2, 1, "/")
         ([(3, 2, "/a"), (4, 3, "/a/b"), (5, 2, "/ab")], {2, 3, 4, 5}),
         ([(3, 2, "/a/b"), (4, 2, "/a")], {2, 4}),
         ([(4, 2, "/a"), (3, 2, "/a/b")], {2, 4}),
-        ([(3, 2, "/a"), (4, 3, "/a"), (5, 3, "/a/b"), (6, 4, "/a/b")], {2, 3, 4, 6}),
+        ([(3, 2, "/a"), (4, 3, "/a"), (5, 3, "/a/b"), (6, 4, "/a/b")], {2, 4, 6}),
         ([(3, 2, "/a"), (4, 2, "/a-b"), (5, 2, "/a/b/c"), (6, 2, "/a!")], {2, 3, 4, 6}),
         ([(3, 2, "/"), (4, 3, "/etc"), (5, 2, "/usr")], {2, 5}),
     ],
@@ -83,4 +83,4 @@ def test_a_root_directory_that_is_no_mount() -> None:
 
 def test_thousands_of_mounts_on_one_another_take_no_time() -> None:
     deep = [(number, number - 1, "/c" + "/d" * 1800) for number in range(3, 5000)]
-    assert len(_reached(ROOT, *deep)) == len(deep) + 1
+    assert _reached(ROOT, *deep) == {2, 4999}  # the root, and the one on top of all
