@@ -53,9 +53,8 @@ class _Object:
 
 def decode(data: bytes) -> Any:
     """The value of a JSON text. Raises Undecodable."""
-    decode_json(
-        data
-    )  # is stricter than the standard library, which alone shows a key that is twice
+    # Stricter than the standard library, which alone shows a key that stands twice.
+    decode_json(data)
     try:
         return _read(json.loads(data, object_pairs_hook=_Object), is_map=False)
     except RecursionError:

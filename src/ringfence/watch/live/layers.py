@@ -100,8 +100,8 @@ class Layers:
 
 
 def _same(there: os.stat_result, here: os.stat_result) -> bool:
-    """Whether an upper layer's file is what the overlay shows: it may have
-    another number and, where owners are mapped, another owner there."""
+    """Whether an upper layer's file is what the overlay shows: it may have another number and,
+    where owners are mapped, another owner there."""
     return (there.st_mode, there.st_size, there.st_mtime_ns, there.st_ctime_ns) == (
         here.st_mode, here.st_size, here.st_mtime_ns, here.st_ctime_ns,
     )  # fmt: skip

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 
 from ringfence.watch.baseline.opening import open_folder
-from ringfence.watch.live.looks import parse_stat
+from ringfence.watch.live.looks import read_stat
 from ringfence.watch.live.mounts import PSEUDO, Mount, parse_mounts
 from ringfence.watch.live.terms import Point
 
@@ -75,10 +75,7 @@ class Namespaces:
                 return True
             if pid <= 1:
                 return False
-            try:
-                stat = parse_stat(_read(f"/proc/{pid}/stat").decode("utf-8", "replace"))
-            except OSError:
-                return False
+            stat = read_stat(pid)
             pid = stat.parent if stat else 0
         return False
 
