@@ -110,18 +110,18 @@ def fenced(
 ) -> Iterator[Fenced]:
     """`ringfence run` of a result, up, with one port published; `errors` is its standard error."""
     port = free_port()
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [str(RINGFENCE), "run", str(folder), "-p", f"{port}:{inside}", *words],
         stdout=subprocess.PIPE, stderr=errors,
-    )  # fmt: skip
-    service = Fenced(process, port)
-    try:
-        service.until_up()
-        yield service
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.communicate(timeout=30)
+    ) as process:  # fmt: skip
+        service = Fenced(process, port)
+        try:
+            service.until_up()
+            yield service
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.communicate(timeout=30)
 
 
 def policy(folder: Path, name: str) -> Any:

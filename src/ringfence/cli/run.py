@@ -35,9 +35,10 @@ _SIZE = re.compile(r"([0-9]{1,19})([kmgKMG]?)")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 LEAST_MEMORY, MOST_MEMORY = 6 << 20, 1 << 61
 """Bytes: an engine's own start needs the former, as docker has it; podman doubles the latter."""
-LEAST_PIDS, MOST_PIDS = 6, 1 << 22
-"""runc's own start has five threads, and beside them nft(8) loads the firewall, all within the
-container's limit; PID_MAX_LIMIT of Linux (include/linux/threads.h)."""
+LEAST_PIDS, MOST_PIDS = 16, 1 << 22
+"""Within the container's limit are runc's own threads, and beside them nft(8), which loads the
+firewall. Go starts threads as it finds work for them: five most of the time, six now and then with
+two processors, eight with 64. PID_MAX_LIMIT of Linux (include/linux/threads.h)."""
 
 
 @click.command("run")
