@@ -27,8 +27,8 @@ MOST_LOG = 1 << 20
 """Bytes of output kept in memory, the last ones."""
 FEW, PAUSE = 1 << 14, 0.002
 """Bytes and seconds: whoever writes less at a time is read that much later."""
-
-
+LAST_WORDS = 0.5
+"""Seconds for what a failed engine wrote; processes of the container's may hold the pipe open."""
 REMOVALS = 5
 """How often an engine is told to delete a container, should it fail."""
 
@@ -65,8 +65,11 @@ class Output:
                     time.sleep(PAUSE)  # a busy server writes line by line: many at once
 
     def close(self) -> None:
-        """Nobody of ours writes any more. The thread ends when the service's processes have."""
-        os.close(self.write_end)
+        """Nobody of ours writes any more: the thread ends when the service's processes have. What
+        is closed already stays so."""
+        if self.write_end >= 0:
+            os.close(self.write_end)
+            self.write_end = -1
 
     def finish(self, seconds: float = 2.0) -> bytes:
         """All that was kept, once the last writer has ended or `seconds` have passed."""
@@ -140,7 +143,7 @@ class Container:
             )
             if done.returncode:
                 log.seek(0)
-                raise EngineError(last_line(log.read(), self.output.kept()), where=self.engine)
+                raise EngineError(self._reason(log.read()), where=self.engine)
         self.pid = int(pid_file.read_text())
 
     def _adopt(self) -> None:
@@ -161,7 +164,13 @@ class Container:
         done = subprocess.run([self.engine, "start", self.name], capture_output=True, check=False)
         self.output.close()
         if done.returncode:
-            raise EngineError(last_line(done.stderr, self.output.kept()), where=self.engine)
+            raise EngineError(self._reason(done.stderr), where=self.engine)
+
+    def _reason(self, log: bytes) -> str:
+        """What the engine, which has failed, said: in its log, else among the output, whose last
+        part the reader may not have come to."""
+        self.output.close()
+        return last_line(log, self.output.finish(LAST_WORDS))
 
     def signal(self, number: int) -> None:
         """Send a signal to the first process; nothing where it has ended."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from ringfence.run.engine import Container
+from ringfence.run.engine import Container, EngineError
 from ringfence.run.fence import Fence
 
 
@@ -55,3 +56,28 @@ def test_a_signal_in_the_middle_of_a_removal_does_not_leave_the_container(
         container.remove()
     container.output.close()
     assert asked == [container.removal()] * 2
+
+
+@pytest.mark.parametrize("left", ["", "sleep 60 &"])
+def test_what_a_failed_engine_said_last_is_its_reason(left: str, tmp_path: Path) -> None:
+    """However late its output is read, also when a process of its still holds the pipe."""
+    engine, read, holder = tmp_path / "engine", tmp_path / "read", tmp_path / "holder"
+    engine.write_text(
+        f"#!/bin/sh\ntest $1 = delete && exit\n{left}\necho $! >{holder}\necho one\n"
+        f"while test ! -e {read}; do sleep 0.01; done\necho it is broken\nexit 1\n"
+    )
+    engine.chmod(0o755)
+
+    def late(part: bytes) -> None:
+        read.touch()
+        time.sleep(0.2)
+
+    fence = Fence(tmp_path, ("/x",), (), "/", 1000, 1000)
+    container = Container(fence, tmp_path, str(engine), late)
+    try:
+        with pytest.raises(EngineError, match="it is broken"):
+            container.launch()
+    finally:
+        container.remove()
+        if left:
+            os.kill(int(holder.read_text()), signal.SIGKILL)
