@@ -19,43 +19,44 @@ _SET_ID = stat.S_ISUID | stat.S_ISGID
 _EXECUTABLE = 0o111
 
 
-def census(
-    files: Iterable[File],
-    bodies: Mapping[str, bytes],
-    evidence: Evidence,
-    unseen: Iterable[Unseen] = (),
-    *,
-    complete: bool = True,
-) -> Tree:
-    """The tree of `files`; `bodies` holds the package databases by path."""
-    counter = _Counter()
-    for file in files:
-        counter.add(file)
-    found, broken = packages(bodies)
-    return Tree(
-        counts=counter.counts(found),
-        privileged=tuple(counter.privileged),
-        programs={kind: tuple(paths) for kind, paths in counter.programs.items()},
-        elf=counter.elf,
-        packages=found,
-        world_writable=tuple(counter.world_writable),
-        evidence=evidence,
-        complete=complete,
-        unseen=(*unseen, *broken),
-    )
+class Census:
+    """What is kept of each file: nothing, for most.
 
+    The files may come from a walk that goes on meanwhile: what the walk met with is told to `tree`.
+    """
 
-class _Counter:
-    """What is kept of each file: nothing, for most."""
-
-    def __init__(self) -> None:
+    def __init__(self, files: Iterable[File]) -> None:
         self.files = self.bytes = self.executables = self.libraries = 0
         self.privileged: list[File] = []
         self.programs: dict[str, list[str]] = {}
         self.elf: dict[str, Elf] = {}
         self.world_writable: list[str] = []
+        for file in files:
+            self._add(file)
 
-    def add(self, file: File) -> None:
+    def tree(
+        self,
+        bodies: Mapping[str, bytes],
+        evidence: Evidence,
+        unseen: Iterable[Unseen] = (),
+        *,
+        complete: bool = True,
+    ) -> Tree:
+        """The tree of the files; `bodies` holds the package databases by path."""
+        found, broken = packages(bodies)
+        return Tree(
+            counts=self._counts(found),
+            privileged=tuple(self.privileged),
+            programs={kind: tuple(paths) for kind, paths in self.programs.items()},
+            elf=self.elf,
+            packages=found,
+            world_writable=tuple(self.world_writable),
+            evidence=evidence,
+            complete=complete,
+            unseen=(*unseen, *broken),
+        )
+
+    def _add(self, file: File) -> None:
         if file.kind is FileKind.DIRECTORY:
             if file.mode & 0o1002 == 0o0002:
                 self._note_writable(file.path)
@@ -84,7 +85,7 @@ class _Counter:
         if len(self.world_writable) < MOST_LISTED:
             self.world_writable.append(path)
 
-    def counts(self, found: tuple[Package, ...]) -> TreeCounts:
+    def _counts(self, found: tuple[Package, ...]) -> TreeCounts:
         return TreeCounts(
             files=self.files,
             bytes=self.bytes,

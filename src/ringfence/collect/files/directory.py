@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from ringfence.collect.files.census import capability_text, census
+from ringfence.collect.files.census import Census, capability_text
 from ringfence.collect.files.elf import read_elf
 from ringfence.collect.files.filebytes import of_file
 from ringfence.collect.files.packages import (
@@ -51,7 +51,7 @@ def read_directory(
     `max_files` ends the reading early; the tree is then not `complete`, and says so.
     """
     reader = _Reader(str(root), with_elf, max_files)
-    return reader.tree(list(reader.walk("", *(path.strip("/") for path in mounts))))
+    return reader.tree(Census(reader.walk("", *(path.strip("/") for path in mounts))))
 
 
 def read_programs(root: Path) -> Tree:
@@ -62,7 +62,7 @@ def read_programs(root: Path) -> Tree:
         if os.path.islink(f"{root}/{folder}") or not os.path.isdir(f"{root}/{folder}"):
             continue
         files += [file for file in reader.listed(folder) if file.kind is not FileKind.DIRECTORY]
-    return reader.programs_only(files)
+    return reader.programs_only(Census(files))
 
 
 class _Reader:
@@ -205,23 +205,23 @@ class _Reader:
             for why, (path, number) in self.refused.items()
         ]
 
-    def tree(self, files: list[File]) -> Tree:
+    def tree(self, counted: Census) -> Tree:
         """The census of a whole walk."""
         detail = f"the first {self.most} files alone" if self.cut else ""
         evidence = Evidence(Grade.OBSERVED, self.root or "/", detail)
         unseen = self._unseen()
         if self.cut:
             unseen.append(Unseen(f"files below {self.root} after the first {self.most}", "limit"))
-        return census(files, self.bodies, evidence, unseen, complete=self.complete)
+        return counted.tree(self.bodies, evidence, unseen, complete=self.complete)
 
-    def programs_only(self, files: list[File]) -> Tree:
+    def programs_only(self, counted: Census) -> Tree:
         """The census of program folders: present programs are a fact, absent ones are not."""
         evidence = Evidence(Grade.OBSERVED, self.root or "/", "folders of programs")
         missed = Unseen(
             "setuid programs outside the folders of programs",
             "a process is measured quickly; `ringfence measure host` reads every file",
         )
-        return census(files, {}, evidence, [*self._unseen(), missed], complete=False)
+        return counted.tree({}, evidence, [*self._unseen(), missed], complete=False)
 
 
 def _capabilities(path: str) -> str:

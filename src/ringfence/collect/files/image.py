@@ -18,7 +18,7 @@ import msgspec
 from ringfence.collect.container.document import rows, table, words
 from ringfence.collect.container.gojson import decode
 from ringfence.collect.files.accounts import ACCOUNTS, uid_of
-from ringfence.collect.files.census import census
+from ringfence.collect.files.census import Census
 from ringfence.collect.files.layers import Layers, merged
 from ringfence.collect.files.paths import inside
 from ringfence.collect.files.streams import Expanded, Stretch, expanded, whole_file
@@ -137,9 +137,8 @@ def read_tar(path: Path) -> Tree:
 
 def _tree(layers: Layers, source: str) -> Tree:
     evidence = Evidence(Grade.OBSERVED, source, f"{len(layers.files)} files")
-    return census(
-        layers.files.values(), layers.bodies, evidence, layers.unseen(), complete=layers.complete
-    )
+    counted = Census(layers.files.values())
+    return counted.tree(layers.bodies, evidence, layers.unseen(), complete=layers.complete)
 
 
 def read_image(path: Path, platform: str = "") -> ImageReading:
