@@ -5,7 +5,7 @@ from __future__ import annotations
 from ringfence.model.evidence import Evidence
 from ringfence.model.measurement import Comparison, Measurement
 from ringfence.report import words
-from ringfence.report.commonmark import block, bold, code, prose, table
+from ringfence.report.commonmark import block, bold, code, fenced, prose, table
 from ringfence.report.look import Look
 
 
@@ -173,10 +173,16 @@ def _plan(result: Measurement) -> list[str]:
             f"{words.number(step.surface_after)}, zero-days to admin "
             f"{words.zero_days(step.zero_days_after)}"
         )
-        lines += [
-            f"   - {block(platform)}: {code(text)}" for platform, text in step.setting.items()
-        ]
+        for platform, text in step.setting.items():
+            lines += _setting(platform, text)
     return [*lines, ""]
+
+
+def _setting(platform: str, text: str) -> list[str]:
+    """An item of a step's list: a setting of several lines is a block, so that they stay lines."""
+    if "\n" not in text:
+        return [f"   - {block(platform)}: {code(text)}"]
+    return [f"   - {block(platform)}:", "", *(f"     {line}" for line in fenced(text)), ""]
 
 
 def _why(evidence: tuple[Evidence, ...]) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ringfence.model.deployment import Switch
-from ringfence.model.measurement import Comparison, Measurement, Vector
+from ringfence.model.measurement import Comparison, Measurement, PlanStep, Vector
 from ringfence.report import words
 from ringfence.report.hops import hops
 from ringfence.report.look import Look
@@ -163,15 +163,25 @@ def _plan(console: Console, result: Measurement) -> None:
         f"{words.number(last.surface_after)}, zero-days to admin: "
         f"{words.zero_days(last.zero_days_after)}"
     )
+    depth = result.zero_days_to_admin
     for index, step in enumerate(result.plan, 1):
         removes = f"removes {len(step.removes)} vectors" if step.removes else "lowers depth"
         after = words.number(step.surface_after)
+        changed = words.depth_removed(depth, step.zero_days_after)
+        deeper = f", zero-days to admin: {changed}" if changed else ""
+        depth = step.zero_days_after
         console.print(
-            f"  {index}. {_safe(step.title)} ({step.mechanism}): {removes}, surface {after}"
+            f"  {index}. {_safe(step.title)} ({step.mechanism}): {removes}, surface {after}{deeper}"
         )
-        for platform in words.PLATFORMS:
-            if platform in step.setting:
-                console.print(f"       {platform:<10} {_safe(step.setting[platform])}")
+        _settings(console, step)
+
+
+def _settings(console: Console, step: PlanStep) -> None:
+    """Each platform's lines, none of them broken: they are there to be copied."""
+    for platform in words.PLATFORMS:
+        lines = step.setting.get(platform, "").splitlines()
+        for line, lead in zip(lines, (platform, *[""] * len(lines)), strict=False):
+            console.print(f"       {lead:<10} {_safe(line)}", soft_wrap=True)
 
 
 def _mechanisms(console: Console, result: Measurement) -> None:

@@ -48,6 +48,12 @@ def zero_days(value: ZeroDays) -> str:
     return f"system {days(value.system)}, machine {days(value.machine)}"
 
 
+def depth_removed(before: ZeroDays, after: ZeroDays) -> str:
+    """Zero-days to admin that a step of a plan changes, from and to; nothing where it does not."""
+    pairs = (("system", before.system, after.system), ("machine", before.machine, after.machine))
+    return ", ".join(f"{zone} {days(old)} to {days(new)}" for zone, old, new in pairs if old != new)
+
+
 def count(key: str, counts: dict[str, Count]) -> str:
     """The count `key`, bytes in megabytes; a dash where it is not known."""
     found = counts.get(key)
@@ -95,10 +101,13 @@ def printable(text: str) -> str:
 
 
 def setting(step: PlanStep, kind: str) -> str:
-    """The exact setting of a step on the platform that fits a target of this kind best."""
+    """Where a step is set on the platform that fits a target of this kind best: its setting if
+    that is one line, else the first of its lines; the plan below has them all."""
     for platform in ON_A_HOST if kind in ("process", "host") else PLATFORMS:
         if platform in step.setting:
-            return f"{platform}: {step.setting[platform]}"
+            lines = step.setting[platform].splitlines()
+            first = next((line for line in lines if not line.startswith("#")), lines[0])
+            return f"{platform}: {first}" + (" ..." if len(lines) > 1 else "")
     return ""
 
 
