@@ -167,10 +167,12 @@ class KnownVulnerability(msgspec.Struct, frozen=True):
 
 
 class Count(msgspec.Struct, frozen=True):
-    """A one-dimensional count that people argue with, and how it is known."""
+    """A one-dimensional count that people argue with, and how it is known. `value` is None where it
+    could not be seen; `at_least`: only part was, so that it can only be more."""
 
     value: int | None
     evidence: Evidence
+    at_least: bool = False
 
 
 class Deployment(msgspec.Struct, frozen=True):

@@ -30,6 +30,7 @@ def comparison(result: Comparison, look: Look) -> str:
     lines += table([*columns, "zero-days to admin", "observed"], rows)
     if any(item.deployment.lower_bound for item in result.measurements):
         lines += ["", words.LOWER_BOUND]
+    lines += ["", words.AT_LEAST]
     lines += ["", "## Blast radius", ""]
     lines += table(
         ["deployment", "z=0", "z=1", "z=2", "z=3"],

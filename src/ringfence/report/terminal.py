@@ -49,6 +49,7 @@ def comparison(result: Comparison, look: Look) -> str:
     console.print(_side_by_side(result))
     if any(item.deployment.lower_bound for item in result.measurements):
         console.print(words.LOWER_BOUND)
+    console.print(words.AT_LEAST)
     console.print(_blast_table(result))
     _differences(console, result)
     _sensitivity(console, result)

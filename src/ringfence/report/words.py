@@ -19,7 +19,15 @@ COUNTS = (
 PLATFORMS = ("podman", "docker", "systemd", "kubernetes", "host")
 """Where a setting is made, in the order in which a plan lists them."""
 
-LOWER_BOUND = "≥: the knowledge base has few of that system's interfaces; it can only be more."
+LOWER_BOUND = (
+    "≥ before a surface: the knowledge base has few of that system's interfaces; it can only be "
+    "more."
+)
+AT_LEAST = (
+    "≥ before a count: only part was seen (of a service's own files the code that it runs alone), "
+    "so it can only be more. A dash: not known. Files of a deployment that keeps the measured "
+    "system's tree are that system's."
+)
 
 ON_A_HOST = ("systemd", "host", "podman", "docker", "kubernetes")
 """The order for what runs on a host without a container: its own unit comes first."""
@@ -55,11 +63,13 @@ def depth_removed(before: ZeroDays, after: ZeroDays) -> str:
 
 
 def count(key: str, counts: dict[str, Count]) -> str:
-    """The count `key`, bytes in megabytes; a dash where it is not known."""
+    """The count `key`, bytes in megabytes, marked where it is a lower bound; a dash where it is not
+    known."""
     found = counts.get(key)
     if found is None or found.value is None:
         return "-"
-    return f"{found.value / 1e6:,.1f} MB" if key == "bytes" else f"{found.value:,}"
+    mark = "≥ " if found.at_least else ""
+    return mark + (f"{found.value / 1e6:,.1f} MB" if key == "bytes" else f"{found.value:,}")
 
 
 def percent(share: float) -> str:

@@ -26,14 +26,16 @@ def census(
     unseen: Iterable[Unseen] = (),
     *,
     complete: bool = True,
+    with_elf: bool = True,
 ) -> Tree:
-    """The tree of `files`; `bodies` holds the package databases by path."""
+    """The tree of `files`; `bodies` holds the package databases by path. `with_elf` tells whether
+    their ELF headers were read."""
     counter = _Counter()
     for file in files:
         counter.add(file)
     found, broken = packages(bodies)
     return Tree(
-        counts=counter.counts(found),
+        counts=counter.counts(found, with_elf=with_elf),
         privileged=tuple(counter.privileged),
         programs={kind: tuple(paths) for kind, paths in counter.programs.items()},
         elf=counter.elf,
@@ -84,7 +86,7 @@ class _Counter:
         if len(self.world_writable) < MOST_LISTED:
             self.world_writable.append(path)
 
-    def counts(self, found: tuple[Package, ...]) -> TreeCounts:
+    def counts(self, found: tuple[Package, ...], *, with_elf: bool) -> TreeCounts:
         return TreeCounts(
             files=self.files,
             bytes=self.bytes,
@@ -95,7 +97,7 @@ class _Counter:
             interpreters=len(self.programs.get("interpreter", ())),
             compilers=len(self.programs.get("compiler", ())),
             package_managers=len(self.programs.get("package-manager", ())),
-            elf=len(self.elf),
+            elf=len(self.elf) if with_elf else None,
             packages=len(found),
         )
 
