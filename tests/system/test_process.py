@@ -134,6 +134,12 @@ def test_a_user_without_root_gets_what_can_be_seen_and_is_told_the_rest(
     assert isinstance(theirs["evidence_coverage"], dict)
     assert theirs["evidence_coverage"]["observed"] < ours["evidence_coverage"]["observed"]
     assert isinstance(theirs["surface"], dict)
+    counts = theirs["counts"], ours["counts"]
+    assert isinstance(counts[0], dict)
+    assert [each["entry_points"]["at_least"] for each in counts] == [True, False]
+    told = [item["what"] for item in theirs["unseen"] if item["what"].startswith("who listens at")]
+    assert len(told) == 1
+    assert any("entry points may be missing" in item["why"] for item in theirs["unseen"])
     # What could not be seen counts as open.
     before = set(ours["surface"]["by_attacker"])
     assert before == set(theirs["surface"]["by_attacker"])

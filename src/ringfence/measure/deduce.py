@@ -10,6 +10,7 @@ from ringfence.measure.conditions.scene import Scene, is_admin, scene
 from ringfence.measure.guest import examined_deployment
 from ringfence.measure.reach import reach
 from ringfence.model.deployment import (
+    ENTRY_POINTS,
     Asset,
     AssetKind,
     Boundary,
@@ -44,6 +45,9 @@ def deduce(facts: Facts, knowledge: Knowledge) -> Deployment:
     view = scene(facts, knowledge)
     zones = _zones(facts)
     points, unseen = entry_points(facts)
+    if facts.silent:
+        missing = f"{_silent(facts)}: entry points may be missing. Measured as root they are seen"
+        unseen = (Unseen("entry points", missing), *unseen)
     user, admin = _conditions(view, knowledge)
     return Deployment(
         name=_name(facts),
@@ -55,7 +59,7 @@ def deduce(facts: Facts, knowledge: Knowledge) -> Deployment:
         conditions=user,
         admin_conditions=admin,
         default=UNSEEN,
-        counts=_counts(facts),
+        counts=_counts(facts, len(points)),
         unseen=(*facts.unseen, *(facts.host.unseen if facts.host is not None else ()), *unseen),
     )
 
@@ -272,7 +276,11 @@ def _declared_handler(facts: Facts) -> Handler:
                    user=user or "root")  # fmt: skip
 
 
-def _counts(facts: Facts) -> dict[str, Count]:
+def _silent(facts: Facts) -> str:
+    return f"{facts.silent} of {len(facts.processes)} processes do not show their sockets"
+
+
+def _counts(facts: Facts, points: int) -> dict[str, Count]:
     counts: dict[str, Count] = {}
     if facts.tree is not None:
         counts.update(_of_the_tree(facts.tree))
@@ -283,6 +291,9 @@ def _counts(facts: Facts) -> dict[str, Count]:
         counts["processes"] = Count(len(facts.processes), evidence)
     counts.update(_installed(facts))
     counts.update(_own(facts))
+    if facts.silent:
+        evidence = Evidence(Grade.ASSUMED, "/proc/*/fd", _silent(facts))
+        counts[ENTRY_POINTS] = Count(points, evidence, at_least=True)
     calls = _calls_open(facts)
     if calls is not None:
         counts["system_calls"] = calls

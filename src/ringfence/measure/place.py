@@ -8,6 +8,7 @@ from ringfence.knowledge.records import Knowledge, Template, TemplateConditions
 from ringfence.measure.needs import decide
 from ringfence.measure.openings import LANDING_ADMIN, LANDING_ROOT, landing_need
 from ringfence.model.deployment import (
+    ENTRY_POINTS,
     Asset,
     Boundary,
     Condition,
@@ -173,6 +174,8 @@ def _counts(service: Deployment, template: Template) -> dict[str, Count]:
             for name, count in service.counts.items()
             if name.startswith(SERVICES_OWN)
         }
+    if ENTRY_POINTS in service.counts:
+        kept[ENTRY_POINTS] = service.counts[ENTRY_POINTS]
     calls = service.counts.get(SYSTEM_CALLS)
     free = service.condition(UNFILTERED, Level.USER).state is State.OPEN
     if calls is not None and free and UNFILTERED in template.conditions.open:

@@ -97,6 +97,8 @@ def _sensitivity(result: Comparison) -> list[str]:
 
 def _measurement(result: Measurement) -> str:
     lines = [f"# {prose(result.target.name)}", "", f"{prose(words.headline(result))}.", ""]
+    if caveat := words.in_part(result):
+        lines += [bold(caveat), ""]
     for part in (_depth, _vectors, _closed, _mechanisms, _counts, _plan, _not_seen):
         lines += part(result)
     return "\n".join([*lines, ""])

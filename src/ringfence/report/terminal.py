@@ -94,6 +94,8 @@ def _summary(console: Console, result: Measurement) -> None:
     """The ten lines."""
     name = _safe(result.deployment.name)
     console.print(f"[bold]{name}[/] ({result.target.kind}): {_safe(words.headline(result))}")
+    if caveat := words.in_part(result):
+        console.print(_safe(f"  {caveat}"), style="bold")
     zones = " > ".join(result.deployment.zones)
     kinds = ", ".join(f"{line.kind} ({line.zone})" for line in result.deployment.boundaries)
     console.print(_safe(f"  zones {zones}; boundaries {kinds or 'none'}"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ringfence.model.deployment import Count
-from ringfence.model.evidence import Evidence
+from ringfence.model.deployment import ENTRY_POINTS, Count
+from ringfence.model.evidence import Evidence, Grade
 from ringfence.model.measurement import Difference, Measurement, PlanStep, Vector, ZeroDays
 from ringfence.model.position import OUTSIDE, Position
 
@@ -124,7 +124,24 @@ def setting(step: PlanStep, kind: str) -> str:
 def headline(result: Measurement) -> str:
     """The measurement in one line."""
     reachable = sum(1 for vector in result.vectors if vector.steps is not None)
-    return (
+    line = (
         f"surface {surface(result)} from {result.start}, {reachable} vectors, "
         f"zero-days to admin: {zero_days(result.zero_days_to_admin)}"
+    )
+    return f"{line}; seen in part" if in_part(result) else line
+
+
+def in_part(result: Measurement) -> str:
+    """What keeps the headline from being the whole truth, where entry points may be missing."""
+    points = result.counts.get(ENTRY_POINTS)
+    if points is None or not points.at_least:
+        return ""
+    used = [vector for vector in result.vectors if vector.steps is not None]
+    assumed = sum(
+        1 for vector in used if any(item.grade is Grade.ASSUMED for item in vector.evidence)
+    )
+    return (
+        f"seen in part: {points.evidence.detail or 'not all sockets were seen'}, so entry points "
+        f"may be missing; {assumed} of {len(used)} vectors rest on what was not seen and count as "
+        "open. As root more is seen."
     )

@@ -10,6 +10,7 @@ import pytest
 from ringfence.collect.declared import read_declared
 from ringfence.collect.files.directory import read_directory, read_programs
 from ringfence.knowledge.loader import load
+from ringfence.measure.assemble import Asked, measure
 from ringfence.measure.deduce import deduce
 from ringfence.measure.mechanisms import describe
 from ringfence.measure.place import place
@@ -18,8 +19,9 @@ from ringfence.model.evidence import Evidence, Grade, Seen
 from ringfence.model.facts import Facts, Target
 from ringfence.model.files import Tree
 from ringfence.model.process import Memory
-from ringfence.report import words
+from ringfence.report import markdown, terminal, words
 from ringfence.report.as_file import as_file
+from ringfence.report.look import Look
 from tests.unit.measure.test_admin import SAID, process
 
 KNOWLEDGE = load()
@@ -81,3 +83,24 @@ def test_a_lower_bound_stays_one_in_a_file(root: Path, tmp_path: Path) -> None:
         path.write_text(as_file(found, describe(found, KNOWLEDGE)))
         again = read_declared(path, KNOWLEDGE).counts["files"]
         assert (again.value, again.at_least) == (1, not complete)
+
+
+@pytest.mark.parametrize("silent", [0, 1])
+def test_where_sockets_were_not_shown_entry_points_may_be_missing(silent: int) -> None:
+    facts = Facts(Target("process", "t"), processes=(process(),), silent=silent)
+    found = deduce(facts, KNOWLEDGE)
+    told = [item.why for item in found.unseen if item.what == "entry points"]
+    assert [why.partition(":")[0] for why in told] == (
+        ["1 of 1 processes do not show their sockets"] * silent
+    )
+    placed = place(found, KNOWLEDGE.templates["container-default"], KNOWLEDGE)
+    asked = Asked(KNOWLEDGE.scales["classic"], plan=False)
+    for each in (found, placed):
+        result = measure(facts.target, each, KNOWLEDGE, asked)
+        points = result.counts["entry_points"]
+        assert (points.value, points.at_least) == (0, bool(silent))
+        assert words.headline(result).endswith("; seen in part") == bool(silent)
+        caveat = words.in_part(result)
+        assert ("entry points may be missing" in caveat) == bool(silent)
+        assert caveat in terminal.measurements((result,), Look(width=1000))
+        assert caveat in markdown.measurements((result,), Look())
