@@ -68,7 +68,7 @@ def _row(item: Measurement) -> list[str]:
     return [
         item.deployment.name,
         *(words.count(key, item.counts) for key, _ in words.COUNTS),
-        str(sum(1 for vector in item.vectors if vector.steps is not None)),
+        str(len(words.reached(item))),
         words.surface(item),
         zones,
         words.position(item.profile[1]),
@@ -129,7 +129,7 @@ def _vectors(result: Measurement) -> list[str]:
             _why(vector.evidence[:3]),
             ", ".join(vector.blocked_by),
         ]
-        for vector in result.vectors
+        for vector in words.reached(result)
     ]
     return _section("Vectors", headings, rows)
 

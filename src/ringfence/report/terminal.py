@@ -135,7 +135,7 @@ def _vectors(console: Console, result: Measurement) -> None:
     table = Table(title="Vectors", title_justify="left", box=None, pad_edge=False)
     for heading in ("weight", "id", "from", "to", "means", "evidence"):
         table.add_column(heading, justify="right" if heading == "weight" else "left")
-    for vector in result.vectors:
+    for vector in words.reached(result):
         table.add_row(*_vector_cells(vector), style=_style(vector.weight))
     console.print()
     console.print(table)
@@ -236,7 +236,7 @@ def _side_by_side(result: Comparison) -> Table:
         table.add_row(
             _cell(name),
             *(words.count(key, item.counts) for key, _ in words.COUNTS),
-            str(sum(1 for vector in item.vectors if vector.steps is not None)),
+            str(len(words.reached(item))),
             words.surface(item),
             words.number(item.surface.by_zone.get(zone, 0.0))
             if len(item.deployment.zones) > 1

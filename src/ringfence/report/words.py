@@ -121,11 +121,15 @@ def setting(step: PlanStep, kind: str) -> str:
     return ""
 
 
+def reached(result: Measurement) -> list[Vector]:
+    """The vectors that the measurement's start gets to. Others weigh nothing from there."""
+    return [vector for vector in result.vectors if vector.steps is not None]
+
+
 def headline(result: Measurement) -> str:
     """The measurement in one line."""
-    reachable = sum(1 for vector in result.vectors if vector.steps is not None)
     line = (
-        f"surface {surface(result)} from {result.start}, {reachable} vectors, "
+        f"surface {surface(result)} from {result.start}, {len(reached(result))} vectors, "
         f"zero-days to admin: {zero_days(result.zero_days_to_admin)}"
     )
     return f"{line}; seen in part" if in_part(result) else line
@@ -136,7 +140,7 @@ def in_part(result: Measurement) -> str:
     points = result.counts.get(ENTRY_POINTS)
     if points is None or not points.at_least:
         return ""
-    used = [vector for vector in result.vectors if vector.steps is not None]
+    used = reached(result)
     assumed = sum(
         1 for vector in used if any(item.grade is Grade.ASSUMED for item in vector.evidence)
     )

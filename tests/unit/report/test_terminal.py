@@ -74,3 +74,22 @@ def test_a_setting_is_printed_line_by_line_and_never_broken(
             assert f"     {line}" in written
     explained = ringfence("explain", "service-seccomp").out
     assert "    RestrictNamespaces=yes\n" in explained
+
+
+def test_a_vector_that_the_start_never_gets_to_is_in_the_json_alone(tmp_path: Path) -> None:
+    service = tmp_path / "service.toml"
+    text = Path("examples/1-general-purpose-server.toml").read_text()
+    local = text[text.index("[[entry_points]]") : text.index("[conditions]")].replace(
+        'id = "http"', 'id = "control"\nreach = "local"'
+    )
+    service.write_text(text.replace("[conditions]", local + "[conditions]"))
+    for start, shown in (("internet", False), ("local", True)):
+        asked = ("measure", service, "--from", start, "--no-plan", "--format")
+        measured = json.loads(ringfence(*asked, "json").out)
+        steps = {vector["id"]: vector["steps"] for vector in measured["vectors"]}
+        assert (steps["control.leak"] is not None) == shown
+        assert measured["counts"]["vectors"]["value"] == (5 if shown else 3)
+        for written in ("terminal", "markdown"):
+            printed = ringfence(*asked, written).out
+            assert "http.leak" in printed
+            assert ("control.leak" in printed) == shown
