@@ -163,7 +163,8 @@ def _notes(service: Deployment, template: Template) -> tuple[str, ...]:
 
 
 def _counts(service: Deployment, template: Template) -> dict[str, Count]:
-    """Counts of the file tree stay where the tree stays; the rest are the template's figures."""
+    """Counts of the file tree stay where the tree stays; the rest are the template's figures. In
+    the kernel's ring there are no system calls to count: that is no open number of none."""
     keeps_tree = any(matches(pattern, "file:shell") for pattern in template.conditions.keep)
     kept = {
         name: count for name, count in service.counts.items() if keeps_tree and name in OF_THE_TREE
@@ -181,6 +182,10 @@ def _counts(service: Deployment, template: Template) -> dict[str, Count]:
     if calls is not None and free and UNFILTERED in template.conditions.open:
         # No filter here and none there, on the same kernel: every call of the table.
         kept[SYSTEM_CALLS] = calls
+    if template.ring == 0:
+        detail = "none to count: in the kernel's ring they are function calls, and all can be made"
+        source = Evidence(Grade.ASSUMED, f"deployments/{template.id}.toml", detail)
+        kept[SYSTEM_CALLS] = Count(None, source)
     stated = {
         name: Count(count.value, Evidence(Grade.ASSUMED, count.source))
         for name, count in template.counts.items()

@@ -25,8 +25,9 @@ LOWER_BOUND = (
 )
 AT_LEAST = (
     "≥ before a count: only part was seen (of a service's own files the code that it runs alone), "
-    "so it can only be more. A dash: not known. Files of a deployment that keeps the measured "
-    "system's tree are that system's."
+    "so it can only be more. A dash: not known, or none to count (system calls of an application "
+    "in the kernel's ring). Files of a deployment that keeps the measured system's tree are that "
+    "system's."
 )
 
 ON_A_HOST = ("systemd", "host", "podman", "docker", "kubernetes")

@@ -74,6 +74,33 @@ def test_a_service_brings_the_code_that_it_runs_at_least() -> None:
     assert words.count("files", {"files": Count(None, SEEN)}) == "-"
 
 
+def test_an_application_in_the_kernels_ring_has_no_system_calls_to_count() -> None:
+    service = deduce(Facts(Target("process", "t"), processes=(process(),)), KNOWLEDGE)
+    for template in KNOWLEDGE.templates.values():
+        calls = place(service, template, KNOWLEDGE).counts.get("system_calls")
+        if template.ring == 0:
+            assert calls is not None
+            assert calls.value is None
+            assert "none to count" in calls.evidence.detail
+        elif template.counts.get("system_calls") is not None:
+            assert calls is not None
+            assert calls.value
+
+
+def test_of_an_image_of_one_application_its_one_program_is_counted() -> None:
+    alone = {
+        name for name, template in KNOWLEDGE.templates.items()
+        if any("no other programs inside" in note for note in template.notes)
+    }  # fmt: skip
+    counted = {
+        name: template.counts["executables"] for name, template in KNOWLEDGE.templates.items()
+        if "executables" in template.counts
+    }  # fmt: skip
+    assert set(counted) == alone
+    assert {count.value for count in counted.values()} == {1}
+    assert all(count.source.startswith(("https://", "doi:")) for count in counted.values())
+
+
 def test_a_lower_bound_stays_one_in_a_file(root: Path, tmp_path: Path) -> None:
     whole = read_directory(root)
     for complete in (True, False):
