@@ -183,3 +183,14 @@ def test_what_the_engine_started_in_it_later_belongs_to_it(bundles: dict[str, Pa
     added = {process.program for process in after.processes[len(before.processes) :]}
     assert added == {"perl"}
     assert after.processes[0].pid == before.processes[0].pid
+
+
+def test_elf_files_are_counted_where_they_are_looked_into(
+    live: Live, bundles: dict[str, Path]
+) -> None:
+    running = live["defaults"][1]
+    assert running.counts["elf"].value is None
+    assert any("ELF files" in item.what for item in running.unseen)
+    resting = measured(collect(str(bundles["defaults"]), KNOWLEDGE))
+    assert (resting.counts["elf"].value or 0) > 500
+    assert not any("ELF files" in item.what for item in resting.unseen)

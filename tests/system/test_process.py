@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,7 +101,7 @@ def test_redis_and_its_one_user(redis: tuple[int, int]) -> None:
     assert result["zero_days_to_admin"]["system"] == 1
 
 
-def as_nobody(pid: int) -> dict[str, object]:
+def as_nobody(pid: int) -> dict[str, Any]:
     """What `ringfence measure PID --format json` prints for an unprivileged user."""
     ours, theirs = os.pipe()
     running = os.fork()
@@ -118,7 +119,7 @@ def as_nobody(pid: int) -> dict[str, object]:
     with os.fdopen(ours) as source:
         text = source.read()
     os.waitpid(running, 0)
-    found: dict[str, object] = json.loads(text)
+    found: dict[str, Any] = json.loads(text)
     return found
 
 
@@ -129,11 +130,13 @@ def test_a_user_without_root_gets_what_can_be_seen_and_is_told_the_rest(
     ours = json.loads(ringfence("measure", pid, "--format", "json", "--no-plan").out)
     theirs = as_nobody(pid)
     assert "code" not in theirs, theirs
-    assert isinstance(theirs["unseen"], list)
     assert len(theirs["unseen"]) > len(ours["unseen"])
-    assert isinstance(theirs["evidence_coverage"], dict)
     assert theirs["evidence_coverage"]["observed"] < ours["evidence_coverage"]["observed"]
-    assert isinstance(theirs["surface"], dict)
+    counts = theirs["counts"], ours["counts"]
+    assert [each["entry_points"]["at_least"] for each in counts] == [True, False]
+    told = [item["what"] for item in theirs["unseen"] if item["what"].startswith("who listens at")]
+    assert len(told) == 1
+    assert any("entry points may be missing" in item["why"] for item in theirs["unseen"])
     # What could not be seen counts as open.
     before = set(ours["surface"]["by_attacker"])
     assert before == set(theirs["surface"]["by_attacker"])

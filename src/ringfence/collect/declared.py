@@ -155,6 +155,7 @@ class DeclaredCount(_Strict, frozen=True):
 
     value: Annotated[int, msgspec.Meta(ge=0)] | None = None
     source: str = ""
+    at_least: bool = False
 
 
 class Document(_Strict, frozen=True):
@@ -195,7 +196,9 @@ def read_declared(path: Path, knowledge: Knowledge) -> Deployment:
             document.conditions.default, (Evidence(Grade.DECLARED, str(path)),), stated=False
         ),
         counts={
-            name: Count(item.value, Evidence(Grade.DECLARED, item.source or str(path)))
+            name: Count(
+                item.value, Evidence(Grade.DECLARED, item.source or str(path)), item.at_least
+            )
             for name, item in document.counts.items()
         },
         known=tuple(

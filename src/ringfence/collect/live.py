@@ -17,7 +17,7 @@ from ringfence.collect.files.directory import read_programs
 from ringfence.collect.files.view import tree_in_view, tree_of_host
 from ringfence.collect.host.read import read_host
 from ringfence.collect.process import procfs
-from ringfence.collect.process.descriptors import sockets_of, tables
+from ringfence.collect.process.descriptors import shown, sockets_of, tables
 from ringfence.collect.process.mounts import mounts
 from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.process.sockets import listeners
@@ -120,6 +120,8 @@ def _facts(
         host=read_host(knowledge, found.pids),
         tree=tree,
         container=contained,
+        # Of a host a socket counts whoever holds it.
+        silent=0 if target.kind == "host" else sum(not shown(pid) for pid in found.members),
         unseen=(*found.unseen, *(tree.unseen if tree is not None else ())),
     )
 

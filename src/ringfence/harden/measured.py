@@ -48,10 +48,10 @@ def counts(facts: Facts, calls: int | None = None, serving: int | None = None) -
     now = calls_allowed(filters) if filters else 0
     bounding = first.credentials.value.bounding if first.credentials.value else ()
     return Counts(
-        files=tree.files if tree else 0,
-        bytes=tree.bytes if tree else 0,
+        files=(tree.files or 0) if tree else 0,
+        bytes=(tree.bytes or 0) if tree else 0,
         executables=tree.executables if tree else 0,
-        libraries=tree.libraries if tree else 0,
+        libraries=(tree.libraries or 0) if tree else 0,
         setuid=tree.setuid if tree else 0,
         shells=tree.shells if tree else 0,
         system_calls=now if calls is None else calls,

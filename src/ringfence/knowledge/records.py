@@ -23,7 +23,9 @@ class Mechanism(Entry, frozen=True, kw_only=True):
     """Something that removes a vector, or makes its means dearer.
 
     It is on when all of its `signs` are closed. Turning it on closes `closes` (a superset).
-    `settings` maps a platform (podman, docker, systemd, kubernetes, host) to the exact words;
+    `settings` maps a platform to the exact lines, to be pasted as they are: options of `run`
+    (podman, docker), a unit's [Service] (systemd), YAML (kubernetes), shell commands (host).
+    What no line can say stands in a comment, of the kinds that docs/knowledge.md lists.
     `effort` (1 a flag, 2 a configuration, 3 a redesign) breaks ties in the plan; one that a
     person cannot simply turn on has `plan` false. `holds_admin` false: it binds the service's own
     code, and means nothing to an attacker who has become admin of the zone. `gradual`: it can be

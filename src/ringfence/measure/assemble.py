@@ -22,7 +22,7 @@ from ringfence.measure.surface import (
     surface,
     zero_days,
 )
-from ringfence.model.deployment import Count, Deployment, Reach, Switch
+from ringfence.model.deployment import ENTRY_POINTS, Count, Deployment, Reach, Switch
 from ringfence.model.evidence import Evidence, Grade
 from ringfence.model.facts import Target
 from ringfence.model.measurement import (
@@ -233,9 +233,10 @@ def _counts(
         and vector.reach is None
     ]
     reachable = [vector for vector in view.vectors if view.steps(vector) is not None]
+    points = Count(len(deployment.entry_points), derived)
     return {
         **deployment.counts,
-        "entry_points": Count(len(deployment.entry_points), derived),
+        ENTRY_POINTS: deployment.counts.get(ENTRY_POINTS, points),
         "vectors": Count(len(reachable), derived),
         "interfaces_to_machine": Count(len(machine), derived),
     }

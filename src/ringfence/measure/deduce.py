@@ -10,6 +10,7 @@ from ringfence.measure.conditions.scene import Scene, is_admin, scene
 from ringfence.measure.guest import examined_deployment
 from ringfence.measure.reach import reach
 from ringfence.model.deployment import (
+    ENTRY_POINTS,
     Asset,
     AssetKind,
     Boundary,
@@ -44,6 +45,9 @@ def deduce(facts: Facts, knowledge: Knowledge) -> Deployment:
     view = scene(facts, knowledge)
     zones = _zones(facts)
     points, unseen = entry_points(facts)
+    if facts.silent:
+        missing = f"{_silent(facts)}: entry points may be missing. Measured as root they are seen"
+        unseen = (Unseen("entry points", missing), *unseen)
     user, admin = _conditions(view, knowledge)
     return Deployment(
         name=_name(facts),
@@ -55,7 +59,7 @@ def deduce(facts: Facts, knowledge: Knowledge) -> Deployment:
         conditions=user,
         admin_conditions=admin,
         default=UNSEEN,
-        counts=_counts(facts),
+        counts=_counts(facts, len(points)),
         unseen=(*facts.unseen, *(facts.host.unseen if facts.host is not None else ()), *unseen),
     )
 
@@ -272,11 +276,14 @@ def _declared_handler(facts: Facts) -> Handler:
                    user=user or "root")  # fmt: skip
 
 
-def _counts(facts: Facts) -> dict[str, Count]:
+def _silent(facts: Facts) -> str:
+    return f"{facts.silent} of {len(facts.processes)} processes do not show their sockets"
+
+
+def _counts(facts: Facts, points: int) -> dict[str, Count]:
     counts: dict[str, Count] = {}
-    if facts.tree is not None and facts.tree.complete:
-        for name in facts.tree.counts.__struct_fields__:
-            counts[name] = Count(getattr(facts.tree.counts, name), facts.tree.evidence)
+    if facts.tree is not None:
+        counts.update(_of_the_tree(facts.tree))
     if facts.tree is not None and facts.tree.elf:
         counts.update(_weak_elf(facts.tree))
     if facts.processes:
@@ -284,10 +291,23 @@ def _counts(facts: Facts) -> dict[str, Count]:
         counts["processes"] = Count(len(facts.processes), evidence)
     counts.update(_installed(facts))
     counts.update(_own(facts))
+    if facts.silent:
+        evidence = Evidence(Grade.ASSUMED, "/proc/*/fd", _silent(facts))
+        counts[ENTRY_POINTS] = Count(points, evidence, at_least=True)
     calls = _calls_open(facts)
     if calls is not None:
         counts["system_calls"] = calls
     return counts
+
+
+def _of_the_tree(tree: Tree) -> dict[str, Count]:
+    """What was counted of the tree; of one that was read in part, what there is at least."""
+    return {
+        name: Count(value, tree.evidence, at_least=not tree.complete)
+        if (value := getattr(tree.counts, name)) is not None
+        else Count(None, Evidence(Grade.ASSUMED, tree.evidence.source, "not looked at"))
+        for name in tree.counts.__struct_fields__
+    }
 
 
 def _weak_elf(tree: Tree) -> dict[str, Count]:
@@ -301,7 +321,10 @@ def _weak_elf(tree: Tree) -> dict[str, Count]:
         "elf_no_relro": [elf for elf in sound if elf.relro == "none" and elf.kind != "relocatable"],
         "elf_broken": [elf for elf in tree.elf.values() if elf.problem],
     }
-    return {name: Count(len(files), tree.evidence) for name, files in lacking.items()}
+    return {
+        name: Count(len(files), tree.evidence, at_least=not tree.complete)
+        for name, files in lacking.items()
+    }
 
 
 def _installed(facts: Facts) -> dict[str, Count]:
@@ -310,12 +333,9 @@ def _installed(facts: Facts) -> dict[str, Count]:
     if host is None or host.installed is None or facts.container or facts.target.kind == "host":
         return {}
     found, evidence = host.installed.value, host.installed.evidence
-    counts = {}
-    if found is not None:
-        counts = {"files": Count(found.files, evidence), "bytes": Count(found.bytes, evidence)}
-    if facts.tree is not None:
-        counts["executables"] = Count(facts.tree.counts.executables, facts.tree.evidence)
-    return counts
+    if found is None:
+        return {}
+    return {"files": Count(found.files, evidence), "bytes": Count(found.bytes, evidence)}
 
 
 def _own(facts: Facts) -> dict[str, Count]:
@@ -330,9 +350,9 @@ def _own(facts: Facts) -> dict[str, Count]:
     evidence = Evidence(Grade.OBSERVED, "/proc/*/maps", detail)
     programs = {process.executable for process in facts.processes if process.executable}
     return {
-        "service_files": Count(len(mapped), evidence),
-        "service_bytes": Count(sum(mapped.values()), evidence),
-        "service_executables": Count(len(programs), evidence),
+        "service_files": Count(len(mapped), evidence, at_least=True),
+        "service_bytes": Count(sum(mapped.values()), evidence, at_least=True),
+        "service_executables": Count(len(programs), evidence, at_least=True),
     }
 
 

@@ -8,6 +8,7 @@ from ringfence.knowledge.records import Knowledge, Template, TemplateConditions
 from ringfence.measure.needs import decide
 from ringfence.measure.openings import LANDING_ADMIN, LANDING_ROOT, landing_need
 from ringfence.model.deployment import (
+    ENTRY_POINTS,
     Asset,
     Boundary,
     Condition,
@@ -162,7 +163,8 @@ def _notes(service: Deployment, template: Template) -> tuple[str, ...]:
 
 
 def _counts(service: Deployment, template: Template) -> dict[str, Count]:
-    """Counts of the file tree stay where the tree stays; the rest are the template's figures."""
+    """Counts of the file tree stay where the tree stays; the rest are the template's figures. In
+    the kernel's ring there are no system calls to count: that is no open number of none."""
     keeps_tree = any(matches(pattern, "file:shell") for pattern in template.conditions.keep)
     kept = {
         name: count for name, count in service.counts.items() if keeps_tree and name in OF_THE_TREE
@@ -173,11 +175,17 @@ def _counts(service: Deployment, template: Template) -> dict[str, Count]:
             for name, count in service.counts.items()
             if name.startswith(SERVICES_OWN)
         }
+    if ENTRY_POINTS in service.counts:
+        kept[ENTRY_POINTS] = service.counts[ENTRY_POINTS]
     calls = service.counts.get(SYSTEM_CALLS)
     free = service.condition(UNFILTERED, Level.USER).state is State.OPEN
     if calls is not None and free and UNFILTERED in template.conditions.open:
         # No filter here and none there, on the same kernel: every call of the table.
         kept[SYSTEM_CALLS] = calls
+    if template.ring == 0:
+        detail = "none to count: in the kernel's ring they are function calls, and all can be made"
+        source = Evidence(Grade.ASSUMED, f"deployments/{template.id}.toml", detail)
+        kept[SYSTEM_CALLS] = Count(None, source)
     stated = {
         name: Count(count.value, Evidence(Grade.ASSUMED, count.source))
         for name, count in template.counts.items()

@@ -166,11 +166,18 @@ class KnownVulnerability(msgspec.Struct, frozen=True):
     evidence: Evidence
 
 
+ENTRY_POINTS = "entry_points"
+"""The count of entry points. A deployment has it only where it may have more than were seen; else
+a measurement counts those that there are."""
+
+
 class Count(msgspec.Struct, frozen=True):
-    """A one-dimensional count that people argue with, and how it is known."""
+    """A one-dimensional count that people argue with, and how it is known. `value` is None where it
+    could not be seen; `at_least`: only part was, so that it can only be more."""
 
     value: int | None
     evidence: Evidence
+    at_least: bool = False
 
 
 class Deployment(msgspec.Struct, frozen=True):

@@ -40,7 +40,8 @@ class Facts(msgspec.Struct, frozen=True):
     A live target has processes, listeners and the host; an artefact has a tree and a
     configuration; a container has both; a hand-written one has `declared` alone, a guest that was
     booted and looked at from outside `examined`. `container`
-    is True when the processes stand in a container (engine state or namespaces say so).
+    is True when the processes stand in a container (engine state or namespaces say so). `silent`
+    is the number of processes that do not show which sockets they hold.
     """
 
     target: Target
@@ -52,4 +53,5 @@ class Facts(msgspec.Struct, frozen=True):
     declared: Deployment | None = None
     examined: ExaminedGuest | None = None
     container: bool = False
+    silent: int = 0
     unseen: tuple[Unseen, ...] = ()

@@ -74,19 +74,19 @@ class Package(msgspec.Struct, frozen=True):
 
 
 class TreeCounts(msgspec.Struct, frozen=True):
-    """The one-dimensional counts. `bytes` counts a hard-linked file once."""
+    """The one-dimensional counts. `bytes` counts a hard-linked file once. None: not looked at."""
 
-    files: int
-    bytes: int
+    files: int | None
+    bytes: int | None
     executables: int
-    libraries: int
+    libraries: int | None
     setuid: int
     shells: int
     interpreters: int
     compilers: int
     package_managers: int
-    elf: int
-    packages: int
+    elf: int | None
+    packages: int | None
 
 
 class Tree(msgspec.Struct, frozen=True):
@@ -96,7 +96,8 @@ class Tree(msgspec.Struct, frozen=True):
     (`shell`, `interpreter`, `compiler`, `package-manager`, `network-tool`) to the paths found;
     `elf` maps the path of each ELF file to its facts; `world_writable` are regular files and
     directories (without the sticky bit) that anyone may write. `complete` is False when a limit
-    ended the reading, or files could not be read: then what was not found may be there still.
+    ended the reading, or files could not be read: then what was not found may be there still,
+    and the counts are lower bounds.
     """
 
     counts: TreeCounts

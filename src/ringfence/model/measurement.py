@@ -102,7 +102,7 @@ class DeploymentSummary(msgspec.Struct, frozen=True):
 
 
 class PlanStep(msgspec.Struct, frozen=True):
-    """One mechanism to turn on: `setting` maps a platform to the exact words.
+    """One mechanism to turn on: `setting` maps a platform to the exact lines, to be pasted.
 
     `removes` are vector ids that go with this step, after those above it; `zero_days_after` is
     the zero-days to admin once this step is taken.

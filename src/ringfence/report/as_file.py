@@ -32,7 +32,11 @@ def as_file(deployment: Deployment, boundaries: tuple[Boundary, ...]) -> str:
         "notes": list(deployment.notes),
         "conditions": {"default": deployment.default.state.value},
         "counts": {
-            name: {"value": count.value, "source": count.evidence.source}
+            name: {
+                "value": count.value,
+                "source": count.evidence.source,
+                **({"at_least": True} if count.at_least else {}),
+            }
             for name, count in deployment.counts.items()
             if count.value is not None
         },

@@ -47,6 +47,12 @@ def code(text: str) -> Markdown:
     return Markdown("&#124;".join(_span(part) for part in _one_line(text).split("|")))
 
 
+def fenced(text: str) -> list[str]:
+    """Lines of a fenced code block with `text`, line by line, whatever backticks are in it."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return [fence, *map(_one_line, text.splitlines()), fence]
+
+
 def bold(text: str) -> Markdown:
     """Strong emphasis of plain text."""
     return Markdown(f"**{prose(text)}**")

@@ -139,7 +139,13 @@ def _mechanism(entry: Mechanism) -> list[str]:
     extra = [name for name in entry.closes if name not in entry.signs]
     if extra:
         lines.append(f"  turning it on also closes: {', '.join(extra)}")
-    lines += [f"  {platform}: {text}" for platform, text in entry.settings.items()]
+    for platform, text in entry.settings.items():
+        first, *more = text.splitlines()
+        lines += (
+            [f"  {platform}:", *(f"    {line}" for line in (first, *more))]
+            if more
+            else [f"  {platform}: {first}"]
+        )
     return lines
 
 

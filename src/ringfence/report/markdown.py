@@ -5,7 +5,7 @@ from __future__ import annotations
 from ringfence.model.evidence import Evidence
 from ringfence.model.measurement import Comparison, Measurement
 from ringfence.report import words
-from ringfence.report.commonmark import block, bold, code, prose, table
+from ringfence.report.commonmark import block, bold, code, fenced, prose, table
 from ringfence.report.look import Look
 
 
@@ -30,6 +30,7 @@ def comparison(result: Comparison, look: Look) -> str:
     lines += table([*columns, "zero-days to admin", "observed"], rows)
     if any(item.deployment.lower_bound for item in result.measurements):
         lines += ["", words.LOWER_BOUND]
+    lines += ["", words.AT_LEAST]
     lines += ["", "## Blast radius", ""]
     lines += table(
         ["deployment", "z=0", "z=1", "z=2", "z=3"],
@@ -67,7 +68,7 @@ def _row(item: Measurement) -> list[str]:
     return [
         item.deployment.name,
         *(words.count(key, item.counts) for key, _ in words.COUNTS),
-        str(sum(1 for vector in item.vectors if vector.steps is not None)),
+        str(len(words.reached(item))),
         words.surface(item),
         zones,
         words.position(item.profile[1]),
@@ -96,6 +97,8 @@ def _sensitivity(result: Comparison) -> list[str]:
 
 def _measurement(result: Measurement) -> str:
     lines = [f"# {prose(result.target.name)}", "", f"{prose(words.headline(result))}.", ""]
+    if caveat := words.in_part(result):
+        lines += [bold(caveat), ""]
     for part in (_depth, _vectors, _closed, _mechanisms, _counts, _plan, _not_seen):
         lines += part(result)
     return "\n".join([*lines, ""])
@@ -126,7 +129,7 @@ def _vectors(result: Measurement) -> list[str]:
             _why(vector.evidence[:3]),
             ", ".join(vector.blocked_by),
         ]
-        for vector in result.vectors
+        for vector in words.reached(result)
     ]
     return _section("Vectors", headings, rows)
 
@@ -173,10 +176,16 @@ def _plan(result: Measurement) -> list[str]:
             f"{words.number(step.surface_after)}, zero-days to admin "
             f"{words.zero_days(step.zero_days_after)}"
         )
-        lines += [
-            f"   - {block(platform)}: {code(text)}" for platform, text in step.setting.items()
-        ]
+        for platform, text in step.setting.items():
+            lines += _setting(platform, text)
     return [*lines, ""]
+
+
+def _setting(platform: str, text: str) -> list[str]:
+    """An item of a step's list: a setting of several lines is a block, so that they stay lines."""
+    if "\n" not in text:
+        return [f"   - {block(platform)}: {code(text)}"]
+    return [f"   - {block(platform)}:", "", *(f"     {line}" for line in fenced(text)), ""]
 
 
 def _why(evidence: tuple[Evidence, ...]) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ringfence.model.deployment import Switch
-from ringfence.model.measurement import Comparison, Measurement, Vector
+from ringfence.model.measurement import Comparison, Measurement, PlanStep, Vector
 from ringfence.report import words
 from ringfence.report.hops import hops
 from ringfence.report.look import Look
@@ -49,6 +49,7 @@ def comparison(result: Comparison, look: Look) -> str:
     console.print(_side_by_side(result))
     if any(item.deployment.lower_bound for item in result.measurements):
         console.print(words.LOWER_BOUND)
+    console.print(words.AT_LEAST)
     console.print(_blast_table(result))
     _differences(console, result)
     _sensitivity(console, result)
@@ -93,6 +94,8 @@ def _summary(console: Console, result: Measurement) -> None:
     """The ten lines."""
     name = _safe(result.deployment.name)
     console.print(f"[bold]{name}[/] ({result.target.kind}): {_safe(words.headline(result))}")
+    if caveat := words.in_part(result):
+        console.print(_safe(f"  {caveat}"), style="bold")
     zones = " > ".join(result.deployment.zones)
     kinds = ", ".join(f"{line.kind} ({line.zone})" for line in result.deployment.boundaries)
     console.print(_safe(f"  zones {zones}; boundaries {kinds or 'none'}"))
@@ -132,7 +135,7 @@ def _vectors(console: Console, result: Measurement) -> None:
     table = Table(title="Vectors", title_justify="left", box=None, pad_edge=False)
     for heading in ("weight", "id", "from", "to", "means", "evidence"):
         table.add_column(heading, justify="right" if heading == "weight" else "left")
-    for vector in result.vectors:
+    for vector in words.reached(result):
         table.add_row(*_vector_cells(vector), style=_style(vector.weight))
     console.print()
     console.print(table)
@@ -163,15 +166,25 @@ def _plan(console: Console, result: Measurement) -> None:
         f"{words.number(last.surface_after)}, zero-days to admin: "
         f"{words.zero_days(last.zero_days_after)}"
     )
+    depth = result.zero_days_to_admin
     for index, step in enumerate(result.plan, 1):
         removes = f"removes {len(step.removes)} vectors" if step.removes else "lowers depth"
         after = words.number(step.surface_after)
+        changed = words.depth_removed(depth, step.zero_days_after)
+        deeper = f", zero-days to admin: {changed}" if changed else ""
+        depth = step.zero_days_after
         console.print(
-            f"  {index}. {_safe(step.title)} ({step.mechanism}): {removes}, surface {after}"
+            f"  {index}. {_safe(step.title)} ({step.mechanism}): {removes}, surface {after}{deeper}"
         )
-        for platform in words.PLATFORMS:
-            if platform in step.setting:
-                console.print(f"       {platform:<10} {_safe(step.setting[platform])}")
+        _settings(console, step)
+
+
+def _settings(console: Console, step: PlanStep) -> None:
+    """Each platform's lines, none of them broken: they are there to be copied."""
+    for platform in words.PLATFORMS:
+        lines = step.setting.get(platform, "").splitlines()
+        for line, lead in zip(lines, (platform, *[""] * len(lines)), strict=False):
+            console.print(f"       {lead:<10} {_safe(line)}", soft_wrap=True)
 
 
 def _mechanisms(console: Console, result: Measurement) -> None:
@@ -223,7 +236,7 @@ def _side_by_side(result: Comparison) -> Table:
         table.add_row(
             _cell(name),
             *(words.count(key, item.counts) for key, _ in words.COUNTS),
-            str(sum(1 for vector in item.vectors if vector.steps is not None)),
+            str(len(words.reached(item))),
             words.surface(item),
             words.number(item.surface.by_zone.get(zone, 0.0))
             if len(item.deployment.zones) > 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ringfence.model.deployment import Count
-from ringfence.model.evidence import Evidence
+from ringfence.model.deployment import ENTRY_POINTS, Count
+from ringfence.model.evidence import Evidence, Grade
 from ringfence.model.measurement import Difference, Measurement, PlanStep, Vector, ZeroDays
 from ringfence.model.position import OUTSIDE, Position
 
@@ -19,7 +19,16 @@ COUNTS = (
 PLATFORMS = ("podman", "docker", "systemd", "kubernetes", "host")
 """Where a setting is made, in the order in which a plan lists them."""
 
-LOWER_BOUND = "≥: the knowledge base has few of that system's interfaces; it can only be more."
+LOWER_BOUND = (
+    "≥ before a surface: the knowledge base has few of that system's interfaces; it can only be "
+    "more."
+)
+AT_LEAST = (
+    "≥ before a count: only part was seen (of a service's own files the code that it runs alone), "
+    "so it can only be more. A dash: not known, or none to count (system calls of an application "
+    "in the kernel's ring). Files of a deployment that keeps the measured system's tree are that "
+    "system's."
+)
 
 ON_A_HOST = ("systemd", "host", "podman", "docker", "kubernetes")
 """The order for what runs on a host without a container: its own unit comes first."""
@@ -48,12 +57,20 @@ def zero_days(value: ZeroDays) -> str:
     return f"system {days(value.system)}, machine {days(value.machine)}"
 
 
+def depth_removed(before: ZeroDays, after: ZeroDays) -> str:
+    """Zero-days to admin that a step of a plan changes, from and to; nothing where it does not."""
+    pairs = (("system", before.system, after.system), ("machine", before.machine, after.machine))
+    return ", ".join(f"{zone} {days(old)} to {days(new)}" for zone, old, new in pairs if old != new)
+
+
 def count(key: str, counts: dict[str, Count]) -> str:
-    """The count `key`, bytes in megabytes; a dash where it is not known."""
+    """The count `key`, bytes in megabytes, marked where it is a lower bound; a dash where it is not
+    known."""
     found = counts.get(key)
     if found is None or found.value is None:
         return "-"
-    return f"{found.value / 1e6:,.1f} MB" if key == "bytes" else f"{found.value:,}"
+    mark = "≥ " if found.at_least else ""
+    return mark + (f"{found.value / 1e6:,.1f} MB" if key == "bytes" else f"{found.value:,}")
 
 
 def percent(share: float) -> str:
@@ -95,17 +112,41 @@ def printable(text: str) -> str:
 
 
 def setting(step: PlanStep, kind: str) -> str:
-    """The exact setting of a step on the platform that fits a target of this kind best."""
+    """Where a step is set on the platform that fits a target of this kind best: its setting if
+    that is one line, else the first of its lines; the plan below has them all."""
     for platform in ON_A_HOST if kind in ("process", "host") else PLATFORMS:
         if platform in step.setting:
-            return f"{platform}: {step.setting[platform]}"
+            lines = step.setting[platform].splitlines()
+            first = next((line for line in lines if not line.startswith("#")), lines[0])
+            return f"{platform}: {first}" + (" ..." if len(lines) > 1 else "")
     return ""
+
+
+def reached(result: Measurement) -> list[Vector]:
+    """The vectors that the measurement's start gets to. Others weigh nothing from there."""
+    return [vector for vector in result.vectors if vector.steps is not None]
 
 
 def headline(result: Measurement) -> str:
     """The measurement in one line."""
-    reachable = sum(1 for vector in result.vectors if vector.steps is not None)
-    return (
-        f"surface {surface(result)} from {result.start}, {reachable} vectors, "
+    line = (
+        f"surface {surface(result)} from {result.start}, {len(reached(result))} vectors, "
         f"zero-days to admin: {zero_days(result.zero_days_to_admin)}"
+    )
+    return f"{line}; seen in part" if in_part(result) else line
+
+
+def in_part(result: Measurement) -> str:
+    """What keeps the headline from being the whole truth, where entry points may be missing."""
+    points = result.counts.get(ENTRY_POINTS)
+    if points is None or not points.at_least:
+        return ""
+    used = reached(result)
+    assumed = sum(
+        1 for vector in used if any(item.grade is Grade.ASSUMED for item in vector.evidence)
+    )
+    return (
+        f"seen in part: {points.evidence.detail or 'not all sockets were seen'}, so entry points "
+        f"may be missing; {assumed} of {len(used)} vectors rest on what was not seen and count as "
+        "open. As root more is seen."
     )

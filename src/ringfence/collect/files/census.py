@@ -41,11 +41,13 @@ class Census:
         unseen: Iterable[Unseen] = (),
         *,
         complete: bool = True,
+        with_elf: bool = True,
     ) -> Tree:
-        """The tree of the files; `bodies` holds the package databases by path."""
+        """The tree of the files; `bodies` holds the package databases by path. `with_elf` tells
+        whether their ELF headers were read."""
         found, broken = packages(bodies)
         return Tree(
-            counts=self._counts(found),
+            counts=self._counts(found, with_elf=with_elf),
             privileged=tuple(self.privileged),
             programs={kind: tuple(paths) for kind, paths in self.programs.items()},
             elf=self.elf,
@@ -85,7 +87,7 @@ class Census:
         if len(self.world_writable) < MOST_LISTED:
             self.world_writable.append(path)
 
-    def _counts(self, found: tuple[Package, ...]) -> TreeCounts:
+    def _counts(self, found: tuple[Package, ...], *, with_elf: bool) -> TreeCounts:
         return TreeCounts(
             files=self.files,
             bytes=self.bytes,
@@ -96,7 +98,7 @@ class Census:
             interpreters=len(self.programs.get("interpreter", ())),
             compilers=len(self.programs.get("compiler", ())),
             package_managers=len(self.programs.get("package-manager", ())),
-            elf=len(self.elf),
+            elf=len(self.elf) if with_elf else None,
             packages=len(found),
         )
 

@@ -212,7 +212,9 @@ class _Reader:
         unseen = self._unseen()
         if self.cut:
             unseen.append(Unseen(f"files below {self.root} after the first {self.most}", "limit"))
-        return counted.tree(self.bodies, evidence, unseen, complete=self.complete)
+        return counted.tree(
+            self.bodies, evidence, unseen, complete=self.complete, with_elf=self.with_elf
+        )
 
     def programs_only(self, counted: Census) -> Tree:
         """The census of program folders: present programs are a fact, absent ones are not."""
@@ -221,7 +223,12 @@ class _Reader:
             "setuid programs outside the folders of programs",
             "a process is measured quickly; `ringfence measure host` reads every file",
         )
-        return counted.tree({}, evidence, [*self._unseen(), missed], complete=False)
+        tree = counted.tree({}, evidence, [*self._unseen(), missed], complete=False, with_elf=False)
+        # What is not a matter of these folders was not looked for.
+        counts = msgspec.structs.replace(
+            tree.counts, files=None, bytes=None, libraries=None, packages=None
+        )
+        return msgspec.structs.replace(tree, counts=counts)
 
 
 def _capabilities(path: str) -> str:

@@ -16,6 +16,8 @@ from ringfence.model.process import Mount
 MOST_CONTAINER_FILES = 50_000
 """A container's file tree is read up to here, so that a measurement stays a matter of a second."""
 
+WITHOUT_ELF = "a live file tree is read quickly; measured as a folder or an image they are read"
+
 OVERLAY = "overlay"
 """On a host the root file systems of its containers, which are targets of their own."""
 
@@ -30,6 +32,7 @@ def tree_in_view(root: Path, mounts: tuple[Mount, ...] | None) -> Tree:
         max_files=MOST_CONTAINER_FILES,
         mounts=[item.path for item in other if not answers(item)],
     )
+    tree = _and_unseen(tree, _elf_below(root))
     if mounts is None:
         return _in_part(tree, Unseen("files on other mounts", "the mounts could not be read"))
     left = [item for item in other if answers(item)]
@@ -39,7 +42,7 @@ def tree_in_view(root: Path, mounts: tuple[Mount, ...] | None) -> Tree:
 
 def tree_of_host(mounts: tuple[Mount, ...] | None) -> Tree:
     """This host's root file system; what else may hold setuid programs is told as not seen."""
-    tree = read_directory(Path("/"), with_elf=False)
+    tree = _and_unseen(read_directory(Path("/"), with_elf=False), _elf_below(Path("/")))
     mounted = mounts or ()
     # What is on the root's own file system was passed on the way.
     own = {item.device for item in mounted if item.path == "/"}
@@ -59,5 +62,13 @@ def _left_out(mounts: list[Mount], why: str) -> Unseen:
     return Unseen(f"files on {len(mounts)} other mount(s), the first {mounts[0].path[:200]!r}", why)
 
 
+def _elf_below(root: Path) -> Unseen:
+    return Unseen(f"protections of the ELF files below {root}", WITHOUT_ELF)
+
+
+def _and_unseen(tree: Tree, missing: Unseen) -> Tree:
+    return msgspec.structs.replace(tree, unseen=(*tree.unseen, missing))
+
+
 def _in_part(tree: Tree, missing: Unseen) -> Tree:
-    return msgspec.structs.replace(tree, complete=False, unseen=(*tree.unseen, missing))
+    return msgspec.structs.replace(_and_unseen(tree, missing), complete=False)

@@ -54,6 +54,17 @@ class Table(msgspec.Struct, frozen=True):
         return self.registered | self.sockets.keys()
 
 
+def shown(pid: int) -> bool:
+    """Whether the process shows its descriptors; one that has ended hides none."""
+    try:
+        os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def sockets_of(pid: int) -> frozenset[int]:
     """The inodes of all sockets that the process holds; none where it has ended. Raises
     OSError when refused."""

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -104,7 +104,8 @@ def listeners(
 
     `others` are given for a workload that does not rest: the processes that are surely none of it,
     and the inodes of the sockets that each shows. What neither they nor `pids` are seen to hold in
-    a network namespace that they share is told as unseen.
+    a network namespace that they share is told as unseen; so it is where one of `pids` does not
+    show what it holds.
     """
     unseen: list[Unseen] = []
     holdings, hidden = _holdings(pids, unseen)
@@ -113,17 +114,21 @@ def listeners(
         spaces.setdefault(space, thread)
     if whole_host:
         spaces.setdefault(inode_of("self", "net"), os.getpid())
+    veiled = _networks(hidden)
+    known = _networks(spaces.values())
+    looked = [*spaces.items(), *((None, veiled[one]) for one in veiled if one not in known)]
     suspects = tuple(hidden) if whole_host else tuple(pids)
     own = earlier.union(*(holding.inodes for holding in holdings))
     listed: set[int] = set()
     found: list[Listener] = []
-    for space, thread in spaces.items():
+    for space, thread in looked:
         exposed = _has_interface(thread)
         shared = _shared_outside(thread, pids, others, unseen)
         rows = _bound(thread, unseen, listed)
         loose = [row for row in rows if row.inode not in own]
         if not whole_host:
-            loose = _nobodys(loose, pids, others, shared=shared)
+            silent = others is not None or bool(_networks([thread]).keys() & veiled)
+            loose = _nobodys(loose, pids, others, asked=silent or not shared)
             if shared and loose:
                 unseen.append(_whose(loose, thread))
                 loose = []
@@ -145,13 +150,14 @@ def listeners(
 
 
 def _nobodys(
-    loose: list[Bound], pids: list[int], others: dict[int, frozenset[int]] | None, *, shared: bool
+    loose: list[Bound], pids: list[int], others: dict[int, frozenset[int]] | None, *, asked: bool
 ) -> list[Bound]:
     """Those that other processes do not show to hold either. What they hold in a network namespace
     of the workload's own was made by one that has left it.
 
-    In a shared one a workload that rests holds what its processes show: none is asked for."""
-    if not loose or (shared and others is None):
+    In a shared one a workload that rests, and shows what its processes hold, holds no other: none
+    is `asked` for."""
+    if not loose or not asked:
         return []
     known = _held_outside(pids) if others is None else frozenset().union(*others.values())
     return [row for row in loose if row.inode not in known]
@@ -463,6 +469,16 @@ def _shared_outside(
         what = f"who else is in the network namespace of process {thread}"
         unseen.append(Unseen(what, f"{hidden} of the other processes do not show theirs"))
     return hidden > 0
+
+
+def _networks(threads: Iterable[int]) -> dict[int | None, int]:
+    """The network namespaces of threads, as `_network` tells them apart, each with one in it."""
+    found: dict[int | None, int] = {}
+    for thread in threads:
+        with contextlib.suppress(OSError):
+            found.setdefault(_network(thread), thread)
+    found.pop(None, None)
+    return found
 
 
 def _network(thread: int) -> int | None:

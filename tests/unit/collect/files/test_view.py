@@ -11,6 +11,7 @@ import pytest
 from ringfence.collect.files import view
 from ringfence.collect.files.directory import read_directory
 from ringfence.collect.files.view import tree_in_view, tree_of_host
+from ringfence.model.evidence import Unseen
 from ringfence.model.files import Tree
 from ringfence.model.process import Mount
 
@@ -57,10 +58,24 @@ def test_mounts_that_setuid_programs_may_be_run_from_are_read(
     assert tree.complete
 
 
+def others(tree: Tree) -> list[Unseen]:
+    """What was not seen, but that no ELF file was looked into."""
+    return [note for note in tree.unseen if note.why != view.WITHOUT_ELF]
+
+
+def test_that_no_elf_file_is_looked_into_is_told(root: Path) -> None:
+    for tree in (tree_in_view(root, (ROOT,)), tree_in_view(root, None)):
+        assert tree.counts.elf is None
+        told = [note.what for note in tree.unseen if note.why == view.WITHOUT_ELF]
+        assert told == [f"protections of the ELF files below {root}"]
+    whole = read_directory(root)
+    assert (whole.counts.elf, whole.unseen) == (0, ())
+
+
 def test_mounts_that_may_not_answer_are_told(root: Path) -> None:
     tree = tree_in_view(root, (ROOT, at("/mnt/data", "rw", "nfs4")))
     assert not tree.complete
-    assert [note.what for note in tree.unseen] == [
+    assert [note.what for note in others(tree)] == [
         "files on 1 other mount(s), the first '/mnt/data'"
     ]
     assert tree_in_view(root, (ROOT, at("/mnt/data", "rw,nosuid", "nfs4"))).complete
@@ -69,7 +84,7 @@ def test_mounts_that_may_not_answer_are_told(root: Path) -> None:
 def test_where_mounts_were_not_read_nothing_is_whole(root: Path) -> None:
     tree = tree_in_view(root, None)
     assert not tree.complete
-    assert [note.why for note in tree.unseen] == ["the mounts could not be read"]
+    assert [note.why for note in others(tree)] == ["the mounts could not be read"]
 
 
 def test_of_a_host_other_mounts_are_told(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
@@ -77,7 +92,7 @@ def test_of_a_host_other_mounts_are_told(monkeypatch: pytest.MonkeyPatch, root: 
     assert tree_of_host((ROOT, at("/run", "rw,nosuid"), at("/c", "rw", "overlay"))).complete
     tree = tree_of_host((ROOT, at("/home", "rw", "ext4")))
     assert not tree.complete
-    assert [note.what for note in tree.unseen] == ["files on 1 other mount(s), the first '/home'"]
+    assert [note.what for note in others(tree)] == ["files on 1 other mount(s), the first '/home'"]
 
 
 def test_what_is_on_the_same_file_system_is_read_once(root: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ringfence.collect.process import procfs, sockets
+from ringfence.collect.process.descriptors import shown
 from ringfence.model.evidence import Evidence, Grade, Unseen
 from ringfence.model.process import Listener
 
@@ -29,7 +30,8 @@ def test_only_of_a_whole_host_hidden_processes_are_suspected(
     ours = [item for item in found if item.kind == "tcp" and item.port == port]
     suspected = [((os.getpid(),), False)] if whole_host else []
     assert [(item.holders, item.holders_seen) for item in ours] == suspected
-    assert [item.why for item in unseen] == ["permission denied"]
+    other = {"nobody is seen to hold it; no entry point, since the namespace is shared"}
+    assert {item.why for item in unseen} == {"permission denied"} | (set() if whole_host else other)
 
 
 DEV = b"""Inter-|   Receive                            |  Transmit
@@ -311,3 +313,30 @@ def test_what_listens_in_a_network_of_its_own_is_supposed_to_be_the_workloads(
         found, _ = sockets.listeners([os.getpid()])
     ours = [(one.holders, one.holders_seen, one.supposed) for one in found if one.inode == inode]
     assert ours == [((os.getpid(),), False, True)] * counts
+
+
+@pytest.mark.parametrize("hides", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_where_a_process_does_not_show_its_sockets_those_that_nobody_holds_are_told(
+    monkeypatch: pytest.MonkeyPatch, hides: bool, shared: bool
+) -> None:
+    """In a network of its own it is supposed to hold them, as one that shows what it holds is."""
+    own = sockets.Holding(os.getpid(), [], True, frozenset(), {1: os.getpid()})
+    monkeypatch.setattr(sockets, "_holding", _hidden if hides else lambda pid: own)
+    monkeypatch.setattr(sockets, "_shared_outside", lambda *asked: shared)
+    row = sockets.Bound("tcp", "0.0.0.0", 80, 7, "test")  # noqa: S104
+    monkeypatch.setattr(sockets, "_bound", lambda *asked: [row])
+    found, unseen = sockets.listeners([os.getpid()])
+    assert [(item.port, item.supposed) for item in found] == [(80, True)] * (not shared)
+    told = [item for item in unseen if item.what.startswith("who listens at tcp 0.0.0.0 port 80 ")]
+    assert len(told) == (hides and shared)
+
+
+def test_whether_a_process_shows_its_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(place: str) -> list[str]:
+        raise PermissionError(13, "Permission denied", place)
+
+    assert shown(os.getpid())
+    assert shown(2**22 + 1)
+    monkeypatch.setattr(os, "listdir", refused)
+    assert not shown(os.getpid())
