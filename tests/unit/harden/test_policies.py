@@ -37,6 +37,7 @@ from ringfence.harden.service import Identity, Service
 from ringfence.model.evidence import Evidence, Grade
 from ringfence.run.compile import compiled
 from ringfence.run.fence import Writable
+from ringfence.run.notify import notifying
 
 CALLS = dict.fromkeys(
     ("read", "write", "close", "clone", "socket", "ioctl", "prctl", "personality", "exit_group"), ""
@@ -127,6 +128,26 @@ def test_the_serving_phase_only_loses_calls() -> None:
     assert second.keys() <= first.keys()
     assert {"read", "open", "fsync", "rt_sigreturn"} <= second.keys()
     assert not {"execve", "bind", "setrlimit"} & second.keys()
+
+
+def test_what_the_own_code_asks_of_itself_stays_in_the_serving_phase() -> None:
+    """redis' CONFIG SET maxclients: its start showed the call, and a command makes it again."""
+    observed, code = {"prlimit64": {"start"}}, {"getrusage": "here", "listen": "here"}
+    own = ("prlimit64", "getrusage", "listen")
+    assert {"prlimit64", "getrusage"} <= serving(observed, code, own=own).keys()
+    assert "listen" not in serving(observed, code, own=own)
+    assert not {"prlimit64", "getrusage"} & serving(observed, code).keys()
+    assert "prlimit64" in serving(observed, {}), "no code was followed: nobody knows whose it is"
+
+
+def test_a_second_filter_that_notifies_refuses_as_much() -> None:
+    document = notifying(seccomp.profile(NEEDS, CALLS), Path("/none"))
+    program = compiled(document)
+    quiet, told = table([compiled(seccomp.profile(NEEDS, CALLS))]), table([program])
+    for name, verdict in quiet.items():
+        may = told[name].actions
+        assert ("allow" in may) == ("allow" in verdict.actions), name
+    assert told["bpf"].actions == ("notify",) and quiet["bpf"].actions == ("errno",)
 
 
 def test_a_thread_that_begins_later_registers_where_threads_are_made() -> None:
