@@ -106,6 +106,13 @@ def test_code_alone_opens_no_risky_interface() -> None:
     assert {"openat", "sendmmsg", "rename"} <= found.keys()
 
 
+def test_the_engine_is_given_what_it_would_die_without_and_no_more() -> None:
+    found = allowed({}, {})
+    assert {"clone", "epoll_pwait", "getdents64", "sigaltstack"} <= found.keys()
+    assert not {"epoll_ctl", "gettid", "nanosleep"} & found.keys()
+    assert "gettid" in allowed({}, {"gettid": "here"})
+
+
 def test_what_was_observed_is_allowed_whatever_it_is() -> None:
     assert "keyctl" in allowed({"keyctl": {"serve"}}, {})
 
