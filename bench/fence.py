@@ -90,7 +90,7 @@ def started(workload: Ready, kind: str, port: int = 0) -> Iterator[tuple[Contain
         while 80 not in listening(container.pid):
             time.sleep(0.005)
         if kind == FENCED and workload.serving is not None:
-            tighten(container.pid, workload.serving)
+            tighten(container.pid, workload.serving, listener)
         if kind == FENCED and port:
             publisher.serve(container.pid)
         yield container, taken

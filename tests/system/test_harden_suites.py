@@ -43,6 +43,9 @@ def test_redis_benchmark_inside_the_fence(tmp_path: Path) -> None:
         assert "LRANGE_600" in bench.stdout and "rror" not in bench.stdout
         assert ask("eval", "return redis.call('set', 'a', 7)", "0") == "OK"
         assert ask("save") == "OK"
+        assert ask("config", "set", "maxclients", "2000") == "OK"
+        times = ask("info", "cpu").splitlines()[1:]
+        assert all(0 <= float(line.partition(":")[2]) < 1000 for line in times)
         assert ask("bgrewriteaof").startswith("Background")
         assert ask("bgsave", "schedule").startswith("Background")
         for _ in range(100):

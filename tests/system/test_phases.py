@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from ringfence.collect.process import procfs
+from ringfence.collect.process.tree import descendants
 from ringfence.collect.seccomp.live import read_live
+from ringfence.collect.seccomp.tables import native_calls
 from ringfence.run.inject import Prepared, call, stopped
+from ringfence.run.notify import Listener
 from ringfence.run.phases import PhaseFailed, tighten
 
 pytestmark = pytest.mark.system
@@ -52,8 +55,6 @@ while True:
 
 def profile() -> dict[str, object]:
     """Everything but mkdir, which is answered with an errno of its own."""
-    from ringfence.collect.seccomp.tables import native_calls
-
     names = [name for name in native_calls() if name != "mkdir"]
     rules: list[dict[str, object]] = [{"names": names, "action": "SCMP_ACT_ALLOW"}]
     return {"defaultErrnoRet": 77, "syscalls": rules}
@@ -98,6 +99,57 @@ def test_all_threads_get_the_filter_and_go_on(threads: int) -> None:
         process.stdin.flush()
         assert process.stdout.readline() == b"77\n", "the filter's own errno, after"
         assert read_live(process.pid, ()).calls["mkdir"].errno == 77
+
+
+def test_what_it_refuses_is_told_and_the_listener_is_no_descriptor_of_the_service(
+    tmp_path: Path,
+) -> None:
+    """In each of its processes: the errno is the fence's own, and nobody but us hears."""
+    told: list[str] = []
+    with worker(2, "fork") as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == b"up\n", "the child"
+        members = descendants(process.pid)
+        handles = [os.listdir(f"/proc/{pid}/fd") for pid in members]
+        listener = Listener(tmp_path / "socket", lambda name, pid: told.append(f"{name} {pid}"))
+        try:
+            assert tighten(process.pid, profile(), listener) == 2
+            assert [os.listdir(f"/proc/{pid}/fd") for pid in members] == handles
+            for _ in range(4):
+                process.stdin.write(b"?")
+                process.stdin.flush()
+                assert process.stdout.readline() == b"1\n", "EPERM"
+                time.sleep(0.05)
+            assert listener.refused == {"mkdir": 4}
+            assert len(told) == 1 and told[0].startswith("mkdir ")
+        finally:
+            listener.close()
+        process.stdin.write(b"?")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"38\n", "without a listener it is refused all the same"
+
+
+def test_the_listener_of_the_first_filter_gives_way(tmp_path: Path) -> None:
+    """A process has one at most, and while the first notifies the second must hear it all."""
+    first = {**profile(), "syscalls": [{"names": [n for n in native_calls() if n != "rmdir"],
+                                        "action": "SCMP_ACT_ALLOW"}]}  # fmt: skip
+    with worker(2, "poll") as process:
+        listener = Listener(tmp_path / "socket")
+        try:
+            assert tighten(process.pid, first, listener) == 1
+            listener._handed |= listener._filters  # as the engine would have done
+            assert tighten(process.pid, profile(), listener) == 1
+            assert filters(process.pid) == ["2"] * 3
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(b"?")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"1\n"
+            assert listener.refused == {"mkdir": 1} and listener.hears
+            listener._handed |= listener._filters
+            listener.release()
+            assert not listener.hears
+        finally:
+            listener.close()
 
 
 def test_children_get_it_too() -> None:

@@ -70,6 +70,9 @@ def test_calls_of_a_program_are_found(
     assert {"listen", "mlock", "setns", "exit_group"} <= found.calls.keys(), found.unclear
     assert "getcpu" in found.calls, "a number handed on by a wrapper"
     assert not {"ptrace", "swapon", "kexec_load"} & found.calls.keys()
+    assert {"listen", "mlock", "setns", "getcpu"} <= found.own
+    if len(files) > 1:
+        assert {"mmap", "exit_group"} <= found.calls.keys() - found.own, "the C library's alone"
 
 
 def test_unused_functions_of_a_library_are_not_in_reach(tmp_path: Path) -> None:

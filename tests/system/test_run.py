@@ -30,6 +30,7 @@ SERVER = r"""
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 static volatile sig_atomic_t ended;
@@ -39,6 +40,11 @@ static int act(const char *path) {
   if (path[1] == 'f') return open(file, O_RDONLY);
   if (path[1] == 'w') return open(file, O_WRONLY | O_CREAT, 0600);
   if (path[1] == 's') return socket(38, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (path[1] == 'l') return listen(3, 8);
+  if (path[1] == 'r') {
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) || setrlimit(RLIMIT_NOFILE, &limit) ? -1 : 0;
+  }
   if (path[1] == 'p') return prctl(PR_GET_SECUREBITS, 0, 0, 0, 0);
   return open("/srv/index", O_RDONLY);
 }
@@ -193,6 +199,24 @@ def test_the_ledger_keeps_what_was_done_and_refused(tree: Path, tmp_path: Path) 
 def test_a_ledger_without_a_key(result: Path) -> None:
     done = ringfence("run", result, "--ledger", "/nowhere")
     assert done.code == 2 and "--ledger and --key belong together" in done.err
+
+
+def test_what_the_second_filter_refuses_is_told_and_what_the_first_did_still_is(
+    tree: Path, tmp_path: Path
+) -> None:
+    """Its limits it may set as at the start; a socket does not begin to listen again."""
+    result = hardened(tree, tmp_path / "result", "--phases")
+    with fenced(result, 8080) as service:
+        deadline = time.monotonic() + 20
+        while service.ask("/l")[1] != b"refused":
+            assert time.monotonic() < deadline, "the second filter is there some time"
+        assert service.ask("/s")[1] == service.ask("/p")[1] == b"refused"
+        assert service.ask("/r")[1] == service.ask("/")[1] == b"done"
+        code, _, err = service.stop()
+    assert code == 0
+    assert "refused listen " in err and "--allow 'listen'" in err
+    assert "refused socket[AF_ALG,SOCK_SEQPACKET]" in err
+    assert "prlimit64" not in err and "keeps the first filter" not in err
 
 
 def test_a_traced_service_gets_its_second_filter_and_is_traced_again(

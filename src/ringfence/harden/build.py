@@ -467,7 +467,11 @@ def needs_of(seen: Observed, made: Minimal, wishes: Wishes) -> tuple[Needs, Reac
         who=seen.who,
         calls=allowed(trace.calls, found.calls, wishes.allowed_calls),
         serving=serving(
-            trace.calls, found.calls, wishes.allowed_calls, further=_further(seen, programs)
+            trace.calls,
+            found.calls,
+            wishes.allowed_calls,
+            further=_further(seen, programs),
+            own=found.own,
         ),
         asked=tuple(text for text in wishes.allow if parse(text).call in FILTERED),
         sockets=tuple(sorted(seen.trace.sockets | trace.sockets)),
@@ -515,14 +519,17 @@ def fenced(
     )
     starting: list[int] = []
 
-    def serving(container: Container) -> None:
+    def up(container: Container, heard: Listener | None = None) -> None:
         starting.append(calls_allowed(read_live(container.pid, ())))
         if phases:
-            tighten(container.pid, profile(needs, needs.serving))
+            tighten(container.pid, profile(needs, needs.serving), heard)
 
     try:
         reported = msgspec.structs.replace(final, seccomp=notifying(filters, listener.path))
-        first = run(reported, seen.plan, shop.place(), engine=shop.engine, serving=serving)
+        first = run(
+            reported, seen.plan, shop.place(), engine=shop.engine,
+            serving=lambda container: up(container, listener),
+        )  # fmt: skip
     except (RunFailed, EngineError) as failure:
         raise _too_tight(failure, listener.refused) from None
     finally:
@@ -532,7 +539,7 @@ def fenced(
     def look(container: Container) -> None:
         facts.append(facts_of(container.pid, knowledge, needs.name))
 
-    run(final, seen.plan, shop.place(), engine=shop.engine, look=look, serving=serving)
+    run(final, seen.plan, shop.place(), engine=shop.engine, look=look, serving=up)
     return Fenced(first, facts[0], starting[-1], dict(sorted(listener.refused.items())), notes)
 
 

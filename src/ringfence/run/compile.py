@@ -14,7 +14,7 @@ from ringfence.errors import InputError
 
 LOAD, JUMP_EQUAL, JUMP_AT_LEAST, AND, RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 """LD|W|ABS, JMP|JEQ|K, JMP|JGE|K, ALU|AND|K, RET|K (include/uapi/linux/bpf_common.h)."""
-ALLOW, ERRNO, KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
+ALLOW, ERRNO, KILL_PROCESS, NOTIFY = 0x7FFF0000, 0x00050000, 0x80000000, 0x7FC00000
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16
 """Offsets in struct seccomp_data."""
 MOST_INSTRUCTIONS = 4096
@@ -23,7 +23,8 @@ Instruction = tuple[int, int, int, int]
 
 
 def compiled(profile: dict[str, Any]) -> bytes:
-    """The program of a profile that allows or refuses with an errno. Raises InputError."""
+    """The program of a profile that allows, notifies or refuses with an errno. Raises
+    InputError."""
     numbers = calls_of("x86_64")
     default = ERRNO | int(profile.get("defaultErrnoRet", EPERM))
     program: list[Instruction] = [
@@ -48,6 +49,8 @@ def compiled(profile: dict[str, Any]) -> bytes:
 def _action(rule: dict[str, Any]) -> int:
     if rule["action"] == "SCMP_ACT_ALLOW":
         return ALLOW
+    if rule["action"] == "SCMP_ACT_NOTIFY":
+        return NOTIFY
     if rule["action"] == "SCMP_ACT_ERRNO":
         return ERRNO | int(rule.get("errnoRet", EPERM))
     raise InputError(f"the filter has an action that is not known here: {rule['action']}")

@@ -96,7 +96,14 @@ class Listener:
         if report is not None:
             self._teller.start()
         self._names = {number: name for name, number in native_calls().items()}
-        self._ended, self._end = os.pipe()
+        self._orders: queue.SimpleQueue[tuple[Callable[[], None], threading.Event] | None]
+        self._orders = queue.SimpleQueue()
+        self._woken, self._wake = os.pipe()
+        self._poller = select.poll()
+        self._filters: set[int] = set()
+        """Descriptors of filters, all known to the thread alone."""
+        self._handed: set[int] = set()
+        """Those among them that the engine handed over."""
         self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._server.bind(str(path))
         self._server.listen(4)
@@ -105,37 +112,79 @@ class Listener:
 
     def close(self) -> None:
         """End the threads; calls that are refused from now on are not reported."""
-        os.write(self._end, b"x")
+        self._orders.put(None)
+        os.write(self._wake, b"x")
         self._thread.join(5)
         self._told.put(None)
         if self._teller.is_alive():
             self._teller.join(PATIENCE)
         self._server.close()
-        os.close(self._end)
-        os.close(self._ended)
+        os.close(self._wake)
+        os.close(self._woken)
         self.path.unlink(missing_ok=True)
 
+    @property
+    def hears(self) -> bool:
+        """Whether any filter is listened to."""
+        return bool(self._filters)
+
+    def release(self) -> None:
+        """Let go of the filters that the engine handed over: a process has one listener at most,
+        and is to get another. Until it has, what they refuse fails with ENOSYS, untold."""
+
+        def all_handed() -> None:
+            for handle in tuple(self._handed):
+                self._forget(handle)
+
+        self._order(all_handed)
+
+    def listen(self, handle: int) -> None:
+        """Listen to one filter more, by the descriptor that seccomp(2) gave for it, which is ours
+        from now on."""
+        self._order(lambda: self._add(handle))
+
+    def _order(self, act: Callable[[], None]) -> None:
+        """Done by the thread, and waited for."""
+        done = threading.Event()
+        self._orders.put((act, done))
+        os.write(self._wake, b"x")
+        done.wait(PATIENCE)
+
     def _serve(self) -> None:
-        """One thread for the socket and all filters: there is one filter a container."""
-        door, filters = self._server.fileno(), set[int]()
-        poller = select.poll()
-        for handle in (door, self._ended):
-            poller.register(handle, select.POLLIN)
+        """One thread for the socket and all filters: one that the engine loads, and one more of
+        each process that was there when the serving phase began."""
+        door = self._server.fileno()
+        for handle in (door, self._woken):
+            self._poller.register(handle, select.POLLIN)
         while True:
-            ready = [handle for handle, _ in poller.poll()]
-            if self._ended in ready:
-                break
+            ready = [handle for handle, _ in self._poller.poll()]
+            if self._woken in ready:
+                os.read(self._woken, 1)
+                order = self._orders.get()
+                if order is None:
+                    break
+                order[0]()
+                order[1].set()
+                continue  # what was ready may have been let go
             for handle in ready:
                 if handle == door:
                     for fresh in self._accept():
-                        filters.add(fresh)
-                        poller.register(fresh, select.POLLIN)
+                        self._add(fresh)
+                        self._handed.add(fresh)
                 elif not self._answer(handle):
-                    poller.unregister(handle)
-                    filters.remove(handle)
-                    os.close(handle)
-        for handle in filters:
+                    self._forget(handle)
+        for handle in self._filters:
             os.close(handle)
+
+    def _add(self, handle: int) -> None:
+        self._filters.add(handle)
+        self._poller.register(handle, select.POLLIN)
+
+    def _forget(self, handle: int) -> None:
+        self._poller.unregister(handle)
+        self._filters.remove(handle)
+        self._handed.discard(handle)
+        os.close(handle)
 
     def _accept(self) -> list[int]:
         connection, _ = self._server.accept()

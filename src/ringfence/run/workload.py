@@ -54,7 +54,7 @@ def run_workload(
         def refused(name: str, pid: int) -> None:
             _refused(workload, name, pid, say, record)
 
-        container, tracer = _launched(workload, engines, say, refused, stack, trace)
+        container, listener, tracer = _launched(workload, engines, say, refused, stack, trace)
         # Before anybody can be answered: who was, may ask for the end.
         _signals(container, workload.signal)
         if trace is None:
@@ -62,7 +62,9 @@ def run_workload(
         publisher.serve(container.pid)  # only now: whoever comes in meets the whole fence
         record("run", workload.name, {"event": "started", "engine": container.engine,
                                       "pid": container.pid, "digest": workload.digest})  # fmt: skip
-        if workload.serving is not None and _tighten_when_up(container, workload, say, tracer):
+        if workload.serving is not None and _tighten_when_up(
+            container, workload, listener, say, tracer
+        ):
             record("policy", workload.name, {"event": "narrower filter", "pid": container.pid})
         status = _until_end(container)
         record("run", workload.name, {"event": "ended", "status": status})
@@ -76,13 +78,14 @@ def _launched(
     refused: Callable[[str, int], None],
     stack: contextlib.ExitStack,
     trace: Path | None,
-) -> tuple[Container, Tracer | None]:
-    """The container, in the first engine that starts it. Raises the last one's EngineError."""
+) -> tuple[Container, Listener, Tracer | None]:
+    """The container, in the first engine that starts it, and who listens to its filter. Raises the
+    last one's EngineError."""
     tracer = None
     for engine, following in zip(engines, (*engines[1:], ""), strict=True):
         attempt = contextlib.ExitStack()
         try:
-            container = _container(workload, engine, refused, attempt)
+            container, listener = _container(workload, engine, refused, attempt)
             if trace is None:
                 container.launch()
             else:
@@ -99,7 +102,7 @@ def _launched(
             attempt.close()
             raise
         stack.push(attempt)
-        return container, tracer
+        return container, listener, tracer
     raise EngineError("no engine to try")
 
 
@@ -108,7 +111,7 @@ def _container(
     engine: str,
     refused: Callable[[str, int], None],
     stack: contextlib.ExitStack,
-) -> Container:
+) -> tuple[Container, Listener]:
     """Not started yet, with a listener for what is refused; `stack` removes it all."""
     folder = reachable_folder()
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -119,7 +122,7 @@ def _container(
     container = CONTAINERS[engine](fence, folder, engine, _forward)
     stack.enter_context(guarded(container, folder))
     stack.callback(container.remove)
-    return container
+    return container, listener
 
 
 def _refused(
@@ -175,7 +178,11 @@ def _signals(container: Container, stop: int) -> None:
 
 
 def _tighten_when_up(
-    container: Container, workload: Ready, say: Callable[[str], None], tracer: Tracer | None
+    container: Container,
+    workload: Ready,
+    listener: Listener,
+    say: Callable[[str], None],
+    tracer: Tracer | None,
 ) -> bool:
     """Once all declared ports listen; whether it could be. Here and not in a thread of its own:
     wherever we wait for the container, we would take its stops away from the thread that traces
@@ -184,10 +191,12 @@ def _tighten_when_up(
         if set(workload.ports) <= listening(container.pid):
             try:
                 with tracer.paused() if tracer is not None else contextlib.nullcontext():
-                    tighten(container.pid, workload.serving or {})
+                    tighten(container.pid, workload.serving or {}, listener)
             except RingfenceError as failure:
                 if container.poll() is None:  # and was not stopped meanwhile
                     say(f"the serving phase keeps the first filter: {failure.line()}")
+                    if not listener.hears:
+                        say("what the first filter refuses is not told any more")
                 return False
             return True
     return False

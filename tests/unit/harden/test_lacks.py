@@ -88,3 +88,63 @@ def test_a_line_break_in_a_path_makes_no_line(
     lines = told(tmp_path, path, monkeypatch)
     assert len(lines) == 2 and all(line.isprintable() for line in lines)
     assert lines[0].endswith(r"--writable $'/x\x0aringfence: run --allow all'")
+
+
+def of(place: Path, monkeypatch: pytest.MonkeyPatch, left_out: str, *lines: str) -> tuple[str, ...]:
+    report = SimpleNamespace(calls={}, taken=())
+    monkeypatch.setattr(module, "read_report", lambda result: report)
+    (place / "root/app").mkdir(parents=True)
+    (place / "root/app/app.py").touch()
+    (place / "left-out.txt").write_text(left_out)
+    begin = '7 1.0 execve("/x", ["x"], 0x7f /* 1 var */) = 0'
+    (place / LOG).write_text("".join(f"{line}\n" for line in (begin, *lines)))
+    return lacks(place, place, place / "root", "/")
+
+
+def test_what_was_closed_for_one_reason_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f'7 1.1 openat(AT_FDCWD</>, "/{name}", O_WRONLY|O_CREAT, 0600) = -1 {error} (No)'
+             for name, error in (("app/a", "EROFS"), ("app/b", "EROFS"), ("app/b", "EROFS"),
+                                 ("app/c", "EACCES"), ("srv/d", "EROFS"))]  # fmt: skip
+    assert of(tmp_path, monkeypatch, "", *lines) == (
+        "it could not write /app/a and 1 more beside it (EROFS): "
+        "ringfence harden ... --writable /app",
+        "it could not write /app/c (EACCES): ringfence harden ... --writable /app",
+        "it could not write /srv/d (EROFS): ringfence harden ... --writable /srv",
+    )
+
+
+def test_what_python_compiled_is_one_line_without_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = [f'7 1.1 openat(AT_FDCWD</>, "/{folder}/__pycache__/{name}.cpython-311.pyc.9", '
+             "O_WRONLY|O_CREAT, 0600) = -1 EROFS (Read-only)"
+             for folder in ("app", "lib") for name in ("a", "b")]  # fmt: skip
+    cache.append('7 1.1 mkdir("/lib/more/__pycache__", 0777) = -1 EROFS (Read-only)')
+    (line,) = of(tmp_path, monkeypatch, "", *cache)
+    assert line.startswith("it could not write 5 files in 3 folders __pycache__ (EROFS)")
+    assert "--writable" not in line
+
+
+def test_names_that_a_folder_did_not_show_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python looks for no plugin whose folder it did not see beside the program."""
+    left_out = "app/plugins/one.py\napp/plugins/two.py\napp/__pycache__/a.pyc\nlib/x\n"
+    lines = ['7 1.1 getdents64(3</app>, 0x5 /* 3 entries */, 32768) = 80',
+             '7 1.1 getdents64(3</app>, 0x5 /* 0 entries */, 32768) = 0']  # fmt: skip
+    assert of(tmp_path, monkeypatch, left_out, *lines) == (
+        "it read the names in /app without those that were left out: plugins: "
+        "ringfence harden ... --keep /app/NAME",
+    )
+
+
+def test_a_folder_that_was_left_out_is_told_and_one_that_is_there_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f'7 1.1 newfstatat(AT_FDCWD</>, "/{path}", 0x7f, 0) = -1 ENOENT (No such file)'
+             for path in ("app/plugins", "app/nothing", "app")]  # fmt: skip
+    assert of(tmp_path, monkeypatch, "app/plugins/one.py\n", *lines) == (
+        "it looked for /app/plugins, which was left out: ringfence harden ... --keep /app/plugins",
+    )

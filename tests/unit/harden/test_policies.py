@@ -37,6 +37,7 @@ from ringfence.harden.service import Identity, Service
 from ringfence.model.evidence import Evidence, Grade
 from ringfence.run.compile import compiled
 from ringfence.run.fence import Writable
+from ringfence.run.notify import notifying
 
 CALLS = dict.fromkeys(
     ("read", "write", "close", "clone", "socket", "ioctl", "prctl", "personality", "exit_group"), ""
@@ -105,6 +106,13 @@ def test_code_alone_opens_no_risky_interface() -> None:
     assert {"openat", "sendmmsg", "rename"} <= found.keys()
 
 
+def test_the_engine_is_given_what_it_would_die_without_and_no_more() -> None:
+    found = allowed({}, {})
+    assert {"clone", "epoll_pwait", "getdents64", "sigaltstack"} <= found.keys()
+    assert not {"epoll_ctl", "gettid", "nanosleep"} & found.keys()
+    assert "gettid" in allowed({}, {"gettid": "here"})
+
+
 def test_what_was_observed_is_allowed_whatever_it_is() -> None:
     assert "keyctl" in allowed({"keyctl": {"serve"}}, {})
 
@@ -127,6 +135,26 @@ def test_the_serving_phase_only_loses_calls() -> None:
     assert second.keys() <= first.keys()
     assert {"read", "open", "fsync", "rt_sigreturn"} <= second.keys()
     assert not {"execve", "bind", "setrlimit"} & second.keys()
+
+
+def test_what_the_own_code_asks_of_itself_stays_in_the_serving_phase() -> None:
+    """redis' CONFIG SET maxclients: its start showed the call, and a command makes it again."""
+    observed, code = {"prlimit64": {"start"}}, {"getrusage": "here", "listen": "here"}
+    own = ("prlimit64", "getrusage", "listen")
+    assert {"prlimit64", "getrusage"} <= serving(observed, code, own=own).keys()
+    assert "listen" not in serving(observed, code, own=own)
+    assert not {"prlimit64", "getrusage"} & serving(observed, code).keys()
+    assert "prlimit64" in serving(observed, {}), "no code was followed: nobody knows whose it is"
+
+
+def test_a_second_filter_that_notifies_refuses_as_much() -> None:
+    document = notifying(seccomp.profile(NEEDS, CALLS), Path("/none"))
+    program = compiled(document)
+    quiet, told = table([compiled(seccomp.profile(NEEDS, CALLS))]), table([program])
+    for name, verdict in quiet.items():
+        may = told[name].actions
+        assert ("allow" in may) == ("allow" in verdict.actions), name
+    assert told["bpf"].actions == ("notify",) and quiet["bpf"].actions == ("errno",)
 
 
 def test_a_thread_that_begins_later_registers_where_threads_are_made() -> None:

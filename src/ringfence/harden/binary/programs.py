@@ -12,9 +12,11 @@ from ringfence.harden.tree import Tree
 
 
 class Reachable(msgspec.Struct, frozen=True):
-    """`calls`: system call -> the function that makes it; `unclear` what could not be followed."""
+    """`calls`: system call -> the function that makes it; `own` those that other code than the C
+    library's makes or asks that for; `unclear` what could not be followed."""
 
     calls: dict[str, str]
+    own: frozenset[str]
     unclear: tuple[str, ...]
 
 
@@ -36,7 +38,8 @@ def reachable(tree: Tree, programs: list[str], files: list[str]) -> Reachable:
     found = Graph(objects, frozenset(programs) & objects.keys(), plugins).reached()
     names = {number: name for name, number in native_calls().items()}
     calls = {names[number]: place for number, place in found.numbers.items() if number in names}
-    return Reachable(calls, (*unclear, *found.unclear))
+    own = frozenset(names[number] for number in found.own if number in names)
+    return Reachable(calls, own, (*unclear, *found.unclear))
 
 
 def _linked(tree: Tree, objects: dict[str, Loaded], programs: list[str]) -> set[str]:

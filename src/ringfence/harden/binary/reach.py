@@ -9,6 +9,7 @@ are what it is made of. This is the approach of sysfilter (RAID 2020) and Confin
 from __future__ import annotations
 
 import bisect
+import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from ringfence.harden.binary.sites import handed, sites
 
 Node = tuple[str, int]
 """(object's path, address)"""
+_C_LIBRARY = re.compile(r"(?:.*/)?(?:libc\.so|libc-\d|libc\.musl-|libpthread[.-]|ld-).*")
 MOST_GATES = 6
 """How often the number may be handed on from a gate to the next."""
 
@@ -28,6 +30,9 @@ class Reached:
     """`numbers`: call number -> a function that makes it, as `object+address`."""
 
     numbers: dict[int, str] = field(default_factory=dict)
+    own: set[int] = field(default_factory=set)
+    """Numbers among them that code outside of the C library makes, in its own functions or by
+    calling the C library's function that does."""
     unclear: list[str] = field(default_factory=list)
     """Reachable places whose call number could not be seen."""
 
@@ -65,6 +70,7 @@ class Graph:
         for path, address in sorted(nodes):
             for number in self.sites[path].numbers.get(address, ()):
                 found.numbers.setdefault(number, f"{path}+{address:#x}")
+        found.own = self._own(nodes)
         for path, site in self.sites.items():
             loaded = self.objects[path]
             found.unclear += [
@@ -73,6 +79,17 @@ class Graph:
                 if (path, loaded.function(place)) in nodes
                 and not site.numbers.get(loaded.function(place))
             ]
+        return found
+
+    def _own(self, nodes: set[Node]) -> set[int]:
+        found: set[int] = set()
+        for node in nodes:
+            if _of_c_library(node[0]):
+                continue
+            for path, address in (node, *self._next(node)):
+                loaded = self.objects[path]
+                if (path == node[0] or _of_c_library(path)) and loaded.in_code(address):
+                    found |= self.sites[path].numbers.get(loaded.function(address), set())
         return found
 
     def _nodes(self) -> set[Node]:
@@ -156,6 +173,11 @@ class Graph:
             site.unknown += unclear
             further |= {(path, caller): register for caller, register in on.items()}
         return further
+
+
+def _of_c_library(path: str) -> bool:
+    """Whether an object is the C library or its loader, by its name (glibc's and musl's)."""
+    return _C_LIBRARY.fullmatch(path) is not None
 
 
 def _callers(refs: References, gates: Mapping[int | str, str]) -> list[int]:

@@ -58,6 +58,8 @@ class Trace:
     calls: dict[str, set[str]] = field(default_factory=dict)
     """Call -> phases in which it was made: `start`, `serve`, `stop`."""
     uses: dict[Use, None] = field(default_factory=dict)
+    listed: dict[str, None] = field(default_factory=dict)
+    """Folders whose names it read (getdents64(2))."""
     programs: dict[str, None] = field(default_factory=dict)
     """Programs executed, in order."""
     memory_programs: bool = False
@@ -169,6 +171,11 @@ class _Reader:
         match = _FOLDER.search(words)
         if match and not error:
             self.folders[pid] = unescaped(match[1])
+
+    def _getdents64(self, pid: str, words: str, result: str, error: str) -> None:
+        match = _FOLDER.match(words)
+        if match and not error:
+            self.trace.listed[unescaped(match[1])] = None
 
     def _clone(self, pid: str, words: str, result: str, error: str) -> None:
         match = re.search(r"flags=([A-Z_|]+)", words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib import resources
 
 import msgspec
@@ -80,11 +80,15 @@ def serving(
     extra: Iterable[str] = (),
     *,
     further: tuple[str, ...] = (),
+    own: Collection[str] = (),
 ) -> dict[str, str]:
     """As `allowed`, for the time after the service has come up. `further` names lists that hold
-    beside `serving`: threads, scripts."""
+    beside `serving`: threads, scripts. `own` are calls of the program's own code: those that are
+    harmless stay, since a command or a request may ask for them at any time. Where no code could
+    be followed, those that it was seen to make at the start."""
     later = {call: phases for call, phases in observed.items() if set(phases) - {START}}
     ordinary = frozenset(call for name in ("serving", *further) for call in lists()[name].calls)
+    ordinary |= {call for call in lists()["harmless"].calls if call in own or not reachable}
     known = {**reachable, **dict.fromkeys(observed, "observed when starting")}
     wanted = {
         call: why
