@@ -106,12 +106,17 @@ def test_what_it_refuses_is_told_and_the_listener_is_no_descriptor_of_the_servic
 ) -> None:
     """In each of its processes: the errno is the fence's own, and nobody but us hears."""
     told: list[str] = []
+
+    def slowly(name: str, pid: int) -> None:
+        time.sleep(0.2)
+        told.append(f"{name} {pid}")
+
     with worker(2, "fork") as process:
         assert process.stdin is not None and process.stdout is not None
         assert process.stdout.readline() == b"up\n", "the child"
         members = descendants(process.pid)
         handles = [os.listdir(f"/proc/{pid}/fd") for pid in members]
-        listener = Listener(tmp_path / "socket", lambda name, pid: told.append(f"{name} {pid}"))
+        listener = Listener(tmp_path / "socket", slowly)
         try:
             assert tighten(process.pid, profile(), listener) == 2
             assert [os.listdir(f"/proc/{pid}/fd") for pid in members] == handles
@@ -119,7 +124,7 @@ def test_what_it_refuses_is_told_and_the_listener_is_no_descriptor_of_the_servic
                 process.stdin.write(b"?")
                 process.stdin.flush()
                 assert process.stdout.readline() == b"1\n", "EPERM"
-                time.sleep(0.05)
+            listener.settle()
             assert listener.refused == {"mkdir": 4}
             assert len(told) == 1 and told[0].startswith("mkdir ")
         finally:
@@ -144,6 +149,7 @@ def test_the_listener_of_the_first_filter_gives_way(tmp_path: Path) -> None:
             process.stdin.write(b"?")
             process.stdin.flush()
             assert process.stdout.readline() == b"1\n"
+            listener.settle()
             assert listener.refused == {"mkdir": 1} and listener.hears
             listener._handed |= listener._filters
             listener.release()

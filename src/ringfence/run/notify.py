@@ -91,7 +91,8 @@ class Listener:
         self.path = path
         self.refused: dict[str, int] = {}
         """Call -> how often it was refused."""
-        self._told: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()
+        self._told: queue.SimpleQueue[tuple[str, int] | threading.Event | None]
+        self._told = queue.SimpleQueue()
         self._teller = threading.Thread(target=self._tell, args=(report,), daemon=True)
         if report is not None:
             self._teller.start()
@@ -142,6 +143,14 @@ class Listener:
         """Listen to one filter more, by the descriptor that seccomp(2) gave for it, which is ours
         from now on."""
         self._order(lambda: self._add(handle))
+
+    def settle(self) -> None:
+        """Wait until what was refused up to now is reported, for some seconds at most."""
+        self._order(lambda: None)  # a call is answered first and noted then
+        reported = threading.Event()
+        self._told.put(reported)
+        if self._teller.is_alive():
+            reported.wait(PATIENCE)
 
     def _order(self, act: Callable[[], None]) -> None:
         """Done by the thread, and waited for."""
@@ -224,8 +233,11 @@ class Listener:
 
     def _tell(self, report: Callable[[str, int], None]) -> None:
         """From a thread of its own: whoever reads what we report holds up no process."""
-        while (refusal := self._told.get()) is not None:
-            report(*refusal)
+        while (entry := self._told.get()) is not None:
+            if isinstance(entry, threading.Event):
+                entry.set()
+            else:
+                report(*entry)
 
 
 def _is_engine(pid: int) -> bool:

@@ -67,6 +67,7 @@ def run_workload(
         ):
             record("policy", workload.name, {"event": "narrower filter", "pid": container.pid})
         status = _until_end(container)
+        listener.settle()  # the ledger keeps the order of things
         record("run", workload.name, {"event": "ended", "status": status})
         return status
 
