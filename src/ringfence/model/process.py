@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ringfence.acl import Entry
-from ringfence.model.evidence import Evidence, Seen
+from ringfence.model.evidence import Evidence, Grade, Seen
 from ringfence.model.files import Elf
 
 
@@ -151,13 +151,18 @@ class Listener(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """cgroup and process limits: None where there is no limit, in the kernel's units."""
+    """cgroup and process limits: None where there is no limit, in the kernel's units.
+
+    `devices` are the rules of the device cgroup, each of which lets through what it names, as
+    version 1 lists them (`c 1:3 rwm`, `a *:* rwm`); the value None where they were not seen.
+    """
 
     memory_bytes: int | None
     pids: int | None
     cpu_quota: float | None
     cgroup: str
     evidence: Evidence
+    devices: Seen[tuple[str, ...]] = Seen(None, Evidence(Grade.ASSUMED, "devices", "not seen"))
 
 
 class EnvironmentHint(msgspec.Struct, frozen=True):
