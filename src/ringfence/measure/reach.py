@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
+from ringfence.measure.admitted import admitted
 from ringfence.measure.conditions.scene import namespace_shared
 from ringfence.model.deployment import Reach
 from ringfence.model.evidence import Evidence, Grade
@@ -19,7 +20,7 @@ def reach(
 ) -> tuple[Reach, Evidence]:
     """How far away an attacker can stand and still reach the socket."""
     if item.kind == "unix":
-        return _unix(item)
+        return _unix(item, facts)
     holder = next((by_pid[pid] for pid in item.holders if pid in by_pid), None)
     try:
         address = ipaddress.ip_address(item.address)
@@ -100,10 +101,19 @@ def _loopback(item: Listener, holder: Process | None) -> tuple[Reach, Evidence]:
     return Reach.NEIGHBOUR, Evidence(Grade.OBSERVED, item.evidence.source, detail)
 
 
-def _unix(item: Listener) -> tuple[Reach, Evidence]:
-    if item.mode is None:
+def _unix(item: Listener, facts: Facts) -> tuple[Reach, Evidence]:
+    """By its file, where it has one."""
+    if item.way:
+        found, grade, detail = admitted(item, frozenset({0}).union(*map(_uids, facts.processes)))
+        return found, Evidence(grade, item.path, detail)
+    if item.path.startswith("@") or not item.path:
         detail = "an abstract Unix socket: whoever is in the same network namespace"
         return Reach.LOCAL, Evidence(Grade.OBSERVED, item.evidence.source, detail)
-    who = "everybody" if item.mode & 0o002 else f"uid {item.uid} and gid {item.gid}"
-    detail = f"mode {item.mode & 0o7777:04o}: {who} may connect"
-    return Reach.LOCAL, Evidence(Grade.OBSERVED, item.path, detail)
+    detail = "its file was not seen: who may connect is not known"
+    return Reach.LOCAL, Evidence(Grade.ASSUMED, item.evidence.source, detail)
+
+
+def _uids(process: Process) -> frozenset[int]:
+    """The users that it is or may become again."""
+    held = process.credentials.value
+    return frozenset() if held is None else held.uids | {held.uid}

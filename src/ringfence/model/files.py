@@ -112,12 +112,15 @@ class Tree(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """A folder on the way to a file, or the file itself: `mode`, `uid` and `gid` as in stat(2),
-    `acl` the entries of its ACL, none without one, None if they could not be read."""
+    """A folder on the way to a file, or the file itself: `mode`, `uid`, `gid`, `device` and `links`
+    (its names) as in stat(2), `acl` the entries of its ACL, none without one, None if they could
+    not be read."""
 
     mode: int
     uid: int
     gid: int
+    device: int = 0
+    links: int = 1
     acl: tuple[Entry, ...] | None = ()
 
 

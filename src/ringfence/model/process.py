@@ -6,7 +6,7 @@ import msgspec
 
 from ringfence.acl import Entry
 from ringfence.model.evidence import Evidence, Grade, Seen
-from ringfence.model.files import Elf
+from ringfence.model.files import Elf, Step
 
 
 class CallVerdict(msgspec.Struct, frozen=True):
@@ -124,7 +124,9 @@ class Listener(msgspec.Struct, frozen=True):
 
     `kind` is `tcp`, `udp`, `unix`, `raw`, `packet` or `netlink`. `waiting` are the processes
     seen waiting on it (epoll set, accept or poll); empty where that could not be seen. `mode` is
-    the mode of a Unix socket's file (None for an abstract one). `exposed` is False when its
+    the mode of a Unix socket's file (None for an abstract one, and where it was not found), and
+    `way` what whoever connects by that file must get past: the folders above it, then the file
+    (empty where they were not seen). `exposed` is False when its
     network namespace has no interface but loopback; `namespace_shared` is False when no process
     outside the workload is in it; `network` is that namespace's inode, None where it is not known.
     `holders_seen` is False when `holders` are all that may hold it: none where that is not known.
@@ -143,6 +145,7 @@ class Listener(msgspec.Struct, frozen=True):
     mode: int | None = None
     uid: int | None = None
     gid: int | None = None
+    way: tuple[Step, ...] = ()
     exposed: bool = True
     namespace_shared: bool = True
     holders_seen: bool = True

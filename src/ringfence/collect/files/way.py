@@ -102,7 +102,8 @@ class _Way:
 
 def _step(handle: int) -> Step:
     info = os.fstat(handle)
-    return Step(info.st_mode, info.st_uid, info.st_gid, _acl(f"/proc/self/fd/{handle}"))
+    rights = _acl(f"/proc/self/fd/{handle}")
+    return Step(info.st_mode, info.st_uid, info.st_gid, info.st_dev, info.st_nlink, rights)
 
 
 def _acl(path: str) -> tuple[acl.Entry, ...] | None:
