@@ -12,6 +12,8 @@ from ringfence.model.facts import Facts
 from ringfence.model.kernel import Firewall, InputChain
 from ringfence.model.process import Listener, Process
 
+LOOPBACK_CONTEXT = "1"
+"""VMADDR_CID_LOCAL of linux/vm_sockets.h."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -21,6 +23,8 @@ def reach(
     """How far away an attacker can stand and still reach the socket."""
     if item.kind == "unix":
         return _unix(item, facts)
+    if item.kind == "vsock":
+        return _vsock(item)
     holder = next((by_pid[pid] for pid in item.holders if pid in by_pid), None)
     try:
         address = ipaddress.ip_address(item.address)
@@ -111,6 +115,16 @@ def _unix(item: Listener, facts: Facts) -> tuple[Reach, Evidence]:
         return Reach.LOCAL, Evidence(Grade.OBSERVED, item.evidence.source, detail)
     detail = "its file was not seen: who may connect is not known"
     return Reach.LOCAL, Evidence(Grade.ASSUMED, item.evidence.source, detail)
+
+
+def _vsock(item: Listener) -> tuple[Reach, Evidence]:
+    """Sockets of virtual machines pass by every network (vsock(7)): between a guest and the machine
+    underneath, whose other tenants and services a neighbour is."""
+    if item.address == LOOPBACK_CONTEXT:
+        detail = "bound to the loopback of AF_VSOCK: from this system alone"
+        return Reach.LOCAL, Evidence(Grade.OBSERVED, item.evidence.source, detail)
+    detail = "from the machine underneath, or from guests of this one"
+    return Reach.NEIGHBOUR, Evidence(Grade.OBSERVED, item.evidence.source, detail)
 
 
 def _uids(process: Process) -> frozenset[int]:

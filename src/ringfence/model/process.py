@@ -122,8 +122,8 @@ class Memory(msgspec.Struct, frozen=True):
 class Listener(msgspec.Struct, frozen=True):
     """A listening or receiving socket and the processes that hold it.
 
-    `kind` is `tcp`, `udp`, `unix`, `raw`, `packet` or `netlink`. `waiting` are the processes
-    seen waiting on it (epoll set, accept or poll); empty where that could not be seen. `mode` is
+    `kind` is `tcp`, `udp`, `unix`, `raw`, `packet`, `vsock` or `netlink`. `waiting` are those that
+    were seen waiting on it (epoll set, accept or poll), none where that was not seen. `mode` is
     the mode of a Unix socket's file (None for an abstract one, and where it was not found), and
     `way` what whoever connects by that file must get past: the folders above it, then the file
     (empty where they were not seen). `exposed` is False when its

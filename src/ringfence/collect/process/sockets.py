@@ -53,8 +53,8 @@ LISTED = frozenset({
 })  # fmt: skip
 """Protocols, as sockfs names them (`system.sockprotoname`), whose sockets are in the tables read
 here or are open to nobody."""
-ASKED = LISTED - {"NETLINK", "PING", "PINGv6"}
-"""Those whose sockets are asked where the tables read do not list them."""
+ASKED = LISTED - {"NETLINK", "PING", "PINGv6"} | {"AF_VSOCK"}
+"""Those whose sockets are asked where the tables read do not list them: all of AF_VSOCK's."""
 MOST_POLLED = 4096
 MOST_NAMED = 8
 """Sockets whose holder is not seen that are named in one line."""
@@ -216,7 +216,7 @@ def _unlisted(
             silent[f"socket {inode}, registered with io_uring,"] = "no table of /proc/net lists it"
         for inode, (descriptor, *_) in table.sockets.items():
             protocol = "" if inode in listed else _protocol(thread, descriptor)
-            if protocol and protocol not in LISTED:
+            if protocol and protocol not in LISTED | ASKED:
                 silent[f"sockets of {protocol}"] = "no table of /proc/net lists them"
             if protocol not in ASKED:
                 continue
