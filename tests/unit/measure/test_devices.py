@@ -10,10 +10,14 @@ import pytest
 from ringfence.collect.live import _with_devices
 from ringfence.collect.process import limits as reader
 from ringfence.collect.process import procfs
+from ringfence.measure.conditions.registry import decide_condition
+from ringfence.measure.conditions.scene import scene
 from ringfence.model.evidence import Evidence, Grade, Seen
+from ringfence.model.facts import Facts, Target
 from ringfence.model.need import State
+from ringfence.model.position import Level
 from ringfence.model.process import Limits, Process
-from tests.unit.measure.test_admin import NOT_SEEN, SAID, process, state
+from tests.unit.measure.test_admin import KNOWLEDGE, NOT_SEEN, SAID, process, state
 
 BY_RUNC = tuple(
     "b *:* m,c *:* m,c 1:3 rwm,c 1:8 rwm,c 1:7 rwm,c 5:0 rwm,c 1:5 rwm,c 1:9 rwm,c 5:1 rwm,"
@@ -43,6 +47,25 @@ def with_rules(rules: Seen[Any], cgroup: str = "/a") -> Process:
 )
 def test_what_opens_decides(rules: tuple[str, ...] | None, expected: State) -> None:
     assert state("limit:devices-absent", with_rules(Seen(rules, SAID))) is expected
+
+
+@pytest.mark.parametrize(
+    ("own", "held", "expected"),
+    [
+        (False, {"CAP_SYS_ADMIN"}, State.UNKNOWN),
+        (None, {"CAP_SYS_ADMIN"}, State.UNKNOWN),
+        (True, {"CAP_SYS_ADMIN"}, State.CLOSED),
+        (False, {"CAP_MKNOD"}, State.CLOSED),
+    ],
+)
+def test_who_may_change_the_rules_is_not_bound_by_them(
+    own: bool | None, held: set[str], expected: State
+) -> None:
+    limits = with_rules(Seen(BY_RUNC, SAID)).limits
+    one = msgspec.structs.replace(process(own=own, effective=frozenset(held)), limits=limits)
+    facts = Facts(Target("container", "t"), processes=(one,), container=True)
+    found = decide_condition("limit:devices-absent", scene(facts, KNOWLEDGE), Level.ADMIN)
+    assert found.state is expected
 
 
 def test_where_limits_were_not_seen_nothing_is_claimed() -> None:
