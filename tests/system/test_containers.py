@@ -92,6 +92,33 @@ def test_privileged_opens_what_only_privilege_opens(live: Live) -> None:
     assert {"io-uring", "disks", "capability-sys-admin", "usermode-helper-core-pattern"} <= opened
 
 
+def test_an_engine_s_device_rules_and_the_image_s_sudo_rules_are_read(live: Live) -> None:
+    """An image without sudo has no sudo rule; a node made under an engine's defaults opens not."""
+    ends = {kind: {vector.id for vector in live[kind][1].closed} for kind in KINDS}
+    for kind in KINDS:
+        assert "sudo-rule" not in ids(live[kind][1]), kind
+    assert "device-nodes-made" in ends["defaults"] - ids(live["defaults"][1])
+    assert "device-nodes-made" in ids(live["privileged"][1])
+    _, defaults = live["defaults"]
+    assert defaults.zero_days_to_admin.system == 2
+    told = " ".join(item.what for item in defaults.unseen)
+    assert "mac:no-landlock" in told
+    assert "devices-absent" not in told
+
+
+def test_userfaultfd_is_told_where_it_is_open_and_where_not(live: Live) -> None:
+    weights = {item.id: item.weight for item in live["privileged"][1].vectors}
+    assert weights["userfaultfd"] == 0
+    assert "userfaultfd" in {item.id for item in live["defaults"][1].closed}
+
+
+def test_the_confined_bundle_is_no_deeper_than_what_runs(
+    live: Live, bundles: dict[str, Path]
+) -> None:
+    described = measured(collect(str(bundles["confined"]), KNOWLEDGE))
+    assert described.profile[1] == live["confined"][1].profile[1]
+
+
 def test_the_worker_handles_the_bytes_not_the_master(live: Live) -> None:
     facts, result = live["defaults"]
     master, *workers = facts.processes

@@ -21,6 +21,7 @@ from ringfence.collect.process.credentials import capability_names
 from ringfence.collect.targets import collect
 from ringfence.knowledge.loader import load
 from ringfence.measure.conditions.scene import is_admin
+from ringfence.measure.deduce import entry_points
 from ringfence.measure.judge import deployment_of
 from ringfence.model.deployment import Reach
 from ringfence.model.facts import Facts
@@ -199,12 +200,61 @@ def test_unix_sockets_that_take_datagrams_and_udp_lite() -> None:
 
 
 def test_sockets_that_no_table_lists_are_told_as_not_seen() -> None:
-    code = "import socket\nkept = socket.socket(socket.AF_{}, socket.SOCK_STREAM)\n"
-    for family, told in (("VSOCK", True), ("INET", False), ("UNIX", False)):
-        with python_process(code.format(family)) as pid:
+    code = "import socket\nkept = socket.socket({}, socket.SOCK_{})\n"
+    xdp = 44  # AF_XDP of linux/socket.h, which Python has no name for
+    for family, kind, told in (
+        (xdp, "RAW", True),
+        (int(socket.AF_VSOCK), "STREAM", False),
+        (int(socket.AF_INET), "STREAM", False),
+        (int(socket.AF_UNIX), "STREAM", False),
+    ):
+        with python_process(code.format(family, kind)) as pid:
             unseen = [item.what for item in facts(pid).unseen]
-        assert (f"whether sockets of AF_VSOCK of process {pid} take anything" in unseen) is told
+        assert (f"whether sockets of XDP of process {pid} take anything" in unseen) is told
         assert any("take anything" in item for item in unseen) is told
+
+
+def test_a_listener_of_virtual_machines_is_an_entry_point() -> None:
+    code = (
+        "import socket\n"
+        "kept = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)\n"
+        "kept.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))\n"
+        "kept.listen()\n"
+    )
+    with python_process(code) as pid:
+        found = facts(pid)
+    (listener,) = found.listeners
+    assert (listener.kind, listener.address, listener.holders) == ("vsock", "any", (pid,))
+
+
+def test_the_folders_above_a_unix_socket_decide_who_connects() -> None:
+    """What connect(2) says to a stranger, and what is told of the start `local`."""
+    code = (
+        "import os, socket\n"
+        "kept = []\n"
+        "for name, mode in (('a', 0o600), ('b', 0o755), ('d', 0o666), ('shut/e', 0o666)):\n"
+        "    kept.append(socket.socket(socket.AF_UNIX)); path = {0!r} + '/' + name\n"
+        "    kept[-1].bind(path); os.chmod(path, mode); kept[-1].listen()\n"
+    )
+    stranger = (
+        "import os, socket, sys\n"
+        f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+        "socket.socket(socket.AF_UNIX).connect(sys.argv[1])\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        os.mkdir(f"{folder}/shut", 0o700)
+        with python_process(code.format(folder)) as pid:
+            points, _ = entry_points(facts(pid))
+            told = {point.address: point.reach is Reach.LOCAL for point in points}
+            seen = {
+                path: not subprocess.run(
+                    [sys.executable, "-c", stranger, path], capture_output=True, check=False
+                ).returncode
+                for path in told
+            }
+    assert told == seen
+    assert sorted(told.values()) == [False, False, False, True]
 
 
 LISTENER = """

@@ -14,6 +14,7 @@ from ringfence.collect.container.members import membership
 from ringfence.collect.container.running import KIND as CONTAINER
 from ringfence.collect.container.running import find_container
 from ringfence.collect.files.directory import read_programs
+from ringfence.collect.files.sudoers import sudo_rules
 from ringfence.collect.files.view import tree_in_view, tree_of_host
 from ringfence.collect.host.read import read_host
 from ringfence.collect.process import procfs
@@ -26,7 +27,8 @@ from ringfence.errors import InputError
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.evidence import Seen, Unseen
 from ringfence.model.facts import Facts, Target
-from ringfence.model.files import Tree
+from ringfence.model.files import SudoRules, Tree
+from ringfence.model.mounts import answers, covering
 from ringfence.model.process import EnvironmentHint, Listener, Process
 
 LOOKS = 5
@@ -53,13 +55,12 @@ def collect_container(name: str, knowledge: Knowledge) -> Facts:
         missing = Unseen("configuration of the container", f"{container.source} names no bundle")
         return msgspec.structs.replace(facts, unseen=(*facts.unseen, missing))
     try:
-        config, hints = read_configuration(container.bundle)
+        config = read_configuration(container.bundle)
     except InputError as error:
         missing = Unseen("configuration of the container", error.what)
         return msgspec.structs.replace(facts, unseen=(*facts.unseen, missing))
-    return msgspec.structs.replace(
-        facts, config=config, processes=_with_hints(facts.processes, hints)
-    )
+    members = _with_devices(_with_hints(facts.processes, config.hints), config.devices)
+    return msgspec.structs.replace(facts, config=config.image, processes=members)
 
 
 def _with_hints(
@@ -73,6 +74,25 @@ def _with_hints(
     if first.environment.value or not hints.value:
         return members
     return (msgspec.structs.replace(first, environment=hints), *others)
+
+
+def _with_devices(
+    members: tuple[Process, ...], declared: Seen[tuple[str, ...]]
+) -> tuple[Process, ...]:
+    """Device rules that the configuration states, for those in the container's cgroup whose rules
+    the kernel does not show (version 2 of cgroups)."""
+    first = members[0].limits.value
+    own = first.cgroup if first is not None else "/"
+    found: list[Process] = []
+    for member in members:
+        held = member.limits.value
+        inside = held is not None and own != "/" and f"{held.cgroup}/".startswith(f"{own}/")
+        if held is not None and inside and held.devices.value is None:
+            evidence = member.limits.evidence
+            known = Seen(msgspec.structs.replace(held, devices=declared), evidence)
+            member = msgspec.structs.replace(member, limits=known)
+        found.append(member)
+    return tuple(found)
 
 
 def collect_host(knowledge: Knowledge) -> Facts:
@@ -122,6 +142,7 @@ def _facts(
         container=contained,
         # Of a host a socket counts whoever holds it.
         silent=0 if target.kind == "host" else sum(not shown(pid) for pid in found.members),
+        sudo=_sudo(members) if contained else None,
         unseen=(*found.unseen, *(tree.unseen if tree is not None else ())),
     )
 
@@ -225,3 +246,19 @@ def _tree(members: tuple[Process, ...], contained: bool) -> Tree | None:
         return None
     root = Path(f"/proc/{members[0].pid}/root")
     return tree_in_view(root, members[0].mounts.value) if contained else read_programs(root)
+
+
+def _sudo(members: tuple[Process, ...]) -> Seen[SudoRules] | None:
+    """The sudo rules of a container, as its first process has them."""
+    if not members or not members[0].paths_seen:
+        return None
+    root, mounts = f"/proc/{members[0].pid}/root", members[0].mounts
+    found = mounts.value
+    if found is None:
+        return Seen(None, mounts.evidence)
+
+    def shuns(path: str) -> str:
+        mount = covering(found, path)
+        return "whoever serves it may not answer" if mount and answers(mount) else ""
+
+    return sudo_rules(root, shuns)

@@ -73,7 +73,8 @@ class Opening(Entry, frozen=True, kw_only=True):
 
 
 class Family(Opening, frozen=True, kw_only=True):
-    """A risky kernel interface family. `escalates` false: helps other exploits, is no vector."""
+    """A risky kernel interface family. `escalates` false: it helps other exploits and leads nowhere
+    by itself, so its vector gives what it starts from and weighs nothing."""
 
     escalates: bool = True
 
@@ -277,7 +278,6 @@ class Knowledge(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def openings(self) -> tuple[Opening, ...]:
-        """Every family that escalates and every vector but those of entry, in order."""
-        families = [family for family in self.families.values() if family.escalates]
+        """Every family and every vector but those of entry, in order."""
         vectors = [vector for vector in self.vectors.values() if vector.kind != "entry"]
-        return (*families, *vectors)
+        return (*self.families.values(), *vectors)

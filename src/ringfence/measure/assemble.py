@@ -22,6 +22,7 @@ from ringfence.measure.surface import (
     surface,
     zero_days,
 )
+from ringfence.measure.undecided import undecided
 from ringfence.model.deployment import ENTRY_POINTS, Count, Deployment, Reach, Switch
 from ringfence.model.evidence import Evidence, Grade
 from ringfence.model.facts import Target
@@ -101,7 +102,7 @@ def measure(
         blast_radius=blast_radius(view),
         evidence_coverage=coverage(view, asked.scale),
         counts=_counts(deployment, openings, views, start),
-        unseen=deployment.unseen,
+        unseen=(*deployment.unseen, *undecided(deployment)),
         plan=steps,
         plan_optimal=optimal,
     )

@@ -25,6 +25,11 @@ class Edge(msgspec.Struct, frozen=True):
     means: Means
     exploit: str
 
+    @property
+    def leads(self) -> bool:
+        """Whether it leads anywhere: what only helps other exploits ends where it starts."""
+        return self.gives != self.source
+
 
 class Way(msgspec.Struct, frozen=True):
     """One way to a position: exploits used that may be used again, and the count of others."""

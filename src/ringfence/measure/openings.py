@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ringfence.knowledge.records import Knowledge, Opening, VectorEntry
+from ringfence.knowledge.records import Family, Knowledge, Opening, VectorEntry
 from ringfence.measure.graph import Edge
 from ringfence.measure.needs import Verdict, decide
 from ringfence.model.deployment import Deployment, EntryPoint, Means, Reach
@@ -122,11 +122,12 @@ def _decide_opening(opening: Opening, deployment: Deployment) -> OpenVector | Sh
     """The opening decided here; None where it makes no sense in this deployment."""
     if opening.only == "container" and deployment.workload_zone == deployment.kernel_zone:
         return None
-    gives = position(opening.gives, deployment)
+    escalates = not isinstance(opening, Family) or opening.escalates
     first = position(opening.from_, deployment)
     verdict = None
     for source in _sources(first, deployment):
-        if not gains(source, gives, deployment):
+        gives = position(opening.gives, deployment) if escalates else source
+        if escalates and not gains(source, gives, deployment):
             continue
         level = Level.ADMIN if source.level is Level.ADMIN else Level.USER
         verdict = _with_probe(opening, decide(opening.needs, deployment, level), deployment, level)

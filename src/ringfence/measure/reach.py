@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
+from ringfence.measure.admitted import admitted
 from ringfence.measure.conditions.scene import namespace_shared
 from ringfence.model.deployment import Reach
 from ringfence.model.evidence import Evidence, Grade
@@ -11,6 +12,8 @@ from ringfence.model.facts import Facts
 from ringfence.model.kernel import Firewall, InputChain
 from ringfence.model.process import Listener, Process
 
+LOOPBACK_CONTEXT = "1"
+"""VMADDR_CID_LOCAL of linux/vm_sockets.h."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -19,7 +22,9 @@ def reach(
 ) -> tuple[Reach, Evidence]:
     """How far away an attacker can stand and still reach the socket."""
     if item.kind == "unix":
-        return _unix(item)
+        return _unix(item, facts)
+    if item.kind == "vsock":
+        return _vsock(item)
     holder = next((by_pid[pid] for pid in item.holders if pid in by_pid), None)
     try:
         address = ipaddress.ip_address(item.address)
@@ -100,10 +105,29 @@ def _loopback(item: Listener, holder: Process | None) -> tuple[Reach, Evidence]:
     return Reach.NEIGHBOUR, Evidence(Grade.OBSERVED, item.evidence.source, detail)
 
 
-def _unix(item: Listener) -> tuple[Reach, Evidence]:
-    if item.mode is None:
+def _unix(item: Listener, facts: Facts) -> tuple[Reach, Evidence]:
+    """By its file, where it has one."""
+    if item.way:
+        found, grade, detail = admitted(item, frozenset({0}).union(*map(_uids, facts.processes)))
+        return found, Evidence(grade, item.path, detail)
+    if item.path.startswith("@") or not item.path:
         detail = "an abstract Unix socket: whoever is in the same network namespace"
         return Reach.LOCAL, Evidence(Grade.OBSERVED, item.evidence.source, detail)
-    who = "everybody" if item.mode & 0o002 else f"uid {item.uid} and gid {item.gid}"
-    detail = f"mode {item.mode & 0o7777:04o}: {who} may connect"
-    return Reach.LOCAL, Evidence(Grade.OBSERVED, item.path, detail)
+    detail = "its file was not seen: who may connect is not known"
+    return Reach.LOCAL, Evidence(Grade.ASSUMED, item.evidence.source, detail)
+
+
+def _vsock(item: Listener) -> tuple[Reach, Evidence]:
+    """Sockets of virtual machines pass by every network (vsock(7)): between a guest and the machine
+    underneath, whose other tenants and services a neighbour is."""
+    if item.address == LOOPBACK_CONTEXT:
+        detail = "bound to the loopback of AF_VSOCK: from this system alone"
+        return Reach.LOCAL, Evidence(Grade.OBSERVED, item.evidence.source, detail)
+    detail = "from the machine underneath, or from guests of this one"
+    return Reach.NEIGHBOUR, Evidence(Grade.OBSERVED, item.evidence.source, detail)
+
+
+def _uids(process: Process) -> frozenset[int]:
+    """The users that it is or may become again."""
+    held = process.credentials.value
+    return frozenset() if held is None else held.uids | {held.uid}

@@ -99,7 +99,10 @@ class View:
         return frozenset(self.vectors)
 
     def weigh(self, vector: OpenVector, scale: Scale) -> float:
-        """The vector's weight on `scale` for this start; 0 where it cannot be reached."""
+        """The vector's weight on `scale` for this start; 0 where it cannot be reached, or leads
+        nowhere."""
+        if not vector.edge.leads:
+            return 0.0
         return weight(vector.edge.gives, self.steps(vector), self.deployment, scale)
 
     def usable_by(self, vector: OpenVector, means: Sophistication) -> bool:
@@ -217,7 +220,7 @@ def histogram(view: View) -> dict[tuple[str, int], int]:
     found: dict[tuple[str, int], int] = {}
     for vector in view.vectors:
         steps = view.steps(vector)
-        if steps is None or vector.edge.gives.level is None:
+        if steps is None or vector.edge.gives.level is None or not vector.edge.leads:
             continue
         name = str(vector.edge.gives.level)
         if name == "admin" and not holds_beyond(vector.edge.gives.zone, view.deployment):

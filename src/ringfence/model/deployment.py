@@ -51,7 +51,8 @@ class Reach(enum.StrEnum):
     """The farthest start from which an entry point can be reached, farthest first.
 
     Whoever stands nearer reaches it too: `internet` means everybody. `inside` means that only
-    the workload itself can (a loopback socket in a network namespace of its own).
+    the workload itself can (a loopback socket in a network namespace of its own, a Unix socket
+    whose file lets nobody else connect).
     """
 
     INTERNET = "internet"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from ringfence.model.deployment import Deployment
-from ringfence.model.evidence import Evidence, Unseen
-from ringfence.model.files import Tree
+from ringfence.model.evidence import Evidence, Seen, Unseen
+from ringfence.model.files import SudoRules, Tree
 from ringfence.model.guest import ExaminedGuest
 from ringfence.model.kernel import Host
 from ringfence.model.process import Listener, Process
@@ -40,7 +40,8 @@ class Facts(msgspec.Struct, frozen=True):
     A live target has processes, listeners and the host; an artefact has a tree and a
     configuration; a container has both; a hand-written one has `declared` alone, a guest that was
     booted and looked at from outside `examined`. `container`
-    is True when the processes stand in a container (engine state or namespaces say so). `silent`
+    is True when the processes stand in a container (engine state or namespaces say so), and
+    `sudo` are the rules in that container's own files, as its first process has them. `silent`
     is the number of processes that do not show which sockets they hold.
     """
 
@@ -54,4 +55,5 @@ class Facts(msgspec.Struct, frozen=True):
     examined: ExaminedGuest | None = None
     container: bool = False
     silent: int = 0
+    sudo: Seen[SudoRules] | None = None
     unseen: tuple[Unseen, ...] = ()

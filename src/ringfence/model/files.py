@@ -6,6 +6,7 @@ import enum
 
 import msgspec
 
+from ringfence.acl import Entry
 from ringfence.model.evidence import Evidence, Unseen
 
 
@@ -109,3 +110,29 @@ class Tree(msgspec.Struct, frozen=True):
     evidence: Evidence
     complete: bool = True
     unseen: tuple[Unseen, ...] = ()
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A folder on the way to a file, or the file itself: `mode`, `uid`, `gid`, `device` and `links`
+    (its names) as in stat(2), `acl` the entries of its ACL, none without one, None if they could
+    not be read."""
+
+    mode: int
+    uid: int
+    gid: int
+    device: int = 0
+    links: int = 1
+    acl: tuple[Entry, ...] | None = ()
+
+
+class SudoRules(msgspec.Struct, frozen=True):
+    """Whom sudo's rules name beside root: users and groups by their numbers, or everybody."""
+
+    uids: frozenset[int] = frozenset()
+    gids: frozenset[int] = frozenset()
+    everyone: bool = False
+
+    @property
+    def nobody(self) -> bool:
+        """Whether they name nobody."""
+        return not (self.uids or self.gids or self.everyone)

@@ -37,7 +37,8 @@ class Vector(msgspec.Struct, frozen=True):
 
     `exploit` is the identity of the vulnerability that is spent (vectors that share one are
     opened by one bug); `blocked_by` are the mechanisms that would remove it; `steps` is the least
-    number of exploits spent before it can be used, None where this start never gets there.
+    number of exploits spent before it can be used, None where this start never gets there. What
+    only helps other exploits gives the position that it starts from, and weighs nothing.
     """
 
     id: str

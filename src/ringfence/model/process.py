@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from ringfence.acl import Entry
-from ringfence.model.evidence import Evidence, Seen
-from ringfence.model.files import Elf
+from ringfence.model.evidence import Evidence, Grade, Seen
+from ringfence.model.files import Elf, Step
 
 
 class CallVerdict(msgspec.Struct, frozen=True):
@@ -122,9 +122,11 @@ class Memory(msgspec.Struct, frozen=True):
 class Listener(msgspec.Struct, frozen=True):
     """A listening or receiving socket and the processes that hold it.
 
-    `kind` is `tcp`, `udp`, `unix`, `raw`, `packet` or `netlink`. `waiting` are the processes
-    seen waiting on it (epoll set, accept or poll); empty where that could not be seen. `mode` is
-    the mode of a Unix socket's file (None for an abstract one). `exposed` is False when its
+    `kind` is `tcp`, `udp`, `unix`, `raw`, `packet`, `vsock` or `netlink`. `waiting` are those that
+    were seen waiting on it (epoll set, accept or poll), none where that was not seen. `mode` is
+    the mode of a Unix socket's file (None for an abstract one, and where it was not found), and
+    `way` what whoever connects by that file must get past: the folders above it, then the file
+    (empty where they were not seen). `exposed` is False when its
     network namespace has no interface but loopback; `namespace_shared` is False when no process
     outside the workload is in it; `network` is that namespace's inode, None where it is not known.
     `holders_seen` is False when `holders` are all that may hold it: none where that is not known.
@@ -143,6 +145,7 @@ class Listener(msgspec.Struct, frozen=True):
     mode: int | None = None
     uid: int | None = None
     gid: int | None = None
+    way: tuple[Step, ...] = ()
     exposed: bool = True
     namespace_shared: bool = True
     holders_seen: bool = True
@@ -151,13 +154,18 @@ class Listener(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """cgroup and process limits: None where there is no limit, in the kernel's units."""
+    """cgroup and process limits: None where there is no limit, in the kernel's units.
+
+    `devices` are the rules of the device cgroup, each of which lets through what it names, as
+    version 1 lists them (`c 1:3 rwm`, `a *:* rwm`); the value None where they were not seen.
+    """
 
     memory_bytes: int | None
     pids: int | None
     cpu_quota: float | None
     cgroup: str
     evidence: Evidence
+    devices: Seen[tuple[str, ...]] = Seen(None, Evidence(Grade.ASSUMED, "devices", "not seen"))
 
 
 class EnvironmentHint(msgspec.Struct, frozen=True):

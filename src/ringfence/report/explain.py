@@ -153,12 +153,14 @@ def _opening(entry: Opening, knowledge: Knowledge) -> list[str]:
     lines = [
         f"  from {entry.from_} to {entry.gives}, by {entry.means}",
         f"  needs: {render(entry.needs)}",
-        *(f"  weighs: {_weight(entry, scale)}" for scale in knowledge.scales.values()),
     ]
+    if isinstance(entry, Family) and not entry.escalates:
+        lines[0] = f"  from {entry.from_}: helps other exploits, leads nowhere by itself"
+        lines.append("  weighs: 0")
+    else:
+        lines += [f"  weighs: {_weight(entry, scale)}" for scale in knowledge.scales.values()]
     if isinstance(entry, VectorEntry) and entry.entry:
         lines.append(f"  applies once to every entry point of kind {entry.entry}")
-    if isinstance(entry, Family) and not entry.escalates:
-        lines.append("  helps other exploits; is no vector by itself")
     closers = [
         mechanism.id
         for mechanism in knowledge.mechanisms.values()

@@ -1,4 +1,5 @@
-"""Rules of sudo: the reader's own /etc/sudoers says nothing of a process that has another one."""
+"""Rules of sudo: the reader's own /etc/sudoers says nothing of a process that has another one, and
+of a container its own files decide."""
 
 from __future__ import annotations
 
@@ -13,11 +14,12 @@ from ringfence.measure.conditions.registry import decide_condition
 from ringfence.measure.conditions.scene import scene
 from ringfence.model.evidence import Seen
 from ringfence.model.facts import Facts, Target
+from ringfence.model.files import SudoRules
 from ringfence.model.kernel import Account
 from ringfence.model.need import State
 from ringfence.model.position import Level
-from ringfence.model.process import Mount
-from tests.unit.measure.test_admin import NOT_SEEN, SAID, process
+from ringfence.model.process import Mount, Process
+from tests.unit.measure.test_admin import NOT_SEEN, SAID, changed, process
 
 KNOWLEDGE = load()
 RW = frozenset({"rw"})
@@ -54,3 +56,49 @@ def test_rules_are_those_of_its_own_file_system(mounts: tuple[Mount, ...], same:
 
 def test_where_mounts_were_not_seen_nothing_is_claimed() -> None:
     assert state(NOT_SEEN) is State.UNKNOWN
+
+
+def inside(rules: SudoRules | None, *members: Process) -> State:
+    """The rule's state in a container whose own files have `rules`."""
+    facts = Facts(Target("container", "t"), processes=members, host=HOST, container=True,
+                  sudo=Seen(rules, SAID))  # fmt: skip
+    return decide_condition("account:sudo-rule", scene(facts, KNOWLEDGE), Level.USER).state
+
+
+SHARES = msgspec.structs.replace(process(), mounts=Seen((ROOT,), SAID))
+OWN_USERS = msgspec.structs.replace(process(own=True), mounts=Seen((ROOT,), SAID))
+ROOT_ALONE = msgspec.structs.replace(
+    process(uid=0, effective=frozenset({"CAP_SETUID"})), mounts=Seen((ROOT,), SAID)
+)
+OTHER_ROOT = changed(mounts=Seen((Mount("/", "/jail", "ext4", "/dev/a", RW, "8:1"),), SAID))
+
+
+@pytest.mark.parametrize(
+    ("rules", "member", "expected"),
+    [
+        (SudoRules(), SHARES, State.CLOSED),
+        (SudoRules(), OWN_USERS, State.CLOSED),
+        (SudoRules(), ROOT_ALONE, State.CLOSED),
+        (None, SHARES, State.UNKNOWN),
+        (SudoRules(uids=frozenset({1234})), SHARES, State.OPEN),
+        (SudoRules(gids=frozenset({1234})), SHARES, State.OPEN),
+        (SudoRules(everyone=True), SHARES, State.OPEN),
+        (SudoRules(uids=frozenset({1}), gids=frozenset({1})), SHARES, State.CLOSED),
+        (SudoRules(uids=frozenset({1})), OWN_USERS, State.UNKNOWN),
+        (SudoRules(uids=frozenset({1})), ROOT_ALONE, State.UNKNOWN),
+    ],
+)
+def test_in_a_container_its_own_rules_decide(
+    rules: SudoRules | None, member: Process, expected: State
+) -> None:
+    assert inside(rules, member) is expected
+
+
+def test_a_member_with_another_root_may_have_other_rules() -> None:
+    assert inside(SudoRules(), SHARES, OTHER_ROOT) is State.UNKNOWN
+
+
+def test_of_a_container_whose_files_were_not_read_nothing_is_claimed() -> None:
+    facts = Facts(Target("container", "t"), processes=(SHARES,), host=HOST, container=True)
+    found = decide_condition("account:sudo-rule", scene(facts, KNOWLEDGE), Level.USER)
+    assert found.state is State.UNKNOWN

@@ -13,6 +13,7 @@ from ringfence.collect.host.read import read_host
 from ringfence.collect.process.tree import processes
 from ringfence.knowledge.loader import load
 from ringfence.measure.judge import deployment_of
+from ringfence.measure.openings import find
 from ringfence.model.deployment import Reach
 from ringfence.model.evidence import Evidence, Grade, Seen
 from ringfence.model.facts import Facts, ImageConfig, Target
@@ -162,3 +163,18 @@ def test_of_sockets_that_share_a_port_the_most_privileged_handler_counts() -> No
     facts = Facts(Target("host", "here"), members, shared)
     (point,) = deployment_of(facts, knowledge).entry_points
     assert (point.handler.level, point.handler.pid) == (Level.ADMIN, 12)
+
+
+@pytest.mark.parametrize(
+    ("context", "expected"),
+    [("any", Reach.NEIGHBOUR), ("3", Reach.NEIGHBOUR), ("1", Reach.LOCAL)],
+)
+def test_a_socket_of_virtual_machines_is_reached_from_beside(context: str, expected: Reach) -> None:
+    seen = Evidence(Grade.OBSERVED, "/proc/1/fd/3")
+    listener = Listener("vsock", context, 18604, 1, (), (), seen, holders_seen=False)
+    facts = Facts(Target("host", "here"), (), (listener,))
+    knowledge = load()
+    (point,) = deployment_of(facts, knowledge).entry_points
+    assert (point.id, point.reach) == (f"vsock:{context}:18604", expected)
+    found = find(deployment_of(facts, knowledge), knowledge).open
+    assert {f"{point.id}.leak", f"{point.id}.execution"} <= {vector.id for vector in found}

@@ -19,6 +19,7 @@ import msgspec
 
 from ringfence.collect.container.document import read_document, rows, table, words
 from ringfence.collect.files.directory import read_directory
+from ringfence.collect.files.sudoers import sudo_rules
 from ringfence.collect.host.read import read_host
 from ringfence.collect.process.environment import hint
 from ringfence.collect.process.namespaces import KINDS
@@ -30,8 +31,8 @@ from ringfence.knowledge.questions import call_questions
 from ringfence.knowledge.records import Knowledge, PathEntry
 from ringfence.model.evidence import Evidence, Grade, Seen, Unseen
 from ringfence.model.facts import Facts, ImageConfig, Target
-from ringfence.model.files import Elf, Tree
-from ringfence.model.mounts import honours_setuid
+from ringfence.model.files import Elf, SudoRules, Tree
+from ringfence.model.mounts import covering, honours_setuid
 from ringfence.model.process import (
     CallVerdict,
     Credentials,
@@ -56,7 +57,8 @@ PARTS = {
     "process": dict, "process.user": dict, "process.capabilities": dict, "process.args": list,
     "process.env": list, "root": dict, "mounts": list, "linux": dict, "linux.namespaces": list,
     "linux.devices": list, "linux.uidMappings": list, "linux.seccomp": dict,
-    "linux.resources": dict, "linux.maskedPaths": list, "linux.readonlyPaths": list,
+    "linux.resources": dict, "linux.resources.devices": list, "linux.maskedPaths": list,
+    "linux.readonlyPaths": list,
 }  # fmt: skip
 NAMESPACE_WORDS = {"mount": "mnt", "network": "net"}
 """The runtime specification's words, where the kernel's differ."""
@@ -78,6 +80,7 @@ def read_bundle(folder: Path, knowledge: Knowledge) -> Facts:
         tree=tree,
         config=_image_config(config, str(path)),
         container=True,
+        sudo=_sudo(root, process.mounts.value or ()),
         unseen=unseen,
     )
 
@@ -97,14 +100,22 @@ def _checked(path: Path) -> dict[str, Any]:
     return config
 
 
-def read_configuration(
-    folder: Path,
-) -> tuple[ImageConfig, Seen[tuple[EnvironmentHint, ...]]]:
-    """What a bundle's config.json says of user, command and secrets. Raises InputError."""
+class Configuration(msgspec.Struct, frozen=True):
+    """What a bundle's config.json says of user and command, of secrets, and of devices (as
+    `Limits.devices`)."""
+
+    image: ImageConfig
+    hints: Seen[tuple[EnvironmentHint, ...]]
+    devices: Seen[tuple[str, ...]]
+
+
+def read_configuration(folder: Path) -> Configuration:
+    """What is of use of a running container's config.json. Raises InputError."""
     path = folder / "config.json"
     config = _checked(path)
-    hints = Seen(_environment(config), Evidence(Grade.DECLARED, str(path), "process.env"))
-    return _image_config(config, str(path)), hints
+    said = Evidence(Grade.DECLARED, str(path))
+    hints = Seen(_environment(config), _detail(said, "process.env"))
+    return Configuration(_image_config(config, str(path)), hints, _device_rules(config, said))
 
 
 def _image_config(config: dict[str, Any], source: str) -> ImageConfig:
@@ -130,6 +141,18 @@ def _tree(
     if not os.path.isdir(root):
         return None, None, (Unseen("file tree", f"{str(root)[:LONGEST]} is not a directory"),)
     return read_directory(root), str(root), ()
+
+
+def _sudo(root: str | None, mounts: tuple[Mount, ...]) -> Seen[SudoRules] | None:
+    """The sudo rules of the root file system; not known where a mount will lie over them."""
+    if root is None:
+        return None
+
+    def shuns(path: str) -> str:
+        mount = covering(mounts, path)
+        return "" if mount is not None and mount.path == "/" else "a mount will lie over it"
+
+    return sudo_rules(root, shuns)
 
 
 def _with_bound(tree: Tree, mounts: tuple[Mount, ...]) -> Tree:
@@ -185,11 +208,20 @@ def described(
         limits=Seen(_limits(config, said), said),
         environment=Seen(_environment(config), _detail(said, "process.env")),
         image=Seen[Elf](None, unread),
-        neighbours=Seen[tuple[str, ...]](None, unread),
+        neighbours=_neighbours(config, said, unread),
         terminal=Seen(table(config, "process").get("terminal") is True, said),
         paths=paths,
         paths_seen=root is not None,
     )
+
+
+def _neighbours(config: dict[str, Any], said: Evidence, unread: Evidence) -> Seen[tuple[str, ...]]:
+    """Other programs of its user: none where its PID namespace will be its own, which holds what it
+    starts itself."""
+    for row in rows(config, "linux", "namespaces"):
+        if row.get("type") == "pid" and not row.get("path"):
+            return Seen((), _detail(said, "its PID namespace holds what it starts itself alone"))
+    return Seen(None, unread)
 
 
 def _detail(said: Evidence, detail: str) -> Evidence:
@@ -349,7 +381,38 @@ def _limits(config: dict[str, Any], said: Evidence) -> Limits:
         cpu_quota=quota / period if quota > 0 else None,
         cgroup=str(table(config, "linux").get("cgroupsPath") or ""),
         evidence=_detail(said, "linux.resources"),
+        devices=_device_rules(config, said),
     )
+
+
+def _device_rules(config: dict[str, Any], said: Evidence) -> Seen[tuple[str, ...]]:
+    """What the device cgroup will let through, in the words of version 1. Without a rule it lets
+    through all. A rule that refuses one device is passed over: it lets through less at most."""
+    own_users = any(row.get("type") == "user" for row in rows(config, "linux", "namespaces"))
+    evidence = _detail(said, "linux.resources.devices")
+    if own_users:
+        # A runtime without root may set no device rules, and passes over them.
+        why = "in a user namespace runtimes may leave device rules out"
+        return Seen(None, Evidence(Grade.ASSUMED, said.source, why))
+    found = ["a *:* rwm"]
+    for row in rows(config, "linux", "resources", "devices"):
+        kind, allow = str(row.get("type") or "a"), row.get("allow") is True
+        number = f"{_device_part(row, 'major')}:{_device_part(row, 'minor')}"
+        if kind == "a" and allow:
+            found = ["a *:* rwm"]
+        elif kind == "a" and number == "*:*" and set(str(row.get("access"))) >= set("rwm"):
+            found = []
+        elif allow:
+            access = str(row.get("access") or "rwm")
+            said_access = "".join(letter for letter in "rwm" if letter in access)
+            found.append(f"{'c' if kind == 'u' else kind[:1]} {number} {said_access}")
+    return Seen(tuple(found), evidence)
+
+
+def _device_part(row: dict[str, Any], name: str) -> str:
+    """Half of a device's number: any where it is not stated or negative."""
+    value = row.get(name)
+    return str(value) if type(value) is int and 0 <= value < 2**32 else "*"
 
 
 def _positive(value: object) -> int | None:

@@ -79,6 +79,8 @@ def _taking(asked: socket.socket) -> Taking | None:
         return Taking("packet", f"interface {asked.getsockname()[0]}", None)
     if asked.family == socket.AF_UNIX:
         return _unix(asked)
+    if asked.family == socket.AF_VSOCK:
+        return _vsock(asked)
     address, port, *_ = asked.getsockname()
     if kind == "tcp":
         takes = bool(asked.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
@@ -93,6 +95,16 @@ def _unix(asked: socket.socket) -> Taking | None:
     datagrams = asked.type == socket.SOCK_DGRAM and name and not _connected(asked)
     shown = b"@" + name[1:] if name[:1] == b"\0" else name
     return Taking("unix", "", None, shown) if listens or datagrams else None
+
+
+def _vsock(asked: socket.socket) -> Taking | None:
+    """Context id and port of vsock(7), the id as a number, or `any`."""
+    listens = asked.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    context, port = asked.getsockname()
+    bound = port != socket.VMADDR_PORT_ANY
+    datagrams = asked.type == socket.SOCK_DGRAM and bound and not _connected(asked)
+    address = "any" if context == socket.VMADDR_CID_ANY else str(context)
+    return Taking("vsock", address, port) if listens or datagrams else None
 
 
 def _connected(asked: socket.socket) -> bool:

@@ -28,22 +28,22 @@ def limits(pid: int) -> Seen[Limits]:
             cpu_quota=_cpu(groups),
             cgroup=groups.get("") or groups.get("memory") or "/",
             evidence=Evidence(Grade.OBSERVED, source),
+            devices=_devices(groups, source),
         ),
         Evidence(Grade.OBSERVED, source),
     )
 
 
-def device_rules(pid: int) -> list[str] | None:
-    """Lines of version 1's devices.list (`c 1:3 rwm`, `a *:* rwm`); None if they cannot be read.
-
-    Version 2 keeps device rules in an eBPF program, which shows nothing.
-    """
-    try:
-        groups = _groups(procfs.whole(pid, "cgroup"))
-    except (OSError, procfs.Vanished):
-        return None
+def _devices(groups: dict[str, str], source: str) -> Seen[tuple[str, ...]]:
+    """Version 1's devices.list. Version 2 keeps device rules in a BPF program, which shows none."""
     text = _read(groups, "devices", "devices.list")
-    return text.splitlines() if text is not None else None
+    if text is None:
+        why = "its device cgroup cannot be read"
+        if "devices" not in groups:
+            why = "the device rules of version 2 are a program, which does not show them"
+        return Seen(None, Evidence(Grade.ASSUMED, source, why))
+    path = f"{_hierarchies()['devices']}{groups['devices']}/devices.list"
+    return Seen(tuple(text.splitlines()), Evidence(Grade.OBSERVED, path))
 
 
 def _groups(data: bytes) -> dict[str, str]:
@@ -60,9 +60,14 @@ def _groups(data: bytes) -> dict[str, str]:
 
 @functools.cache
 def _hierarchies() -> dict[str, str]:
-    """Controller -> mount point as Ringfence sees it; the unified hierarchy under ''."""
+    """Controller -> mount point as Ringfence sees it; the unified hierarchy under ''.
+
+    A mount of a part alone (of a container's own cgroup) does not have the paths of /proc.
+    """
     found: dict[str, str] = {}
     for item in mounts("self").value or ():
+        if item.root != "/" or item.hidden:
+            continue
         if item.fstype == "cgroup2":
             found[""] = item.path
         elif item.fstype == "cgroup":

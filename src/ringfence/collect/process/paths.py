@@ -29,7 +29,7 @@ def path_facts(
     root: str,
     entries: Iterable[PathEntry],
     mounts: tuple[Mount, ...],
-    rules: list[str] | None,
+    rules: tuple[str, ...] | None,
 ) -> tuple[PathFact, ...]:
     """Every path of `entries` that exists below `root` and is of the entry's kind.
 
@@ -56,7 +56,7 @@ def _fact(
     path: str,
     entry: PathEntry,
     mounts: tuple[Mount, ...],
-    rules: list[str] | None,
+    rules: tuple[str, ...] | None,
 ) -> PathFact | None:
     try:
         info = os.lstat(root + path)
@@ -151,7 +151,7 @@ def resolve(root: str, path: str) -> str | None:
     return "/" + "/".join(done)
 
 
-def _device_allowed(info: os.stat_result, rules: list[str] | None) -> bool | None:
+def _device_allowed(info: os.stat_result, rules: tuple[str, ...] | None) -> bool | None:
     if rules is None:
         return None
     letter = "b" if stat.S_ISBLK(info.st_mode) else "c"

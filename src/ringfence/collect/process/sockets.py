@@ -20,12 +20,14 @@ from pathlib import Path
 
 import msgspec
 
+from ringfence.collect.files.way import leading_to
 from ringfence.collect.process import procfs
 from ringfence.collect.process.asking import ask
 from ringfence.collect.process.descriptors import Table, sockets_of, tables, threads_of
 from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.seccomp.tables import native_calls
 from ringfence.model.evidence import Evidence, Grade, Unseen
+from ringfence.model.files import Step
 from ringfence.model.process import Listener
 
 TCP_LISTEN = "0A"
@@ -51,8 +53,8 @@ LISTED = frozenset({
 })  # fmt: skip
 """Protocols, as sockfs names them (`system.sockprotoname`), whose sockets are in the tables read
 here or are open to nobody."""
-ASKED = LISTED - {"NETLINK", "PING", "PINGv6"}
-"""Those whose sockets are asked where the tables read do not list them."""
+ASKED = LISTED - {"NETLINK", "PING", "PINGv6"} | {"AF_VSOCK"}
+"""Those whose sockets are asked where the tables read do not list them: all of AF_VSOCK's."""
 MOST_POLLED = 4096
 MOST_NAMED = 8
 """Sockets whose holder is not seen that are named in one line."""
@@ -220,7 +222,7 @@ def _unlisted(
             silent[f"socket {inode}, registered with io_uring,"] = "no table of /proc/net lists it"
         for inode, (descriptor, *_) in table.sockets.items():
             protocol = "" if inode in listed else _protocol(thread, descriptor)
-            if protocol and protocol not in LISTED:
+            if protocol and protocol not in LISTED | ASKED:
                 silent[f"sockets of {protocol}"] = "no table of /proc/net lists them"
             if protocol not in ASKED:
                 continue
@@ -263,6 +265,7 @@ def _widest(same: list[Listener]) -> Listener:
     if any((row.path, row.mode) != (chosen.path, chosen.mode) for row in rows):
         more = "; other rows have the same inode, so a name forges one: the most open one counts"
         evidence = msgspec.structs.replace(evidence, detail=evidence.detail + more)
+        chosen = msgspec.structs.replace(chosen, way=())
     return msgspec.structs.replace(
         chosen,
         evidence=evidence,
@@ -280,7 +283,7 @@ def _openness(listener: Listener) -> tuple[bool, int, int]:
 
 def _held(bound: Bound, pid: int, holdings: list[Holding], suspects: tuple[int, ...]) -> Listener:
     holders = [holding for holding in holdings if bound.inode in holding.inodes]
-    mode, uid, gid = _permissions(bound.name, pid)
+    way = _way(bound.name, holders[0].pid if holders else pid)
     place = _place(bound)
     return Listener(
         kind=bound.kind,
@@ -292,22 +295,31 @@ def _held(bound: Bound, pid: int, holdings: list[Holding], suspects: tuple[int, 
         waiting=tuple(h.pid for h in holders if bound.inode in h.waiting),
         evidence=Evidence(Grade.OBSERVED, bound.source, f"{bound.kind} {place} listens"),
         path=_shown(bound.name),
-        mode=mode,
-        uid=uid,
-        gid=gid,
+        mode=way[-1].mode if way else None,
+        uid=way[-1].uid if way else None,
+        gid=way[-1].gid if way else None,
+        way=way,
     )
 
 
-def _permissions(name: bytes, pid: int) -> tuple[int | None, int | None, int | None]:
+def _way(name: bytes, pid: int) -> tuple[Step, ...]:
+    """The folders to the file of a Unix socket, and the file; empty where it was not found.
+
+    Folders above another file system are passed over, for it may be mounted elsewhere too, where
+    they do not lie above it; so are all where the file has another name.
+    """
     if not name.startswith(b"/"):
-        return None, None, None
+        return ()
     try:
-        found = os.lstat(b"/proc/%d/root%b" % (pid, name))
+        with leading_to(f"/proc/{pid}/root", name) as (_, steps):
+            file = steps[-1]
     except (OSError, ValueError):  # ValueError: kernels before 4.10 print a NUL as it is
-        return None, None, None
-    if not stat.S_ISSOCK(found.st_mode):
-        return None, None, None
-    return found.st_mode, found.st_uid, found.st_gid
+        return ()
+    if not stat.S_ISSOCK(file.mode):
+        return ()
+    if file.links > 1:
+        return (file,)
+    return tuple(step for step in steps if step.device == file.device)
 
 
 def _place(bound: Bound) -> str:

@@ -12,7 +12,7 @@ from ringfence.collect.process.credentials import (
     thread_statuses,
 )
 from ringfence.collect.process.environment import environment
-from ringfence.collect.process.limits import device_rules, limits
+from ringfence.collect.process.limits import limits
 from ringfence.collect.process.memory import image, memory
 from ringfence.collect.process.mounts import mounts
 from ringfence.collect.process.namespaces import namespaces
@@ -91,7 +91,9 @@ def read_process(pid: int, knowledge: Knowledge, questions: tuple[str, ...]) -> 
     threads = thread_statuses(pid, status)
     own = credentials(pid, threads)
     seen_mounts = mounts(pid)
-    paths, looked = _paths(pid, knowledge, seen_mounts)
+    held = limits(pid)
+    rules = held.value.devices.value if held.value is not None else None
+    paths, looked = _paths(pid, knowledge, seen_mounts, rules)
     beyond, all_beyond = outside(pid)
     process = Process(
         pid=pid,
@@ -105,7 +107,7 @@ def read_process(pid: int, knowledge: Knowledge, questions: tuple[str, ...]) -> 
         mac_label=_label(pid),
         mounts=seen_mounts,
         memory=memory(pid),
-        limits=limits(pid),
+        limits=held,
         environment=environment(pid),
         image=image(pid),
         neighbours=neighbours(pid, own.uid),
@@ -207,7 +209,10 @@ def _terminal(pid: int) -> Seen[bool]:
 
 
 def _paths(
-    pid: int, knowledge: Knowledge, seen_mounts: Seen[tuple[Mount, ...]]
+    pid: int,
+    knowledge: Knowledge,
+    seen_mounts: Seen[tuple[Mount, ...]],
+    rules: tuple[str, ...] | None,
 ) -> tuple[tuple[PathFact, ...], bool]:
     root = f"/proc/{pid}/root"
     try:
@@ -215,4 +220,4 @@ def _paths(
     except OSError:
         return (), False
     found = seen_mounts.value or ()
-    return path_facts(root, knowledge.paths.values(), found, device_rules(pid)), True
+    return path_facts(root, knowledge.paths.values(), found, rules), True

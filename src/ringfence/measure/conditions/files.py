@@ -231,6 +231,6 @@ def from_elf(subject: str, elf: Elf, evidence: Evidence) -> Condition:
         "no-fortify": not elf.fortify,
     }
     if subject not in weak:
-        return unknown(evidence.source, f"{subject}: the headers do not say")
+        return unknown(evidence.source, "the headers do not say")
     detail = noted(evidence, f"{subject}: {'yes' if weak[subject] else 'no'}")
     return opened(detail) if weak[subject] else closed(detail)

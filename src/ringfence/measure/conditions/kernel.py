@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import re
 
-from ringfence.measure.conditions.scene import Scene, closed, from_seen, noted, opened, unknown
+from ringfence.measure.conditions.scene import (
+    Foothold,
+    Scene,
+    closed,
+    from_seen,
+    namespace_shared,
+    noted,
+    opened,
+    unknown,
+    widest,
+)
 from ringfence.model.deployment import Condition
 from ringfence.model.evidence import Evidence, Grade
-from ringfence.model.kernel import Host
+from ringfence.model.files import SudoRules
 from ringfence.model.mounts import covering
 from ringfence.model.position import Level
-from ringfence.model.process import Process
+from ringfence.model.process import Mount, Process
 
 _SYSCTL = re.compile(r"([a-z0-9_.-]+?)(<=|>=|==)(-?\d+)")
 _POSITIVE = {
@@ -110,12 +120,14 @@ def account(subject: str, scene: Scene, level: Level) -> Condition:
         for foothold in scene.user
         if foothold.process.credentials.value is not None and not foothold.supposed
     }
+    if scene.facts.container and subject == "sudo-rule":
+        return _sudo_inside(scene)
     if scene.facts.host is None or scene.facts.container:
         return unknown(f"account:{subject}", "accounts of the zone were not read")
     reason = subject.removesuffix("-rule")
     source = "/etc/sudoers" if reason == "sudo" else "/etc/polkit-1"
     for foothold in scene.user:
-        other = _elsewhere(source, foothold.process, scene.facts.host)
+        other = _elsewhere(source, foothold.process, scene.facts.host.mounts)
         if other:
             return unknown(source, other)
     found = [
@@ -130,11 +142,41 @@ def account(subject: str, scene: Scene, level: Level) -> Condition:
     return closed(noted(evidence, f"no rule names {', '.join(sorted(users)) or 'such a user'}"))
 
 
-def _elsewhere(path: str, process: Process, host: Host) -> str:
-    """Why the process has another file at `path` than this host may have; '' where it has not."""
+def _sudo_inside(scene: Scene) -> Condition:
+    """Whether the container's own sudo rules name a user of the service: of one that is not known,
+    whether they name anybody."""
+    seen = scene.facts.sudo
+    if seen is None or not scene.user:
+        return unknown("account:sudo-rule", "accounts of the zone were not read")
+    if seen.value is None:
+        return unknown(seen.evidence.source, seen.evidence.detail)
+    mounts = scene.facts.processes[0].mounts.value
+    for foothold in scene.user:
+        other = _elsewhere("/etc/sudoers", foothold.process, mounts or ())
+        if other:
+            return unknown(seen.evidence.source, other)
+    if seen.value.nobody:
+        return closed(seen.evidence)
+    return widest([_named_inside(foothold, seen.value, seen.evidence) for foothold in scene.user])
+
+
+def _named_inside(place: Foothold, rules: SudoRules, evidence: Evidence) -> Condition:
+    if place.supposed or place.uid is None:
+        return unknown(evidence.source, "they name users, and whom the service has is not known")
+    if namespace_shared(place.process, "user").value is not True:
+        return unknown(evidence.source, "they name users, and numbers differ in a user namespace")
+    gids = place.groups if place.gid is None else place.groups | {place.gid}
+    if rules.everyone or place.uid in rules.uids or gids & rules.gids:
+        return opened(noted(evidence, f"a sudo rule names uid {place.uid} or a group of it"))
+    return closed(noted(evidence, f"no sudo rule names uid {place.uid}"))
+
+
+def _elsewhere(path: str, process: Process, theirs: tuple[Mount, ...]) -> str:
+    """Why the process has another file at `path` than whoever has the mounts `theirs` may have; ''
+    where it has not."""
     if process.mounts.value is None:
         return f"{process.name} may have another one: its mounts were not seen"
-    own, ours = covering(process.mounts.value, path), covering(host.mounts, path)
+    own, ours = covering(process.mounts.value, path), covering(theirs, path)
     same = own is not None and ours is not None and (
         (own.device, own.root, own.path) == (ours.device, ours.root, ours.path)
     )  # fmt: skip

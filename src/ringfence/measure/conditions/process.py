@@ -248,6 +248,8 @@ def _neighbours(seen: Seen[tuple[str, ...]]) -> Condition:
 
 def limit(subject: str, scene: Scene, level: Level) -> Condition:
     """cgroup limits, by their absence."""
+    if subject == "devices-absent":
+        return over(scene, level, "limit:devices-absent", _devices)
     field = {"memory-absent": "memory_bytes", "pids-absent": "pids", "cpu-absent": "cpu_quota"}
 
     def one(place: Foothold) -> Condition:
@@ -260,6 +262,41 @@ def limit(subject: str, scene: Scene, level: Level) -> Condition:
         return closed(noted(limits.evidence, f"{field[subject]} = {value}"))
 
     return over(scene, level, f"limit:{subject}", one)
+
+
+HARMLESS = frozenset(
+    "1:3 1:5 1:7 1:8 1:9 5:0 5:1 5:2 10:200 10:229".split()
+    + [f"{major}:*" for major in range(136, 144)]
+)
+"""Character devices (major:minor) that lead to no memory, disk or hardware of the host: null, zero,
+full, random, urandom, tty, console, ptmx, tun, fuse, and the ends of pseudo-terminals
+(Documentation/admin-guide/devices.txt of the kernel)."""
+
+
+def _devices(place: Foothold) -> Condition:
+    """Whether the device cgroup lets open what is not harmless. To make a node (`m`) is nothing
+    where it does not open. CAP_SYS_ADMIN over the system may change the rules: version 1 asks for
+    no more (devices.allow), and programs are detached with it."""
+    limits = place.process.limits
+    seen = limits.value.devices if limits.value is not None else None
+    if seen is None or seen.value is None:
+        return _unseen(limits.evidence if seen is None else seen.evidence)
+    others = [rule for rule in seen.value if not _is_harmless(rule)]
+    if others:
+        shown = ", ".join(others[:3])
+        return opened(noted(seen.evidence, f"the device cgroup lets through {shown}"))
+    held = place.capabilities
+    if held is None or ("CAP_SYS_ADMIN" in held and over_system(place.process)):
+        return unknown(seen.evidence.source, f"{place.note} may have CAP_SYS_ADMIN to change them")
+    return closed(noted(seen.evidence, "the device cgroup lets through harmless devices alone"))
+
+
+def _is_harmless(rule: str) -> bool:
+    kind, _, rest = rule.partition(" ")
+    number, _, access = rest.partition(" ")
+    if not {"r", "w"} & set(access):
+        return kind in ("a", "b", "c") and access == "m"
+    return kind == "c" and bool({number, f"{number.partition(':')[0]}:*"} & HARMLESS)
 
 
 def mac(subject: str, scene: Scene, level: Level) -> Condition:

@@ -129,7 +129,7 @@ def _judged(process: Process) -> tuple[object, ...]:
         sorted({(item.host, item.under, item.namespace) for item in process.outside}),
         [(fact.id, fact.path, fact.kind, fact.mode, fact.uid, fact.gid, fact.read_only,
           fact.device_allowed, fact.acl) for fact in process.paths],
-        limits and (limits.memory_bytes, limits.pids, limits.cpu_quota),
+        limits and (limits.memory_bytes, limits.pids, limits.cpu_quota, limits.devices.value),
         hints if hints is None else {hint.name for hint in hints},
         memory and (memory.writable_executable > 0, memory.executable_stack),
         image and (image.kind, image.nx, image.writable_executable, image.canary, image.relro,

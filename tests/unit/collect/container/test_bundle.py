@@ -14,6 +14,7 @@ import pytest
 from ringfence.collect.container.bundle import read_bundle
 from ringfence.errors import InputError
 from ringfence.knowledge.loader import load
+from ringfence.model.evidence import Grade
 from ringfence.model.process import Credentials, Process
 from tests.command import ringfence
 
@@ -195,3 +196,66 @@ def test_setuid_programs_of_what_is_bound_are_found(tmp_path: Path) -> None:
     gone = measured(tmp_path, bound(str(tmp_path / "nothing"), "/data"))
     assert [found["file:setuid"] for found in (without, with_it, nosuid, gone)] == [
         "closed", "open", "closed", "unknown"]  # fmt: skip
+
+
+DENY_ALL = {"allow": False, "access": "rwm"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (None, ("a *:* rwm",)),
+        ([DENY_ALL], ()),
+        ([{**DENY_ALL, "type": "a"}], ()),
+        ([{"allow": False, "access": "rw"}], ("a *:* rwm",)),
+        ([{"allow": False, "type": "c", "access": "rwm"}], ("a *:* rwm",)),
+        ([DENY_ALL, {"allow": True}], ("a *:* rwm",)),
+        ([{"allow": True, "type": "b"}, DENY_ALL], ()),
+        ([DENY_ALL, {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "r"}],
+         ("c 1:3 r",)),
+        ([DENY_ALL, {"allow": True, "type": "b", "major": -1}], ("b *:* rwm",)),
+    ],
+)  # fmt: skip
+def test_device_rules_are_what_the_cgroup_will_let_through(
+    tmp_path: Path, rules: list[dict[str, Any]] | None, expected: tuple[str, ...]
+) -> None:
+    resources = {} if rules is None else {"devices": rules}
+    held = process(tmp_path, linux={"resources": resources}).limits.value
+    assert held is not None
+    assert held.devices.value == expected
+    assert held.devices.evidence.grade is Grade.DECLARED
+
+
+def test_in_a_user_namespace_device_rules_may_be_passed_over(tmp_path: Path) -> None:
+    linux = {"resources": {"devices": [DENY_ALL]}, "namespaces": [{"type": "user"}]}
+    held = process(tmp_path, linux=linux).limits.value
+    assert held is not None
+    assert held.devices.value is None
+
+
+@pytest.mark.parametrize(
+    ("namespace", "expected"),
+    [({"type": "pid"}, ()), ({"type": "pid", "path": "/proc/1/ns/pid"}, None),
+     ({"type": "ipc"}, None)],
+)  # fmt: skip
+def test_in_its_own_pid_namespace_there_is_no_other_program(
+    tmp_path: Path, namespace: dict[str, str], expected: tuple[()] | None
+) -> None:
+    found = process(tmp_path, linux={"namespaces": [namespace]})
+    assert found.neighbours.value == expected
+
+
+def test_sudo_rules_are_those_of_its_root_file_system(tmp_path: Path) -> None:
+    (tmp_path / "root/etc").mkdir(parents=True)
+    (tmp_path / "root/etc/sudoers").write_text("#7 ALL=ALL\n")
+
+    def rules(**parts: Any) -> Any:
+        process(tmp_path, **parts)
+        found = read_bundle(tmp_path, KNOWLEDGE).sudo
+        assert found is not None
+        return found.value
+
+    assert rules().uids == {7}
+    volume = {"destination": "/etc", "type": "tmpfs", "source": "tmpfs"}
+    assert rules(mounts=[volume]) is None
+    assert rules(mounts=[{**volume, "destination": "/tmp"}]).uids == {7}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ringfence.collect.process.asking import Taking, ask
+from ringfence.collect.process.sockets import listeners
 
 
 def _asked(one: socket.socket) -> Taking | None:
@@ -49,6 +50,20 @@ def test_unix_sockets(tmp_path: Path) -> None:
         other.bind(b"\0%d" % os.getpid())
         other.listen()
         assert _asked(other) == Taking("unix", "", None, b"@%d" % os.getpid())
+
+
+@pytest.mark.skipif(not Path("/dev/vsock").exists(), reason="no AF_VSOCK here")
+def test_sockets_of_virtual_machines() -> None:
+    with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as one:
+        assert _asked(one) is None
+        one.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+        assert _asked(one) is None
+        one.listen()
+        port = one.getsockname()[1]
+        assert _asked(one) == Taking("vsock", "any", port)
+        found, unseen = listeners([os.getpid()])
+        assert [item.port for item in found if item.kind == "vsock"] == [port]
+        assert not any("VSOCK" in item.what for item in unseen)
 
 
 def test_a_descriptor_that_leads_elsewhere_by_now_is_not_asked() -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import select
 import socket
+import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ringfence.collect.process import procfs, sockets
 from ringfence.collect.process.descriptors import shown
 from ringfence.model.evidence import Evidence, Grade, Unseen
+from ringfence.model.files import Step
 from ringfence.model.process import Listener
 
 
@@ -126,7 +129,24 @@ def test_names_with_spaces_and_odd_bytes_are_seen_with_their_mode(tmp_path: Path
     assert modes[f"@{os.getpid()}\\na b c zz e f g h"] is None
 
 
-def _listener(kind: str, path: str = "", mode: int | None = None, **other: bool) -> Listener:
+def test_the_way_to_a_file_is_seen_through_links(tmp_path: Path) -> None:
+    """Folders from links count where they are passed; of a file with two names, the file alone."""
+    inner = tmp_path / "inner"
+    inner.mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(inner)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{tmp_path}/link/s")
+        os.chmod(inner / "s", 0o620)
+        way = sockets._way(os.fsencode(tmp_path / "link/s"), os.getpid())
+        assert [stat.S_IMODE(step.mode) for step in way[-2:]] == [0o700, 0o620]
+        (tmp_path / "other").hardlink_to(inner / "s")
+        (only,) = sockets._way(os.fsencode(tmp_path / "link/s"), os.getpid())
+        assert stat.S_ISSOCK(only.mode)
+    for name in (b"@abstract", b"", b"relative", b"/no/such", os.fsencode(tmp_path)):
+        assert sockets._way(name, os.getpid()) == ()
+
+
+def _listener(kind: str, path: str = "", mode: int | None = None, **other: Any) -> Listener:
     evidence = Evidence(Grade.OBSERVED, "/proc/1/net", f"{kind} {path} listens")
     return Listener(kind, "", None, 50, (1,), (), evidence, path, mode, **other)
 
@@ -142,7 +162,10 @@ def test_a_row_of_the_unix_table_takes_no_other_sockets_place(kind: str) -> None
     ("wide", "narrow"),
     [
         (_listener("unix", "@x"), _listener("unix", "/run/x", 0o140777)),
-        (_listener("unix", "/run/x", 0o140602), _listener("unix", "/run/y", 0o140660)),
+        (
+            _listener("unix", "/run/x", 0o140602, way=(Step(0o140602, 0, 0),)),
+            _listener("unix", "/run/y", 0o140660),
+        ),
         (_listener("unix", "/run/x", 0o140620), _listener("unix", "/run/y", 0o140755)),
     ],
 )
@@ -151,6 +174,7 @@ def test_of_two_unix_rows_the_more_open_counts(wide: Listener, narrow: Listener)
         (found,) = sockets._one_each(rows)
         assert (found.path, found.mode) == (wide.path, wide.mode)
         assert "other rows have the same inode" in found.evidence.detail
+        assert found.way == ()
 
 
 def test_a_row_of_a_lonely_namespace_does_not_hide_an_exposed_socket() -> None:
