@@ -190,9 +190,8 @@ def test_a_filter_that_forbids_forking_hides_nothing() -> None:
 def test_a_filter_that_kills_is_seen_as_one() -> None:
     from ringfence.collect.seccomp.tables import native_calls
 
-    kill = 0x80000000
-    number = native_calls()["getppid"]
-    filters = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, kill), (0x06, 0, 0, 0x7FFF0000)]
+    filters = seccomp.native_refusing(native_calls()["getppid"])
+    filters[-1] = (seccomp.RETURN, 0, 0, 0x80000000)
     with seccomp.child(lambda: seccomp.install(filters)) as pid:
         for stance in ("join", INJECT):
             attempts = {item.id: item for item in
