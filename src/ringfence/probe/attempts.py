@@ -12,6 +12,7 @@ from ringfence.probe.definition import Inside, Outcome, Probe, Seen, undecided
 from ringfence.probe.driven import Blocked, Driven, Killed, Worthless
 from ringfence.probe.layers import layer_of
 from ringfence.probe.oracle import Answer, Oracle
+from ringfence.probe.priority import preferred
 from ringfence.probe.view import View
 from ringfence.run.tracee import Ended, InjectionFailed
 
@@ -41,7 +42,8 @@ def attempted(
     InjectionFailed when it cannot fork."""
     oracle = Oracle(zygote, programs, abis)
     try:
-        return {probe.id: _one(zygote, oracle, view, probe) for probe in probes}
+        with preferred():
+            return {probe.id: _one(zygote, oracle, view, probe) for probe in probes}
     finally:
         oracle.close()
 

@@ -16,6 +16,7 @@ from ringfence.collect.seccomp.tables import native_calls
 from ringfence.probe.abi import ABIS, Abi, forms
 from ringfence.probe.driven import Blocked, Driven, Killed, Worthless
 from ringfence.probe.oracle import EXEMPT
+from ringfence.probe.priority import preferred
 from ringfence.run.tracee import Ended, InjectionFailed
 
 NOBODY = 65534
@@ -41,9 +42,11 @@ def kernel_table(zygote: Driven) -> dict[str, bool]:
     """Name -> whether the kernel has the call; calls without a name as `call-470`. `zygote` is an
     unconfined process of ours. Raises InjectionFailed."""
     names = {number: name for name, number in (EXEMPT | native_calls()).items()}
+    with preferred():
+        numbers = _numbers(zygote, frozenset(names.items()))
     return {
         names.get(number, f"call-{number}"): found
-        for number, found in _numbers(zygote, frozenset(names.items())).items()
+        for number, found in numbers.items()
         if found or number in names
     }
 
