@@ -190,9 +190,8 @@ def test_a_filter_that_forbids_forking_hides_nothing() -> None:
 def test_a_filter_that_kills_is_seen_as_one() -> None:
     from ringfence.collect.seccomp.tables import native_calls
 
-    kill = 0x80000000
-    number = native_calls()["getppid"]
-    filters = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, kill), (0x06, 0, 0, 0x7FFF0000)]
+    filters = seccomp.native_refusing(native_calls()["getppid"])
+    filters[-1] = (seccomp.RETURN, 0, 0, 0x80000000)
     with seccomp.child(lambda: seccomp.install(filters)) as pid:
         for stance in ("join", INJECT):
             attempts = {item.id: item for item in
@@ -218,10 +217,14 @@ def test_a_process_that_is_traced_already() -> None:
         try:
             wait_for(lambda: "TracerPid:\t0\n" not in status(process.pid))
             assert f"is traced already, by process {strace.pid} (strace)" in refusal(process.pid)
+            notes = probe_process(process.pid, KNOWLEDGE, stance=JOIN).report.notes
+            assert f"process {strace.pid} traces it: what that refuses is not seen" in notes
         finally:
             strace.send_signal(signal.SIGINT)
             strace.wait()
         assert asked(process) == b"alone\n"
+        notes = probe_process(process.pid, KNOWLEDGE, stance=JOIN).report.notes
+        assert not any("traces it" in note for note in notes)
 
 
 def test_a_process_that_is_stopped() -> None:
@@ -229,6 +232,8 @@ def test_a_process_that_is_stopped() -> None:
         process.send_signal(signal.SIGSTOP)
         wait_for(lambda: "State:\tT" in status(process.pid))
         assert "is stopped (SIGSTOP)" in refusal(process.pid)
+        assert ringfence("probe", process.pid).code == 0, "joining it asks nothing of it"
+        assert "State:\tT" in status(process.pid)
         process.send_signal(signal.SIGCONT)
         assert asked(process) == b"alone\n"
 
@@ -278,8 +283,10 @@ def test_a_32_bit_program(tmp_path: Path) -> None:
         wait_for(lambda: "State:\tS" in status(process.pid))
         assert "is a 32-bit program" in refusal(process.pid)
         assert process.poll() is None
-        done = ringfence("probe", process.pid)
-        assert done.code == 0, done.err
+        for narrow, pid in ((True, process.pid), (False, os.getpid())):
+            done = ringfence("probe", pid, "--format", "json")
+            assert done.code == 0, done.err
+            assert ("it is a 32-bit program" in done.out) is narrow
     finally:
         process.kill()
         process.wait()

@@ -242,7 +242,7 @@ def test_every_call_of_the_table(stance: str, number: int) -> None:
     """A filter on every third call, and none on the others, whatever the kernel would answer."""
     keep = {"clone", "exit_group", "pause", "restart_syscall", "write", "prctl", "seccomp"}
     names = [name.removeprefix("call.") for name in CALLS]
-    chosen = sorted(set(names[::3]) - keep - {"uretprobe", "uprobe"})
+    chosen = sorted(set(names[::3]) - keep)
     with standing(refused(*chosen, errno=number)) as there:
         shown = attempt(there.pid, *CALLS, stance=stance)
     closed = sorted(name.removeprefix("call.") for name, one in shown.items() if one.seen != OPEN)

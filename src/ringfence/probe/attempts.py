@@ -7,14 +7,18 @@ from collections.abc import Iterable
 
 import msgspec
 
-from ringfence.probe.definition import Inside, Outcome, Probe, Seen
+from ringfence.probe.abi import Abi
+from ringfence.probe.definition import Inside, Outcome, Probe, Seen, undecided
 from ringfence.probe.driven import Blocked, Driven, Killed, Worthless
 from ringfence.probe.layers import layer_of
-from ringfence.probe.oracle import Oracle
+from ringfence.probe.oracle import Answer, Oracle
+from ringfence.probe.priority import preferred
 from ringfence.probe.view import View
 from ringfence.run.tracee import Ended, InjectionFailed
 
 SIGSYS = 31
+FILTERS = "seccomp"
+"""How layers begin that are filters."""
 PURE_GROUP = "system calls"
 """Probes of this group ask the oracle alone: they need no child of their own."""
 
@@ -27,13 +31,19 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def attempted(
-    zygote: Driven, view: View, probes: Iterable[Probe], programs: tuple[bytes, ...] = ()
+    zygote: Driven,
+    view: View,
+    probes: Iterable[Probe],
+    programs: tuple[bytes, ...] = (),
+    abis: tuple[Abi, ...] = (),
 ) -> dict[str, Result]:
-    """The result of each probe by its id. `programs` are filters that may ask another process
-    (`Oracle`). Raises Ended when the zygote itself is gone, InjectionFailed when it cannot fork."""
-    oracle = Oracle(zygote, programs)
+    """The result of each probe by its id. `programs` are the workload's filters, `abis` what the
+    kernel offers beside its own ABI (`Oracle`). Raises Ended when the zygote itself is gone,
+    InjectionFailed when it cannot fork."""
+    oracle = Oracle(zygote, programs, abis)
     try:
-        return {probe.id: _one(zygote, oracle, view, probe) for probe in probes}
+        with preferred():
+            return {probe.id: _one(zygote, oracle, view, probe) for probe in probes}
     finally:
         oracle.close()
 
@@ -60,7 +70,28 @@ def _judged(probe: Probe, inside: Inside) -> Result:
     except (InjectionFailed, OSError) as failure:
         outcome = Outcome(Seen.UNSUPPORTED, f"could not be tried: {failure}")
     layer = layer_of(outcome, inside) if outcome.seen is Seen.CLOSED else outcome.layer
+    if outcome.seen is Seen.CLOSED and probe.group != PURE_GROUP and layer.startswith(FILTERS):
+        way = _other_way(outcome, layer, inside)
+        if way:
+            return Result(undecided(way))
     return Result(outcome, layer)
+
+
+def _other_way(outcome: Outcome, layer: str, inside: Inside) -> str:
+    """Where the filters let through, or may, what they refused to the attempt; '' where they do
+    not."""
+    last = inside.last
+    if last is not None and not inside.child.alive:
+        inside.passes(last.name, *last.arguments)  # the end of the child was the answer so far
+    for (name, arguments), verdict in inside.refused.items():
+        # A copy of the filter has nobody to ask, and what was not made was not answered.
+        made = inside.view.owns and outcome.tried is not None
+        if verdict.answer is Answer.ASK and not made:
+            return f"the filter asks another process about {name}, which was not asked here"
+        for abi, other in inside.oracle.elsewhere(name, arguments):
+            if other.passes or other.answer is Answer.ASK:
+                return f"{layer} lets {name} through as {abi.name}, which was not tried"
+    return ""
 
 
 def _ended(inside: Inside, killed: Killed) -> Outcome:

@@ -5,6 +5,7 @@ credentials(7), capabilities(7), namespaces(7), user_namespaces(7), cgroups(7).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from pathlib import Path
@@ -14,6 +15,7 @@ import msgspec
 from ringfence.collect.process import procfs
 from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.seccomp.live import FilterUnreadable, read_programs
+from ringfence.collect.seccomp.tables import native
 from ringfence.errors import InputError, MissingError
 from ringfence.probe.oracle import asks
 
@@ -77,7 +79,7 @@ def confinement(pid: int) -> Confinement:
         label=label,
         limits=limits,
         dumpable=os.stat(f"/proc/{pid}").st_uid == int(fields["Uid"].split()[1]),
-        notes=_unjoined(fields, programs),
+        notes=_unjoined(fields, programs, narrow=_is_narrow(f"/proc/{pid}/exe")),
     )  # fmt: skip
 
 
@@ -112,12 +114,31 @@ def _refuse_without_root(pid: int, fields: dict[str, str], spaces: tuple[str, ..
         )  # fmt: skip
 
 
-def _unjoined(fields: dict[str, str], programs: tuple[bytes, ...]) -> tuple[str, ...]:
+def _is_narrow(path: str) -> bool:
+    """Whether a file is a 32-bit program (EI_CLASS, elf(5))."""
+    with contextlib.suppress(OSError), open(path, "rb") as stream:
+        return stream.read(len(NARROW)) == NARROW
+    return False
+
+
+NARROW = b"\x7fELF\x01"
+
+
+def _unjoined(
+    fields: dict[str, str], programs: tuple[bytes, ...], *, narrow: bool
+) -> tuple[str, ...]:
     """A process of ours has descriptors and a terminal of its own."""
     notes = ["open descriptors, the controlling terminal and a Landlock domain are the process's "
              "own: --inject sees them"]  # fmt: skip
     if any(asks(program) for program in programs):
-        notes.append("its filter asks another process about some calls: joined, those are refused")
+        notes.append(
+            "its filter asks another process about some calls: what that would answer is not seen"
+        )
+    if narrow:
+        notes.append(f"it is a 32-bit program: what is tried is made in calls of {native()}, and "
+                     "its filters alone are asked about its own")  # fmt: skip
+    if fields.get("TracerPid", "0") != "0":
+        notes.append(f"process {fields['TracerPid']} traces it: what that refuses is not seen")
     if fields.get("Seccomp") == "1":
         notes.append("seccomp's strict mode is not joined")
     return tuple(notes)

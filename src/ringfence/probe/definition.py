@@ -64,10 +64,12 @@ class Inside:
         self.oracle = oracle
         self.view = view
         self.last: Tried | None = None
+        self.refused: dict[tuple[str, tuple[Argument, ...]], Verdict] = {}
+        """What the filters were asked about by name and did not let through."""
 
     def call(self, name: str, *arguments: Argument, path: str = "") -> int:
         """Make a call: its result, negative for an errno."""
-        kept = tuple(bytes(value) if isinstance(value, bytearray) else value for value in arguments)
+        kept = _kept(arguments)
         self.last = Tried(name, kept, 0, path)  # should it be the process's end
         result = self.child.call(name, *arguments)
         if result == -errno.EMFILE:
@@ -93,7 +95,10 @@ class Inside:
 
     def passes(self, name: str | int, *arguments: Argument) -> Verdict:
         """What the filters say to a call, without making it."""
-        return self.oracle.verdict(name, *arguments)
+        verdict = self.oracle.verdict(name, *arguments)
+        if isinstance(name, str) and not verdict.passes:
+            self.refused[name, _kept(arguments)] = verdict
+        return verdict
 
     def judged(
         self,
@@ -160,6 +165,10 @@ class Inside:
                 other = self.call("open", path, flags | O_SAFE, mode, path=path)
                 return other if other >= 0 else found
         return found
+
+
+def _kept(arguments: tuple[Argument, ...]) -> tuple[Argument, ...]:
+    return tuple(bytes(value) if isinstance(value, bytearray) else value for value in arguments)
 
 
 AT_FDCWD = -100

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from ringfence.collect.process import procfs
 from ringfence.collect.seccomp.tables import native_calls
+from ringfence.probe.abi import ABIS, Abi
 from ringfence.run import tracee
 from ringfence.run.registers import U64, machine
 from ringfence.run.tracee import Ended, InjectionFailed
@@ -135,6 +136,8 @@ class Driven:
         self.scratch = scratch
         # ptrace may write where the process itself may not.
         os.pwrite(self._memory, machine().instruction, code)
+        for abi in ABIS:
+            os.pwrite(self._memory, abi.instruction, code + abi.offset)
         self.code = code
         # The kernel writes to this area of the C library's, and a fault there is a signal.
         area = tracee.rseq(self.pid)
@@ -233,8 +236,18 @@ class Driven:
         self._in_time()
         return self._called(name, *arguments)
 
+    def call_as(self, abi: Abi, number: int, *arguments: int) -> int:
+        """A call in another ABI, by its number there; addresses of ours are too long for it. A
+        kernel without the ABI answers ENOSYS, or a signal. Raises as `call`."""
+        self._in_time()
+        self._place = self.code + abi.offset
+        regs = tracee.prepared(self.regs, self._place, number, arguments, abi.registers)
+        found = self._made(regs, f"call {number} of {abi.name}")
+        self._untouched(self.code, {self._place: abi.instruction})
+        return found
+
     def manage(self, name: str, *arguments: Argument) -> int:
-        """The same, but its own filters are not asked: for what belongs to the driving, not to
+        """As `call`, but its own filters are not asked: for what belongs to the driving, not to
         the probing. Raises Killed, Blocked or Worthless."""
         self._in_time()
         return self._managed(name, *arguments)

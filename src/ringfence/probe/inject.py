@@ -30,6 +30,7 @@ from ringfence.probe.driven import (
     scheduling,
 )
 from ringfence.probe.leftover import NAME, guarded, left_over
+from ringfence.probe.priority import preferred
 from ringfence.run import tracee
 from ringfence.run.registers import machine
 from ringfence.run.tracee import Ended, InjectionFailed
@@ -139,14 +140,15 @@ def _held(pid: int, watch: Stopped) -> Iterator[Any]:
     began = time.perf_counter()
     former = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
-        tracee.seize(pid, FOLLOWED | tracee.TRACE_SYSGOOD)
-        try:
-            with tracee.held(pid) as before:
-                tracee.options(pid, FOLLOWED | tracee.TRACE_SYSGOOD | tracee.SUSPEND_SECCOMP)
-                yield before
-        finally:
-            with contextlib.suppress(InjectionFailed):
-                tracee.detach(pid)
+        with preferred():
+            tracee.seize(pid, FOLLOWED | tracee.TRACE_SYSGOOD)
+            try:
+                with tracee.held(pid) as before:
+                    tracee.options(pid, FOLLOWED | tracee.TRACE_SYSGOOD | tracee.SUSPEND_SECCOMP)
+                    yield before
+            finally:
+                with contextlib.suppress(InjectionFailed):
+                    tracee.detach(pid)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
         watch.times.append(time.perf_counter() - began)

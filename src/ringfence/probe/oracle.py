@@ -12,12 +12,16 @@ from __future__ import annotations
 import os
 import signal
 import struct
+from collections.abc import Callable, Iterator
 from enum import StrEnum
+from functools import partial
 
 import msgspec
 
-from ringfence.collect.seccomp.bpf import Call, run
+from ringfence.collect.seccomp.bpf import Call
 from ringfence.collect.seccomp.tables import AUDIT_ARCH, native, native_calls
+from ringfence.collect.seccomp.verdicts import words
+from ringfence.probe.abi import MAY_PASS, Abi, Form, actions, forms
 from ringfence.probe.driven import Argument, Blocked, Driven, Killed
 from ringfence.run import tracee
 from ringfence.run.tracee import InjectionFailed
@@ -25,9 +29,9 @@ from ringfence.run.tracee import InjectionFailed
 SET_MODE_FILTER = 1
 PR_SET_NO_NEW_PRIVS = 38
 RETURN, RET_TRACE, USER_NOTIF = 0x06, 0x7FF00000, 0x7FC00000
-EXEMPT = frozenset({335, 336}) if native() == "x86_64" else frozenset()
-"""uretprobe and uprobe: no filter is asked about them, and they work from the kernel's own code
-alone (kernel/seccomp.c, seccomp_uprobe_exception)."""
+EXEMPT = {"uretprobe": 335, "uprobe": 336} if native() == "x86_64" else {}
+"""No filter is asked about them, and they work from the kernel's own code alone
+(kernel/seccomp.c, seccomp_uprobe_exception)."""
 
 
 class Answer(StrEnum):
@@ -74,8 +78,8 @@ class _Asked(Driven):
         return False
 
 
-ARGUMENTS = 16
-"""Offset of the first argument in struct seccomp_data."""
+def _called_as(abi: Abi, form: Form, child: Driven) -> int:
+    return child.call_as(abi, form.number, *form.values)
 
 
 def asks(program: bytes) -> bool:
@@ -87,23 +91,46 @@ def asks(program: bytes) -> bool:
 class Oracle:
     """Asks the filters of a process, by way of its children. `programs` are its filters as they
     were read: a call that one of them hands to another process (USER_NOTIF) is not asked about,
-    since that answer is stricter than ours, and the call would be made if it is let through."""
+    since that answer is stricter than ours, and the call would be made if it is let through.
+    `abis` are those that the kernel offers beside its own."""
 
-    def __init__(self, zygote: Driven, programs: tuple[bytes, ...] = ()) -> None:
+    def __init__(
+        self, zygote: Driven, programs: tuple[bytes, ...] = (), abis: tuple[Abi, ...] = ()
+    ) -> None:
         self._zygote = zygote
-        self._asking = tuple(program for program in programs if asks(program))
+        self._programs = programs
+        self._asking = any(asks(program) for program in programs)
+        self.abis = abis
         self._child: _Asked | None = None
 
     def verdict(self, name: str | int, *arguments: Argument) -> Verdict:
         """The answer to one call. Raises InjectionFailed."""
-        if name in EXEMPT:
+        number = native_calls().get(name, -1) if isinstance(name, str) else name
+        if number in EXEMPT.values():
             return Verdict(Answer.PASS)
-        if self._handed_on(name, arguments):
+        if self._handed_on(number, arguments):
             return Verdict(Answer.ASK)
+        return self._answered(lambda child: child.call(name, *arguments))
+
+    def elsewhere(
+        self, name: str, arguments: tuple[Argument, ...]
+    ) -> Iterator[tuple[Abi, Verdict]]:
+        """The answers to the same call in other ABIs of the kernel's, where the filters as they
+        were read do not refuse it. Raises InjectionFailed."""
+        for abi in self.abis:
+            for form in forms(abi, name, arguments):
+                fixed = words(tuple(enumerate(form.values)))
+                found = actions(self._programs, Call(form.number, abi.architecture, fixed))
+                if "notify" in found:
+                    yield abi, Verdict(Answer.ASK)
+                elif MAY_PASS & found:
+                    yield abi, self._answered(partial(_called_as, abi, form))
+
+    def _answered(self, called: Callable[[_Asked], int]) -> Verdict:
         child = self._child or self._made()
         child.passed = False
         try:
-            found = child.call(name, *arguments)
+            found = called(child)
         except Killed as killed:
             self.close()
             # Filters kill by this signal alone (seccomp(2)): another one was somebody's doing.
@@ -124,17 +151,13 @@ class Oracle:
             return Verdict(Answer.ASK)
         return Verdict(Answer.ERRNO, -found)
 
-    def _handed_on(self, name: str | int, arguments: tuple[Argument, ...]) -> bool:
-        """Whether some filter hands this call on; what a pointer points to it cannot see."""
-        number = native_calls().get(name, -1) if isinstance(name, str) else name
-        words = tuple(
-            (ARGUMENTS + 8 * index + 4 * half, value >> 32 * half & 0xFFFFFFFF)
-            for index, value in enumerate(arguments) if isinstance(value, int)
-            for half in (0, 1)
-        )  # fmt: skip
-        call = Call(number, AUDIT_ARCH[native()], words)
-        return any(outcome.action == "notify" for program in self._asking
-                   for outcome in run(program, call).outcomes)  # fmt: skip
+    def _handed_on(self, number: int, arguments: tuple[Argument, ...]) -> bool:
+        """Whether the filters may hand this call on; what a pointer points to they cannot see."""
+        if not self._asking:
+            return False
+        fixed = ((index, value) for index, value in enumerate(arguments) if isinstance(value, int))
+        call = Call(number, AUDIT_ARCH[native()], words(tuple(fixed)))
+        return "notify" in actions(self._programs, call)
 
     def close(self) -> None:
         """End the child."""

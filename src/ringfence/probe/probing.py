@@ -12,13 +12,14 @@ import msgspec
 from ringfence.collect.live import collect_process
 from ringfence.collect.process import procfs
 from ringfence.collect.process.tree import read_process
-from ringfence.collect.seccomp.live import FilterUnreadable, read_programs
+from ringfence.collect.seccomp.tables import native_calls
 from ringfence.errors import InputError
 from ringfence.knowledge.records import Knowledge
 from ringfence.model.facts import Facts, Target
 from ringfence.model.need import State
 from ringfence.model.position import Level
 from ringfence.model.process import Process
+from ringfence.probe.abi import Abi
 from ringfence.probe.attempts import Result, attempted
 from ringfence.probe.battery import PROBES
 from ringfence.probe.battery import calls as call_group
@@ -28,7 +29,7 @@ from ringfence.probe.expect import Expectations, questions
 from ringfence.probe.inject import Stopped, injected
 from ringfence.probe.join import joined
 from ringfence.probe.record import SCHEMA, Attempt, ProbeReport, ProbeTarget
-from ringfence.probe.table import kernel_table
+from ringfence.probe.table import kernel_table, offered_abis
 from ringfence.probe.view import View, view_of
 from ringfence.run.tracee import Ended, InjectionFailed
 
@@ -62,7 +63,7 @@ def probe_process(
     `control_of` gave, if they are at hand. Raises InputError or MissingError."""
     read = facts or collect_process(pid, knowledge, kind, name)
     control = control or control_of(knowledge)
-    calls = (name for name in control.table if name.startswith("call-"))
+    calls = (name for name in control.table if name not in native_calls())
     probes = (*PROBES, *map(call_group.probe, calls))
     thread = procfs.living(pid)  # nothing can be read or joined of one that has ended
     process = _process(thread, questions(probes, knowledge), knowledge)
@@ -70,11 +71,10 @@ def probe_process(
     expectations = Expectations(alone, knowledge)
     view = view_of(process, alone, owns=stance == INJECT)
     stopped = Stopped()
-    programs = _programs(thread) if stance == INJECT else ()
     with _inside(thread, stance, stopped) as (zygote, notes):
         began = time.perf_counter()
         try:
-            results = attempted(zygote, view, probes, programs)
+            results = attempted(zygote, view, probes, view.programs or (), control.abis)
         except Ended:
             raise InputError("ended while it was being probed", where=f"PID {pid}") from None
         except InjectionFailed as failure:
@@ -103,14 +103,6 @@ def _process(pid: int, asked: tuple[str, ...], knowledge: Knowledge) -> Process:
         raise InputError("ended while it was being read", where=f"PID {pid}") from None
 
 
-def _programs(pid: int) -> tuple[bytes, ...]:
-    """Its filters, where it has some that can be read."""
-    try:
-        return read_programs(pid).programs
-    except (FilterUnreadable, procfs.Vanished):
-        return ()
-
-
 @contextlib.contextmanager
 def _inside(pid: int, stance: str, stopped: Stopped) -> Iterator[tuple[Driven, tuple[str, ...]]]:
     if stance == INJECT:
@@ -125,11 +117,12 @@ def _inside(pid: int, stance: str, stopped: Stopped) -> Iterator[tuple[Driven, t
 
 
 class Control(msgspec.Struct, frozen=True):
-    """Ids of probes that were seen open in a process of ours that nothing confines, and the
-    kernel's table of calls, as that shows it: whether each is there."""
+    """Ids of probes that were seen open in a process of ours that nothing confines, and what that
+    shows of the kernel: its table of calls, whether each is there, and its other ABIs."""
 
     opened: frozenset[str]
     table: dict[str, bool]
+    abis: tuple[Abi, ...]
 
 
 def control_of(knowledge: Knowledge) -> Control:
@@ -140,9 +133,9 @@ def control_of(knowledge: Knowledge) -> Control:
         with joined(pid) as (zygote, _):
             view: View = view_of(process, facts, owns=False)
             results = attempted(zygote, view, PROBES)
-            table = kernel_table(zygote)
+            table, abis = kernel_table(zygote), offered_abis(zygote)
     opened = (name for name, result in results.items() if result.outcome.seen is Seen.OPEN)
-    return Control(frozenset(opened), table)
+    return Control(frozenset(opened), table, abis)
 
 
 @contextlib.contextmanager

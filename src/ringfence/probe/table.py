@@ -1,4 +1,5 @@
-"""Which system calls the running kernel has: each is made once, by a child of ours.
+"""Which system calls the running kernel has, and in which ABIs: each is made once, by a child of
+ours.
 
 The child is nobody, in a session of its own, with nothing open: what it is answered shows only
 whether there is such a call (anything but ENOSYS), and that is a fact of the kernel, whatever
@@ -12,7 +13,11 @@ import errno
 import functools
 
 from ringfence.collect.seccomp.tables import native_calls
-from ringfence.probe.driven import Blocked, Driven, Killed
+from ringfence.probe.abi import ABIS, Abi, forms
+from ringfence.probe.driven import Blocked, Driven, Killed, Worthless
+from ringfence.probe.oracle import EXEMPT
+from ringfence.probe.priority import preferred
+from ringfence.run.tracee import Ended, InjectionFailed
 
 NOBODY = 65534
 BEYOND = 600
@@ -36,12 +41,30 @@ OTHER_TRIES = ((0,) * 6, (1, -1, -1, -1, -1, -1), (0, -1, -1, -1, -1, -1))
 def kernel_table(zygote: Driven) -> dict[str, bool]:
     """Name -> whether the kernel has the call; calls without a name as `call-470`. `zygote` is an
     unconfined process of ours. Raises InjectionFailed."""
-    names = {number: name for name, number in native_calls().items()}
+    names = {number: name for name, number in (EXEMPT | native_calls()).items()}
+    with preferred():
+        numbers = _numbers(zygote, frozenset(names.items()))
     return {
         names.get(number, f"call-{number}"): found
-        for number, found in _numbers(zygote, frozenset(names.items())).items()
+        for number, found in numbers.items()
         if found or number in names
     }
+
+
+def offered_abis(zygote: Driven) -> tuple[Abi, ...]:
+    """Other ABIs that the kernel offers. `zygote` is an unconfined process of ours. Raises
+    InjectionFailed."""
+    return tuple(abi for abi in ABIS if _offered(zygote, abi))
+
+
+def _offered(zygote: Driven, abi: Abi) -> bool:
+    with zygote.fork() as child:
+        try:
+            return child.call_as(abi, forms(abi, "getppid")[0].number) >= 0
+        except (Ended, Worthless):
+            raise
+        except InjectionFailed:
+            return False  # without CONFIG_IA32_EMULATION, int 0x80 is a fault (SIGSEGV)
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from ringfence.model.need import leaves, render
 from ringfence.probe.battery import PROBES, calls
 from ringfence.probe.definition import Probe
 from ringfence.probe.expect import need_of
+from ringfence.probe.oracle import EXEMPT
 
 
 def probe_ids() -> list[str]:
@@ -20,8 +21,9 @@ def explain_probe(name: str, knowledge: Knowledge) -> str | None:
     """The explanation of a probe, or of a condition that only probes ask for; None where there
     is none of that id."""
     found = next((probe for probe in PROBES if probe.id == name), None)
-    if found is None and re.fullmatch(r"call\.call-\d{1,4}", name):  # one without a name of ours
-        found = calls.probe(name.removeprefix("call."))
+    call = name.removeprefix("call.")
+    if found is None and call != name and (call in EXEMPT or re.fullmatch(r"call-\d{1,4}", call)):
+        found = calls.probe(call)  # not of the table
     return _asked(name, knowledge) if found is None else _words(found, knowledge)
 
 

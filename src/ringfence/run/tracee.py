@@ -234,15 +234,18 @@ def step(thread: int, regs: Any, patience: float = PATIENCE) -> int:
     return status(thread, patience)
 
 
-def prepared(regs: Any, place: int, number: int, values: tuple[int, ...]) -> Any:
-    """Registers that make a system call with the instruction that lies at `place`."""
+def prepared(
+    regs: Any, place: int, number: int, values: tuple[int, ...], names: tuple[str, ...] = ()
+) -> Any:
+    """Registers that make a system call with the instruction that lies at `place`. `names` are
+    those of the arguments, where the call is one of another ABI."""
     kind = machine()
     made = copied(regs)
     setattr(made, kind.number, number & U64)
     setattr(made, kind.counter, place)
     if hasattr(made, "orig_rax"):
         made.orig_rax = U64
-    for name, value in zip(kind.arguments, values, strict=False):
+    for name, value in zip(names or kind.arguments, values, strict=False):
         setattr(made, name, value & U64)
     return made
 

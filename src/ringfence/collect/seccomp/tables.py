@@ -19,7 +19,14 @@ FOREIGN = {"x86_64": ("i386",)}
 MULTIPLEXED = {
     "i386": {
         "socket": ("socketcall", 1),
+        "bind": ("socketcall", 2),
+        "connect": ("socketcall", 3),
+        "listen": ("socketcall", 4),
+        "socketpair": ("socketcall", 8),
+        "sendto": ("socketcall", 11),
         "setsockopt": ("socketcall", 14),
+        "getsockopt": ("socketcall", 15),
+        "sendmsg": ("socketcall", 16),
         "semget": ("ipc", 2),
         "msgget": ("ipc", 13),
         "shmget": ("ipc", 23),

@@ -6,10 +6,13 @@ kernel has the call at all is known from a child of ours outside (`table`).
 
 from __future__ import annotations
 
+from ringfence.collect.seccomp.bpf import Call
 from ringfence.collect.seccomp.question import SIGCHLD, parse
-from ringfence.collect.seccomp.tables import native_calls
+from ringfence.collect.seccomp.tables import AUDIT_ARCH, native, native_calls
+from ringfence.collect.seccomp.verdicts import words
 from ringfence.knowledge.loader import load
 from ringfence.knowledge.questions import call_questions
+from ringfence.probe.abi import MAY_PASS, actions, possible
 from ringfence.probe.definition import (
     Inside,
     Outcome,
@@ -20,7 +23,7 @@ from ringfence.probe.definition import (
     undecided,
     unsupported,
 )
-from ringfence.probe.oracle import Verdict
+from ringfence.probe.oracle import EXEMPT, Verdict
 from ringfence.probe.passing import may_pass, passing
 
 GROUP = "system calls"
@@ -40,7 +43,8 @@ PLAUSIBLE: dict[str, tuple[tuple[int, ...], ...]] = {
 
 def _number(name: str) -> int:
     """Of a call, also of one without a name of ours (`call-470`)."""
-    return native_calls()[name] if name in native_calls() else int(name.removeprefix("call-"))
+    known = EXEMPT | native_calls()
+    return known[name] if name in known else int(name.removeprefix("call-"))
 
 
 def answers(inside: Inside, name: str) -> Verdict:
@@ -64,11 +68,35 @@ def _by_argument(
     if programs is None:
         return undecided(f"{refused.words}, and its filters could not be read")
     if not programs or not may_pass(programs, number, fixed):
-        return closed(refused.words)
+        return _in_other_abis(inside, number, fixed, refused)
     found = passing(programs, number, fixed)
     if found is None or not inside.passes(number, *found).passes:
         return undecided(f"{refused.words}, by an argument")
     return opened(f"with the arguments {', '.join(f'{value:#x}' for value in found)}")
+
+
+def _in_other_abis(
+    inside: Inside, number: int, fixed: tuple[tuple[int, int], ...], refused: Verdict
+) -> Outcome:
+    """What becomes of a call that is refused whatever its arguments: they may be let through by
+    another process that is asked, or in another ABI of the kernel's."""
+    programs = inside.view.programs or ()
+    name = next((name for name, other in native_calls().items() if other == number), "")
+    given = dict(fixed)
+    for fill in (0, -1):
+        values = tuple(given.get(index, fill) for index in range(6))
+        for abi, verdict in inside.oracle.elsewhere(name, values):
+            if verdict.passes:
+                return opened(f"as {abi.name}; {refused.words} as {native()}")
+    if not programs:
+        return closed(refused.words)
+    native_call = Call(number, AUDIT_ARCH[native()], words(fixed))
+    if "notify" in actions(programs, native_call):
+        return undecided("the filter asks another process, which was not asked here")
+    for abi in inside.oracle.abis:
+        if any(MAY_PASS & found for found in possible(programs, abi, name, fixed)):
+            return undecided(f"{refused.words}, and may pass as {abi.name} by an argument")
+    return closed(refused.words)
 
 
 def probe(name: str) -> Probe:

@@ -155,7 +155,7 @@ def fowner(inside: Inside) -> Outcome:
     if inside.view.uid == 0 and not inside.view.private("user"):
         with_it = inside.view.holds("CAP_FOWNER")
         return opened("held") if with_it else unsupported("it owns what could be tried")
-    result = inside.call("openat", AT_FDCWD, "/", O_RDONLY | O_NOATIME, 0)
+    result = inside.open("/", O_RDONLY | O_NOATIME)
     return inside.judged(result, capability="CAP_FOWNER")
 
 
@@ -448,18 +448,26 @@ def _capability(
     name: str,
     title: str,
     attempt: Callable[[Inside], Outcome],
-    call: str,
+    call: str | tuple[str, ...],
     *more: str | dict[str, list[object]],
     first: bool = True,
     name_as: str = "",
     technique: str = TECHNIQUE,
 ) -> Probe:
-    """`call` is what the attempt cannot do without, `more` what else it takes; `first`: checked
-    over the first user namespace, where one that is held over another is worth nothing."""
+    """`call` is what the attempt cannot do without (one of several), `more` what else it takes;
+    `first`: checked over the first user namespace, where one that is held over another is worth
+    nothing."""
     need = f"{'cap' if first else 'nscap'}:{name}"
+    made: str | dict[str, list[object]] = (
+        f"syscall:{call}" if isinstance(call, str) else {"any": [f"syscall:{one}" for one in call]}
+    )
     word = name_as or name.removeprefix("CAP_").lower().replace("_", "-")
-    needs = (need, f"syscall:{call}", *more)
+    needs = (need, made, *more)
     return Probe(f"capability.{word}", GROUP, title, technique, attempt, needs, (need,))
+
+
+OPENS = ("openat", "open")
+"""Of which `Inside.open` takes what the filters let through."""
 
 
 def _or_setting(name: str, *settings: str) -> dict[str, list[object]]:
@@ -487,10 +495,10 @@ PROBES = (
     Probe("identity.new-privileges", GROUP, "Programs that it executes may gain privilege",
           "T1548.001", new_privileges, ("process:new-privileges",), ("process:new-privileges",)),
     _capability("CAP_CHOWN", "Give files to other users", chown, "fchown", first=False),
-    _capability("CAP_DAC_OVERRIDE", "Pass over file modes", dac_override, "openat", first=False),
+    _capability("CAP_DAC_OVERRIDE", "Pass over file modes", dac_override, OPENS, first=False),
     _capability("CAP_DAC_READ_SEARCH", "Open files by handle", dac_read_search,
                 "open_by_handle_at", technique="T1611"),
-    _capability("CAP_FOWNER", "Act as the owner of others' files", fowner, "openat", first=False),
+    _capability("CAP_FOWNER", "Act as the owner of others' files", fowner, OPENS, first=False),
     _capability("CAP_KILL", "Signal other users' processes", kill, "kill"),
     _capability("CAP_SETPCAP", "Change the bounding set", setpcap, "prctl[24]", first=False),
     _capability("CAP_LINUX_IMMUTABLE", "Make files immutable", immutable, "ioctl"),
