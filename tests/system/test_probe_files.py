@@ -427,3 +427,37 @@ def test_an_engines_socket_that_is_not_there_or_that_a_filter_keeps() -> None:
         Case(probe, _listens(path), (*PRIVATE, tmpfs("/run")), "missing file", act),
         Case(probe, _listens(path), (*_listens(path), refused("connect")), EPERM, act),
     )
+
+
+# --- the host's files under other names ----------------------------------------------------------
+
+
+def _bare(*steps: Step) -> tuple[Step, ...]:
+    """A root folder in which nothing of the host's has its own name; /mnt is in it as /host."""
+    return (*PRIVATE, tmpfs("/srv", data="mode=755"), partial(os.mkdir, "/srv/host"), *steps,
+            partial(os.chroot, "/srv"), partial(os.chdir, "/"))  # fmt: skip
+
+
+def test_a_file_of_the_host_that_a_mount_shows() -> None:
+    """By a mount of all of the host's root, and by one of the folder alone."""
+    for source, path in (("/", "/host/etc/passwd"), ("/etc", "/host/passwd")):
+        act = partial(acts.opened, path, os.O_WRONLY)
+        shown = bound(source, "/srv/host")
+        check(Case("file.passwd-file", _bare(shown), _bare(), "missing file", act),
+              Case("file.passwd-file", _bare(shown), (*_bare(shown), user(SOMEBODY)),
+                   "file mode", act))  # fmt: skip
+
+
+def test_an_engines_socket_by_another_name() -> None:
+    place = "/run/docker.sock"
+    if os.path.lexists(place):
+        pytest.skip("an engine runs here")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(place)
+        try:
+            server.listen()
+            made = partial(Path("/srv/host/engine").touch)
+            check(Case("file.docker-socket", _bare(made, bound(place, "/srv/host/engine")),
+                       _bare(made), "missing file"))  # fmt: skip
+        finally:
+            os.unlink(place)

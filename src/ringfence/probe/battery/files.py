@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import errno
 import stat
+from collections import Counter
+from collections.abc import Iterator
 
 from ringfence.knowledge.loader import load
 from ringfence.knowledge.records import PathEntry
+from ringfence.model.mounts import covering
 from ringfence.model.process import PathFact
 from ringfence.probe.definition import (
     AT_FDCWD,
@@ -33,7 +36,7 @@ AF_UNIX, SOCK_STREAM, SOCK_CLOEXEC, SOCK_NONBLOCK = 1, 1, 0o2000000, 0o4000
 EACCESS = 0x200
 TECHNIQUES = {"socket": "T1611", "device": "T1611", "directory": "T1543", "file": "T1005"}
 MOST = 8
-"""Paths of one entry that are tried."""
+"""Paths of one entry that are tried on each mount, and libraries."""
 
 
 def _entry(entry: PathEntry) -> Probe:
@@ -44,7 +47,7 @@ def _entry(entry: PathEntry) -> Probe:
         if not found:
             return closed("missing file", f"none of {', '.join(entry.globs[:3])}")
         outcome = None
-        for fact in found[:MOST]:
+        for fact in _chosen(inside, found):
             outcome = _used(inside, fact, entry.access)
             if outcome.seen is Seen.OPEN:
                 break
@@ -56,6 +59,19 @@ def _entry(entry: PathEntry) -> Probe:
         TECHNIQUES.get(entry.kind, "T1005"), attempt,
         (f"path:{entry.id}",), (f"path:{entry.id}",),
     )  # fmt: skip
+
+
+def _chosen(inside: Inside, found: tuple[PathFact, ...]) -> Iterator[PathFact]:
+    """The first ones on each mount: those of the workload's own must not hide the host's, which
+    another mount shows."""
+    mounts = inside.view.process.mounts.value or ()
+    count: Counter[str] = Counter()
+    for fact in found:
+        mount = covering(mounts, fact.path)
+        place = mount.path if mount is not None else ""
+        count[place] += 1
+        if count[place] <= MOST:
+            yield fact
 
 
 def _used(inside: Inside, fact: PathFact, access: str) -> Outcome:
