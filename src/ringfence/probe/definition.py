@@ -191,6 +191,9 @@ class Probe(msgspec.Struct, frozen=True):
     attempt: Callable[[Inside], Outcome]
     needs: tuple[str | dict[str, list[object]], ...] = ()
     decides: tuple[str, ...] = ()
+    rules_out: tuple[str, ...] = ()
+    """Conditions that are closed where this attempt is, and every other one that names them; open,
+    it settles nothing: there is a way, and whether anything lies at its end is not asked."""
     safe: str = ""
     """The safety argument of one row of a table, beside that of its function."""
 
