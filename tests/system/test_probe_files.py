@@ -33,6 +33,7 @@ from tests.system.conditions import (
     written,
 )
 from tests.system.probing import (
+    CLOSED,
     INJECT,
     JOIN,
     OPEN,
@@ -370,6 +371,31 @@ def test_a_landlock_domain(probe: str, path: str, right: int, flags: int) -> Non
     check(Case(probe, (), (partial(landlock, right),), "Landlock", act, INJECT))
     with standing(partial(landlock, right)) as there:
         assert attempt(there.pid, probe, stance=JOIN)[probe].seen == OPEN
+
+
+DOMAIN = partial(landlock, (1 << 16) - 1, 3, 3)
+"""Everything that Linux 6.2 knows of files, TCP, abstract sockets and signals."""
+
+
+@pytest.mark.parametrize(
+    "probe",
+    ["file.root-folder", "file.own-libraries", "file.proc-sys-kernel-hostname", "namespace.mount",
+     "file.sys-kernel-mm-transparent-hugepage-enabled", "capability.kill", "namespace.pivot-root",
+     "kernel.posix-message-queues", "capability.net-bind-service"],
+)  # fmt: skip
+def test_what_a_landlock_domain_refuses_to_root(probe: str) -> None:
+    """What would also be a mode's or the kernel's answer: a process beside it does not get it."""
+    opened = (spaces("net"), run("ip", "link", "set", "lo", "up"), spaces("mnt"))
+    check(Case(probe, opened, (*opened, DOMAIN), "Landlock", None, INJECT))
+
+
+def test_what_is_closed_beside_a_landlock_domain_keeps_its_layer() -> None:
+    """A mode, and a capability that it does not hold: closed without the domain, too."""
+    within: tuple[Step, ...] = (user(SOMEBODY), DOMAIN)
+    with standing(*within) as there:
+        shown = attempt(there.pid, "file.root-folder", "capability.mknod", stance=INJECT)
+    assert {one.seen for one in shown.values()} == {CLOSED}
+    assert "Landlock" not in {one.by for one in shown.values()}
 
 
 # --- engine sockets ------------------------------------------------------------------------------
