@@ -22,6 +22,7 @@ from ringfence.knowledge.loader import load
 from ringfence.model.facts import Facts, Target
 from ringfence.probe.attempts import Result, attempted
 from ringfence.probe.battery import PROBES
+from ringfence.probe.beside import told_apart
 from ringfence.probe.driven import Driven
 from ringfence.probe.inject import injected
 from ringfence.probe.join import joined
@@ -69,8 +70,11 @@ def attempt(pid: int, *ids: str, stance: str = JOIN) -> dict[str, Shown]:
     process = read_process(pid, KNOWLEDGE, ())
     view = view_of(process, Facts(Target("process", "test"), processes=(process,)),
                    owns=stance == INJECT)  # fmt: skip
+    probes = [BY_ID[name] for name in ids]
     with _inside(pid, stance) as zygote:
-        results = attempted(zygote, view, [BY_ID[name] for name in ids])
+        results = attempted(zygote, view, probes)
+        if stance == INJECT:
+            results = told_apart(results, probes, zygote, view, pid)
     return {name: _shown(result) for name, result in results.items()}
 
 

@@ -182,6 +182,13 @@ def test_privileged_with_the_host_mounted(in_runc: dict[str, Battery]) -> None:
         "capability.net-admin", "namespace.unshare-net", "file.core-pattern",
     }  # fmt: skip
     assert "call.mount" in privileged.open() - defaults.open()
+    # The host's files have other names there, at which they are tried.
+    for name, path in (("file.shadow", "/mnt/etc/shadow"), ("file.cron-directory", "/mnt/etc/"),
+                       ("file.program-directory", "/mnt/usr/")):  # fmt: skip
+        assert privileged[name].seen == "open", name
+        assert privileged[name].expected == "open", name
+        assert privileged[name].detail.startswith(path)
+        assert "/mnt/" not in defaults[name].detail
 
 
 def test_bubblewrap(in_bubblewrap: Battery, host: Battery) -> None:

@@ -4,6 +4,7 @@ real, too, by the process itself. And limits, which are read."""
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import mmap
 import os
@@ -34,6 +35,7 @@ from tests.system.conditions import (
     spaces,
     tmpfs,
     user,
+    user_space,
     written,
 )
 from tests.system.probing import (
@@ -317,24 +319,68 @@ def test_its_own_program_again() -> None:
 # --- limits --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("probe", "kind", "name"),
-    [("resource.processes", resource.RLIMIT_NPROC, "RLIMIT_NPROC"),
-     ("resource.files", resource.RLIMIT_NOFILE, "RLIMIT_NOFILE"),
-     ("resource.core-dumps", resource.RLIMIT_CORE, "RLIMIT_CORE"),
-     ("resource.file-size", resource.RLIMIT_FSIZE, "RLIMIT_FSIZE"),
-     ("resource.locked-memory", resource.RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK")],
-)  # fmt: skip
+LIMITED = (("resource.processes", resource.RLIMIT_NPROC, "RLIMIT_NPROC"),
+           ("resource.files", resource.RLIMIT_NOFILE, "RLIMIT_NOFILE"),
+           ("resource.core-dumps", resource.RLIMIT_CORE, "RLIMIT_CORE"),
+           ("resource.file-size", resource.RLIMIT_FSIZE, "RLIMIT_FSIZE"),
+           ("resource.locked-memory", resource.RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK"))  # fmt: skip
+HELD = 4096
+
+
+@pytest.mark.parametrize(("probe", "kind", "name"), LIMITED)
 def test_a_limit_of_the_process(probe: str, kind: int, name: str) -> None:
-    """Open is only where the hard limit here permits it: raising one takes what nobody here has."""
-    closed = (limit(kind, 4096 if kind != resource.RLIMIT_NOFILE else 64),)
+    """Soft and hard, for somebody without privilege. Open is only where the hard limit here
+    permits it: raising one takes what nobody here has."""
+    own = user(SOMEBODY)
+    closed = (limit(kind, HELD, HELD), own)
     if resource.getrlimit(kind)[1] == resource.RLIM_INFINITY:
-        check(Case(probe, (limit(kind, resource.RLIM_INFINITY),), closed, f"limit ({name})"))
+        check(Case(probe, (limit(kind, resource.RLIM_INFINITY), own), closed, f"limit ({name})"),
+              Case(probe, (limit(kind, HELD), own), closed, f"limit ({name})"))  # fmt: skip
+        raising = refused("prlimit64", "setrlimit")
+        check(Case(probe, (limit(kind, HELD), own), (limit(kind, HELD), own, raising),
+                   f"limit ({name})"))  # fmt: skip
         return
     with standing(*closed) as there:
         shown = attempt(there.pid, probe)[probe]
-    assert (shown.seen, shown.by) == (CLOSED, f"limit ({name})")
-    assert shown.detail == ("64" if kind == resource.RLIMIT_NOFILE else "4096")
+    assert (shown.seen, shown.by, shown.detail) == (CLOSED, f"limit ({name})", str(HELD))
+
+
+def _lock_much() -> None:
+    page = mmap.mmap(-1, 8 << 20)
+    call("mlock", ctypes.addressof(ctypes.c_char.from_buffer(page)), 8 << 20)
+
+
+def _fork() -> None:
+    """One more process than a limit of one permits."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("probe", "kind", "name", "beyond", "capability"),
+    [("resource.processes", resource.RLIMIT_NPROC, "RLIMIT_NPROC", _fork, "CAP_SYS_ADMIN"),
+     ("resource.locked-memory", resource.RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", _lock_much,
+      "CAP_IPC_LOCK")],
+)  # fmt: skip
+def test_a_limit_that_does_not_hold_everybody(
+    probe: str, kind: int, name: str, beyond: Step, capability: str
+) -> None:
+    """The kernel does not look at it for user 0, or with a capability (setrlimit(2))."""
+    little, some = limit(kind, 1, 1), limit(kind, HELD, HELD)  # the probe needs processes, too
+    closed = (some, user(SOMEBODY))
+    for opened in ((little, beyond), (little, user(SOMEBODY, capability), beyond)):
+        check(Case(probe, opened, closed, f"limit ({name})"))
+    with (
+        pytest.raises(AssertionError, match="could not be set up"),
+        standing(little, user(SOMEBODY), beyond),
+    ):
+        pass
+    # Over a user namespace of its own a capability passes over no limit.
+    own = (user_space(f"0 {SOMEBODY} 1"), user(0, capability), some)
+    with standing(*own) as there:
+        assert attempt(there.pid, probe)[probe].seen == CLOSED
 
 
 @pytest.fixture

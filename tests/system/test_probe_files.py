@@ -33,6 +33,7 @@ from tests.system.conditions import (
     written,
 )
 from tests.system.probing import (
+    CLOSED,
     INJECT,
     JOIN,
     OPEN,
@@ -372,6 +373,31 @@ def test_a_landlock_domain(probe: str, path: str, right: int, flags: int) -> Non
         assert attempt(there.pid, probe, stance=JOIN)[probe].seen == OPEN
 
 
+DOMAIN = partial(landlock, (1 << 16) - 1, 3, 3)
+"""Everything that Linux 6.2 knows of files, TCP, abstract sockets and signals."""
+
+
+@pytest.mark.parametrize(
+    "probe",
+    ["file.root-folder", "file.own-libraries", "file.proc-sys-kernel-hostname", "namespace.mount",
+     "file.sys-kernel-mm-transparent-hugepage-enabled", "capability.kill", "namespace.pivot-root",
+     "kernel.posix-message-queues", "capability.net-bind-service"],
+)  # fmt: skip
+def test_what_a_landlock_domain_refuses_to_root(probe: str) -> None:
+    """What would also be a mode's or the kernel's answer: a process beside it does not get it."""
+    opened = (spaces("net"), run("ip", "link", "set", "lo", "up"), spaces("mnt"))
+    check(Case(probe, opened, (*opened, DOMAIN), "Landlock", None, INJECT))
+
+
+def test_what_is_closed_beside_a_landlock_domain_keeps_its_layer() -> None:
+    """A mode, and a capability that it does not hold: closed without the domain, too."""
+    within: tuple[Step, ...] = (user(SOMEBODY), DOMAIN)
+    with standing(*within) as there:
+        shown = attempt(there.pid, "file.root-folder", "capability.mknod", stance=INJECT)
+    assert {one.seen for one in shown.values()} == {CLOSED}
+    assert "Landlock" not in {one.by for one in shown.values()}
+
+
 # --- engine sockets ------------------------------------------------------------------------------
 
 SOCKETS = (
@@ -427,3 +453,37 @@ def test_an_engines_socket_that_is_not_there_or_that_a_filter_keeps() -> None:
         Case(probe, _listens(path), (*PRIVATE, tmpfs("/run")), "missing file", act),
         Case(probe, _listens(path), (*_listens(path), refused("connect")), EPERM, act),
     )
+
+
+# --- the host's files under other names ----------------------------------------------------------
+
+
+def _bare(*steps: Step) -> tuple[Step, ...]:
+    """A root folder in which nothing of the host's has its own name; /mnt is in it as /host."""
+    return (*PRIVATE, tmpfs("/srv", data="mode=755"), partial(os.mkdir, "/srv/host"), *steps,
+            partial(os.chroot, "/srv"), partial(os.chdir, "/"))  # fmt: skip
+
+
+def test_a_file_of_the_host_that_a_mount_shows() -> None:
+    """By a mount of all of the host's root, and by one of the folder alone."""
+    for source, path in (("/", "/host/etc/passwd"), ("/etc", "/host/passwd")):
+        act = partial(acts.opened, path, os.O_WRONLY)
+        shown = bound(source, "/srv/host")
+        check(Case("file.passwd-file", _bare(shown), _bare(), "missing file", act),
+              Case("file.passwd-file", _bare(shown), (*_bare(shown), user(SOMEBODY)),
+                   "file mode", act))  # fmt: skip
+
+
+def test_an_engines_socket_by_another_name() -> None:
+    place = "/run/docker.sock"
+    if os.path.lexists(place):
+        pytest.skip("an engine runs here")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(place)
+        try:
+            server.listen()
+            made = partial(Path("/srv/host/engine").touch)
+            check(Case("file.docker-socket", _bare(made, bound(place, "/srv/host/engine")),
+                       _bare(made), "missing file"))  # fmt: skip
+        finally:
+            os.unlink(place)

@@ -25,6 +25,7 @@ from tests.system.conditions import (
     Step,
     answered,
     call,
+    landlock,
     limit,
     refused,
     refused_with,
@@ -225,12 +226,27 @@ def test_a_filter_that_looks_at_the_argument() -> None:
                (refused_with("personality", 0, 0x0440000),), EPERM))  # fmt: skip
 
 
-def test_landlock_is_not_asked_through_the_filter() -> None:
-    """Refusing the question about its version closes none of its holes."""
-    with standing(refused("landlock_create_ruleset")) as there:
-        shown = attempt(there.pid, "kernel.landlock")["kernel.landlock"]
+WRITE_FILE = 1 << 1
+
+
+@pytest.mark.parametrize("number", [1, 3, 16])
+def test_landlock_is_told_of_who_is_in_a_domain(number: int) -> None:
+    """Refusing the questions about it closes none of its holes."""
+    questions = refused("landlock_create_ruleset", "landlock_restrict_self")
+    domains = [partial(landlock, WRITE_FILE)] * number
+    with standing(*domains, questions) as there:
+        shown = attempt(there.pid, "kernel.landlock", stance=INJECT)["kernel.landlock"]
+        joined = attempt(there.pid, "kernel.landlock")["kernel.landlock"]
     version = call("landlock_create_ruleset", None, 0, 1)
-    assert shown.seen == OPEN and shown.detail.startswith(f"version {version} ")
+    assert shown.seen == OPEN
+    assert shown.detail.startswith(f"{number} domain") and f" of version {version}," in shown.detail
+    assert joined.seen == UNSUPPORTED and "--inject" in joined.detail
+
+
+def test_landlock_is_not_told_of_who_is_in_no_domain() -> None:
+    with standing() as there:
+        shown = attempt(there.pid, "kernel.landlock", stance=INJECT)["kernel.landlock"]
+    assert (shown.seen, shown.detail) == (UNSUPPORTED, "it is in no Landlock domain")
 
 
 CALLS = tuple(name for name in BY_ID if name.startswith("call.") and "[" not in name)

@@ -247,5 +247,62 @@ def test_a_folder_held_open_outside_the_root() -> None:
     check(Case("file.open-folders", _jail(hold=True), _jail(), "namespace (mnt)", None, INJECT))
 
 
+def _moved(number: int) -> None:
+    """The folder that is held open gets another number."""
+    handle = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY)
+    os.dup2(handle, number)
+    os.close(handle)
+
+
+def test_a_folder_held_open_by_a_high_number() -> None:
+    opened: tuple[Step, ...] = (partial(_moved, 3000), *_jail())
+    check(Case("file.open-folders", opened, _jail(), "namespace (mnt)", None, INJECT))
+
+
+BEGIN = ("fchdir", "openat", "openat2", "open", "chdir", "execve", "execveat", "open_tree",
+         "mkdirat", "unlinkat", "mknodat", "symlinkat", "linkat", "renameat",
+         "renameat2")  # fmt: skip
+"""Calls that begin a path in a folder that is open, or is worked in."""
+
+
+@pytest.mark.parametrize("left", ["openat", "chdir", "unlinkat"])
+def test_a_folder_held_open_is_left_by_any_call(left: str) -> None:
+    """Neither fchdir nor getcwd is needed."""
+    names = (*(name for name in BEGIN if name != left), "getcwd")
+    check(Case("file.open-folders", (*_jail(hold=True), refused(*names)),
+               (*_jail(hold=True), refused(*BEGIN)), EPERM, None, INJECT))  # fmt: skip
+
+
+def test_a_working_folder_is_left_without_asking_where_it_is() -> None:
+    check(Case("file.working-folder", (*_jail(stay=True), refused("getcwd")),
+               (*_jail(stay=True), refused(*BEGIN)), EPERM, _out_by(".")),
+          Case("file.working-folder", (*_jail(stay=True), refused("getcwd")),
+               (*_jail(), refused("getcwd")), "namespace (mnt)", _out_by(".")))  # fmt: skip
+
+
+def _removed(*, stay: bool) -> tuple[Step, ...]:
+    """A folder outside the root, worked in or held open, and then removed: it has no name."""
+    place = "/mnt/outside"
+
+    def step() -> None:
+        os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        os.chdir(place)
+        os.rmdir(place)
+        os.chroot("/mnt/root")
+        if not stay:
+            os.chdir("/")
+
+    return (spaces("mnt"), tmpfs("/mnt"), partial(os.mkdir, place), partial(os.mkdir, "/mnt/root"),
+            step)  # fmt: skip
+
+
+def test_a_removed_folder_leads_out_by_the_one_above() -> None:
+    """getcwd knows no name of it (ENOENT), and `..` leads on."""
+    check(Case("file.working-folder", _removed(stay=True), _removed(stay=False),
+               "namespace (mnt)", partial(os.listdir, "../root")),
+          Case("file.open-folders", _removed(stay=False), _jail(), "namespace (mnt)", None,
+               INJECT))  # fmt: skip
+
+
 def _out_by(path: str) -> Act:
     return lambda: os.close(os.open(f"{path}/passwd", os.O_RDONLY))

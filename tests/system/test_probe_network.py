@@ -53,6 +53,7 @@ ROUTED = (*LINKED, run("ip", "route", "add", "default", "via", "198.51.100.1"),
           run("ip", "-6", "route", "add", "default", "dev", "out0"))  # fmt: skip
 PORT = 8099
 PLACES = {"internet": "192.0.2.1", "private": "10.0.0.1", "metadata": "169.254.169.254",
+          "metadata-tasks": "169.254.170.2", "metadata-alibaba": "100.100.100.200",
           "internet-ipv6": "2001:db8::1", "metadata-ipv6": "fd00:ec2::254"}  # fmt: skip
 
 
@@ -74,6 +75,30 @@ def test_a_way_out(name: str, host: str) -> None:
           Case(probe, ROUTED, ALONE, "no route", act),
           Case(probe, ROUTED, (*ROUTED, refused("connect")), EPERM,
                act))  # fmt: skip
+
+
+def _network(address: str, *rules: Step) -> tuple[Step, ...]:
+    """An interface with an address in a network, and no other route; what listens is not asked."""
+    return (*UP, run("ip", "link", "add", "net0", "type", "veth", "peer", "name", "net1"),
+            run("ip", "link", "set", "net1", "up"), run("ip", "link", "set", "net0", "up"),
+            run("ip", "addr", "add", address, "dev", "net0", "nodad"), *rules)  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ["172.17.0.2/16", "172.17.0.1/16", "fd00:7::1/64"])
+def test_neighbours(address: str) -> None:
+    """Whoever is in a network of its own, without a default route. The addresses are private."""
+    held = _network(address, _chain("output", "drop"))
+    for name in ("network.neighbours", "network.private"):
+        check(Case(name, _network(address), UP, "no route"),
+              Case(name, _network(address), held, "network filter"))  # fmt: skip
+    with standing(*_network(address)) as there:
+        shown = attempt(there.pid, "network.internet")["network.internet"]
+    assert (shown.seen, shown.by) == (CLOSED, "no route")
+
+
+def test_neighbours_by_the_address_of_a_link() -> None:
+    """Every interface with IPv6 has one: it is reached by the number of the interface."""
+    check(Case("network.neighbours", _network("fe80::9/64"), UP, "no route"))
 
 
 @pytest.mark.parametrize("kind", ["unreachable", "blackhole", "prohibit"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import socket
@@ -17,9 +18,11 @@ from tests.system.conditions import (
     ANOTHER,
     NEWUTS,
     NOSUID,
+    PR_SET_DUMPABLE,
     SOMEBODY,
     Step,
     bound,
+    call,
     entered,
     forked,
     limit,
@@ -231,8 +234,8 @@ def test_priority_of_what_is_ahead_already() -> None:
 
 def test_locked_memory_where_its_limit_stays() -> None:
     """A page fits in the usual limit: that shows nothing of the capability."""
-    for call in ("prlimit64", "setrlimit"):
-        with standing(refused(call), user(SOMEBODY)) as there:
+    for name in ("prlimit64", "setrlimit"):
+        with standing(refused(name), user(SOMEBODY)) as there:
             shown = attempt(there.pid, "capability.ipc-lock")["capability.ipc-lock"]
         assert (shown.seen, shown.by) == (CLOSED, "capability CAP_IPC_LOCK")
     with standing(refused("prlimit64", "setrlimit"), user(SOMEBODY)) as there:
@@ -308,3 +311,41 @@ def _as_root() -> None:
 def test_a_set_user_id_program(closed: tuple[Step, ...], by: str) -> None:
     opened = (*_program("4755"), user(SOMEBODY))
     check(Case("identity.setuid-program", opened, closed, by, _as_root))
+
+
+@contextlib.contextmanager
+def _sleeping(*steps: Step) -> Iterator[int]:
+    """A program that sleeps and whose files in /proc are its user's."""
+    sleep = partial(os.execv, "/usr/bin/sleep", ["sleep", "60"])
+    with standing(*steps, becomes=sleep) as there:
+        yield there.pid
+
+
+def _without_root(pid: int, probe: str) -> str:
+    """What a probe says that somebody makes who is not root: seen, by and detail in a line."""
+    said, say = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            user(SOMEBODY)()
+            call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)
+            os.write(say, "|".join(attempt(pid, probe)[probe]).encode())
+        finally:
+            os._exit(0)
+    os.close(say)
+    os.waitpid(child, 0)
+    with open(said) as answer:
+        return answer.read()
+
+
+def test_a_set_user_id_program_tried_without_root() -> None:
+    """Whoever traces without CAP_SYS_PTRACE sees none of them at work: that closes nothing, and
+    no_new_privs still does."""
+    own = user(SOMEBODY)
+    with _sleeping(own) as pid:
+        seen = _without_root(pid, "identity.setuid-program")
+        assert attempt(pid, "identity.setuid-program")["identity.setuid-program"].seen == OPEN
+    assert seen.startswith("unsupported||not known: ") and "CAP_SYS_PTRACE" in seen
+    with _sleeping(own, no_new_privileges) as pid:
+        seen = _without_root(pid, "identity.setuid-program")
+    assert seen.startswith("closed|no_new_privs|")

@@ -38,7 +38,7 @@ class WithCommand(click.Command):
 )  # fmt: skip
 @click.option(
     "--baseline", type=click.Path(path_type=Path), metavar="FILE",
-    help="A saved JSON result: exit 1 when something is open that it had closed.",
+    help="A saved JSON result: exit 1 when something is open that it does not have open.",
 )  # fmt: skip
 @click.option(
     "--format", "form", type=click.Choice(["terminal", "json", "markdown"]), default="terminal",
@@ -69,7 +69,7 @@ def command(
     """
     from ringfence.cli.progress import progress
     from ringfence.knowledge.loader import load
-    from ringfence.probe.baseline import compared, read_report
+    from ringfence.probe.baseline import check_stance, compared, read_report
     from ringfence.probe.probing import INJECT, JOIN, probe_process
     from ringfence.probe.targets import live
     from ringfence.untrusted import check_path
@@ -79,13 +79,17 @@ def command(
     if not target and not ctx.obj:
         raise UsageError("nothing to probe", remedy="give a target, or a command after --")
     check_path(target or "")
-    before = read_report(baseline) if baseline is not None else None
+    stance = INJECT if inject else JOIN
+    before = None
+    if baseline is not None:
+        before = read_report(baseline)
+        check_stance(before, baseline, stance)
     knowledge = load()
     with recording(ledger, key, sinks) as record:
         with progress("probing"), live(target or "", ctx.obj, knowledge) as found:
             probed = probe_process(
-                found.pid, knowledge, stance=INJECT if inject else JOIN, kind=found.kind,
-                name=found.name, facts=found.facts,
+                found.pid, knowledge, stance=stance, kind=found.kind, name=found.name,
+                facts=found.facts,
             )  # fmt: skip
         record("probe", found.name, _summary(probed.report))
     deliver(_written(probed.report, form, output), output)

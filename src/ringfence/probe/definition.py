@@ -52,6 +52,10 @@ ABSENT = frozenset({errno.ENOSYS, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, err
 """The kernel does not have it, if no filter says so in its place."""
 
 
+NOT_KNOWN = "not known: "
+"""How the detail begins of what could not be told."""
+
+
 FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """There is no room at the moment, which closes nothing."""
 
@@ -196,6 +200,9 @@ class Probe(msgspec.Struct, frozen=True):
     attempt: Callable[[Inside], Outcome]
     needs: tuple[str | dict[str, list[object]], ...] = ()
     decides: tuple[str, ...] = ()
+    rules_out: tuple[str, ...] = ()
+    """Conditions that are closed where this attempt is, and every other one that names them; open,
+    it settles nothing: there is a way, and whether anything lies at its end is not asked."""
     safe: str = ""
     """The safety argument of one row of a table, beside that of its function."""
 
@@ -213,7 +220,7 @@ def unsupported(detail: str, layer: str = "") -> Outcome:
 
 def undecided(detail: str) -> Outcome:
     """It can be neither done here nor ruled out."""
-    return Outcome(Seen.UNSUPPORTED, f"not known: {detail}")
+    return Outcome(Seen.UNSUPPORTED, f"{NOT_KNOWN}{detail}")
 
 
 def opened(detail: str = "") -> Outcome:

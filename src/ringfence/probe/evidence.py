@@ -16,6 +16,7 @@ from ringfence.probe.probing import Probed
 from ringfence.probe.record import Attempt
 
 OPENING = "probe:"
+ABSENT = "kernel without the feature"
 NOTHING = Condition(State.OPEN, (), stated=False)
 """For the level at which nothing was tried."""
 
@@ -30,13 +31,32 @@ def conditions(probed: Probed) -> dict[str, Condition]:
             condition = _settled(name, attempt, probed)
             if condition is not None:
                 found[name] = condition
-    return found
+    return {**found, **_ruled_out(probed, attempts)}
+
+
+def _ruled_out(probed: Probed, attempts: dict[str, Attempt]) -> dict[str, Condition]:
+    """Conditions to which there is no way: each attempt that leads there is closed, or one that
+    the kernel does not have."""
+    tried: dict[str, list[Attempt]] = {}
+    for probe in probed.probes:
+        for name in probe.rules_out:
+            tried.setdefault(name, []).append(attempts[probe.id])
+    return {
+        name: Condition(State.CLOSED, tuple(_evidence(one, probed) for one in found))
+        for name, found in tried.items() if all(map(_shut, found))
+    }  # fmt: skip
+
+
+def _shut(attempt: Attempt) -> bool:
+    if attempt.seen == Seen.UNSUPPORTED.value:
+        return attempt.stopped_by == ABSENT
+    return attempt.seen == Seen.CLOSED.value and attempt.stopped_by != "limit"
 
 
 def _settled(name: str, attempt: Attempt, probed: Probed) -> Condition | None:
     if attempt.seen == Seen.UNSUPPORTED.value:
         # What the kernel does not have is no way in, whatever configuration permits.
-        if name.startswith(OPENING) and attempt.stopped_by == "kernel without the feature":
+        if name.startswith(OPENING) and attempt.stopped_by == ABSENT:
             return Condition(State.CLOSED, (_evidence(attempt, probed),))
         return None
     if attempt.stopped_by == "limit":

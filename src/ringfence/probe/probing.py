@@ -23,6 +23,7 @@ from ringfence.probe.abi import Abi
 from ringfence.probe.attempts import Result, attempted
 from ringfence.probe.battery import PROBES
 from ringfence.probe.battery import calls as call_group
+from ringfence.probe.beside import told_apart
 from ringfence.probe.definition import Probe, Seen
 from ringfence.probe.driven import Driven
 from ringfence.probe.expect import Expectations, questions
@@ -75,6 +76,8 @@ def probe_process(
         began = time.perf_counter()
         try:
             results = attempted(zygote, view, probes, view.programs or (), control.abis)
+            if stance == INJECT:
+                results = told_apart(results, probes, zygote, view, thread)
         except Ended:
             raise InputError("ended while it was being probed", where=f"PID {pid}") from None
         except InjectionFailed as failure:

@@ -25,6 +25,7 @@ from ringfence.model.facts import Facts
 from ringfence.model.mounts import KERNEL
 from ringfence.model.process import PathFact, Process
 from ringfence.probe.folders import Folders
+from ringfence.probe.routes import Destination, destinations
 from ringfence.probe.ruleset import Ruleset
 from ringfence.probe.services import Service, services
 from ringfence.run.inside import in_network
@@ -76,6 +77,8 @@ class View(msgspec.Struct, frozen=True):
     interpreters: dict[str, str]
     services: tuple[Service, ...]
     """What listens on loopback in its network namespace."""
+    destinations: tuple[Destination, ...]
+    """Where the routes of its network namespace lead."""
     stranger: int | None
     """A user number, as the workload counts, that is not its own and means somebody there."""
     programs: tuple[bytes, ...] | None
@@ -123,6 +126,7 @@ def view_of(process: Process, facts: Facts, owns: bool) -> View:
         setuid=_setuid(root),
         interpreters=_interpreters(root),
         services=services(pid),
+        destinations=destinations(pid),
         stranger=_stranger(pid),
         programs=_programs(process, pid),
         output=_output(pid),

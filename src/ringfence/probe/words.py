@@ -31,7 +31,7 @@ def _asked(name: str, knowledge: Knowledge) -> str | None:
     """A condition with arguments, say, that no entry of the knowledge base has."""
     by = [
         probe.id for probe in PROBES
-        if name in probe.decides or name in leaves(need_of(probe, knowledge))
+        if name in (*probe.decides, *probe.rules_out) or name in leaves(need_of(probe, knowledge))
     ]  # fmt: skip
     return f"{name}: a condition that probes ask for: {', '.join(by)}" if by else None
 
@@ -48,4 +48,6 @@ def _words(probe: Probe, knowledge: Knowledge) -> str:
         lines.append("  configuration does not tell what will come of it")
     if probe.decides:
         lines.append(f"  its result settles: {', '.join(probe.decides)}")
+    if probe.rules_out:
+        lines.append(f"  closed, it helps to rule out: {', '.join(probe.rules_out)}")
     return "\n".join([*lines, f"  ATT&CK: {probe.technique}"])

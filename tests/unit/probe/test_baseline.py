@@ -9,7 +9,7 @@ import pytest
 
 from ringfence.errors import InputError
 from ringfence.model.need import State
-from ringfence.probe.baseline import compared, read_report
+from ringfence.probe.baseline import check_stance, compared, read_report
 from ringfence.probe.battery import PROBES
 from ringfence.probe.definition import Seen
 from ringfence.probe.record import SCHEMA, Attempt, ProbeReport, ProbeTarget
@@ -38,19 +38,57 @@ def test_only_what_has_opened_is_told(before: str, now: str, lines: int) -> None
     assert found.left_out == ()
 
 
-def test_an_attempt_that_one_result_has_alone_is_no_opening_and_is_told() -> None:
-    more = of({FIRST: "closed", SECOND: "open"})
-    new, gone = compared(of({FIRST: "closed"}), more), compared(more, of({FIRST: "closed"}))
-    assert new.opened == gone.opened == ()
-    assert new.left_out == (f"not compared, not in the baseline: 1 (1 open now): {SECOND}",)
-    assert gone.left_out == (f"not compared, in the baseline alone: 1 (1 open then): {SECOND}",)
+def test_what_is_open_and_not_in_the_baseline_does_not_pass() -> None:
+    """Cut out, of another version, or a newer kernel's: nobody has said that it was open before."""
+    found = compared(of({FIRST: "closed"}), of({FIRST: "closed", SECOND: "open"}))
+    (line,) = found.opened
+    assert line.startswith(f"open, and not in the baseline: 1: {SECOND}; ")
+    assert found.left_out == ()
+    found = compared(of({FIRST: "closed"}), of({FIRST: "closed", SECOND: "closed"}))
+    assert found.opened == ()
+    assert found.left_out == (f"not compared, not in the baseline: 1: {SECOND}",)
 
 
-def test_of_many_that_were_not_compared_those_that_are_open_are_named_first() -> None:
-    rest = {**dict.fromkeys(OTHERS[:20], "closed"), SECOND: "open"}
-    found = compared(of({FIRST: "closed"}), of({FIRST: "closed", **rest}))
-    (line,) = found.left_out
-    assert f"21 (1 open now): {SECOND}, " in line and line.endswith(" and 13 more")
+def test_an_attempt_that_the_baseline_has_alone_is_told() -> None:
+    found = compared(of({FIRST: "closed", SECOND: "open"}), of({FIRST: "closed"}))
+    assert found.opened == ()
+    told = f"not compared, in the baseline alone: 1 (1 open then): {SECOND}"
+    assert found.left_out == (told,)
+
+
+def test_of_many_that_were_not_compared_some_are_named() -> None:
+    rest = dict.fromkeys(OTHERS[:20], "closed")
+    (line,) = compared(of({FIRST: "closed"}), of({FIRST: "closed", **rest})).left_out
+    assert f": 20: {OTHERS[0]}, " in line and line.endswith(" and 12 more")
+
+
+@pytest.mark.parametrize(("detail", "told"), [("not known: rules", 1), ("no such thing", 0)])
+def test_what_was_closed_and_is_not_known_now_is_told(detail: str, told: int) -> None:
+    now = of({FIRST: "unsupported"})
+    row = msgspec.structs.replace(now.attempts[0], detail=detail)
+    found = compared(of({FIRST: "closed"}), msgspec.structs.replace(now, attempts=(row,)))
+    assert found.opened == ()
+    assert len(found.left_out) == told
+    assert all(FIRST in line for line in found.left_out)
+
+
+def by(program: str, stance: str = "join") -> ProbeReport:
+    """The same result of another program, or made standing elsewhere."""
+    target = ProbeTarget("process", "1", 1, program, stance)
+    return msgspec.structs.replace(of({FIRST: "closed"}), target=target)
+
+
+def test_another_programs_baseline_is_told() -> None:
+    assert compared(by("a"), by("b")).left_out == ("the baseline is another program's: a, not b",)
+    assert compared(by("a"), by("a")).left_out == ()
+
+
+def test_a_result_that_was_made_standing_elsewhere_is_refused(tmp_path: Path) -> None:
+    for stance, other in (("join", "inject"), ("inject", "join")):
+        check_stance(by("a", stance), tmp_path, stance)
+        with pytest.raises(InputError, match=f"made by {stance}") as error:
+            check_stance(by("a", stance), tmp_path, other)
+        assert str(tmp_path) in error.value.line() and "--inject" in error.value.line()
 
 
 def saved(tmp_path: Path, found: ProbeReport) -> Path:

@@ -28,7 +28,7 @@ def test_a_probe_is_argued_for_and_decidable(probe: Probe) -> None:
     assert re.fullmatch(r"T\d{4}(\.\d{3})?", probe.technique)
     for leaf in leaves(need_of(probe, KNOWLEDGE)):
         assert not check_condition(leaf, KNOWLEDGE)
-    for name in probe.decides:
+    for name in (*probe.decides, *probe.rules_out):
         kind, _, subject = name.partition(":")
         if kind == "probe":
             assert subject in KNOWLEDGE.families or subject in KNOWLEDGE.vectors

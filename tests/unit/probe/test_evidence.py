@@ -53,6 +53,22 @@ def test_a_filter_says_nothing_of_a_capability() -> None:
     assert conditions(probed(lacking))["cap:CAP_SYS_PACCT"].state is State.CLOSED
 
 
+METADATA = [probe.id for probe in PROBES if "net:metadata-reachable" in probe.rules_out]
+
+
+def test_a_way_to_metadata_is_no_service_and_no_way_is_none() -> None:
+    """An open way settles nothing of whether a cloud is there; all ways closed do."""
+    name = "net:metadata-reachable"
+    every = [(one, "closed", "no route") for one in METADATA]
+    assert len(every) > 3
+    assert conditions(probed(*every))[name].state is State.CLOSED
+    absent = (METADATA[0], "unsupported", "kernel without the feature")
+    assert conditions(probed(absent, *every[1:]))[name].state is State.CLOSED
+    for other in ((METADATA[0], "open", ""), (METADATA[0], "unsupported", ""),
+                  (METADATA[0], "closed", "limit")):  # fmt: skip
+        assert name not in conditions(probed(other, *every[1:]))
+
+
 def test_what_the_kernel_does_not_have_is_no_way_in() -> None:
     absent = ("kernel.keyrings", "unsupported", "kernel without the feature")
     assert conditions(probed(absent))["probe:keyrings"].state is State.CLOSED

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ringfence.collect.host.ask import asked
+from ringfence.collect.host.clouds import led_to
 from ringfence.collect.process import procfs
 from ringfence.model.evidence import Evidence, Grade, Seen
 from ringfence.model.kernel import Guard
@@ -181,10 +182,9 @@ def _no_metadata(running: Running) -> Seen[bool]:
     if not any(cloud in vendor for cloud in _CLOUDS):
         detail = "no cloud is named there"
         return Seen(True, Evidence(Grade.OBSERVED, "/sys/class/dmi/id", detail))
-    routes = Path("/proc/net/route").read_text().splitlines()[1:]
-    default = [line for line in routes if line.split()[1] == "00000000"]
-    detail = f"{vendor.strip()}; {len(default)} default routes"
-    return Seen(not default, Evidence(Grade.OBSERVED, "/sys/class/dmi/id", detail))
+    ways = led_to()
+    detail = f"{vendor.strip()}; routes to {', '.join(ways) or 'none of its addresses'}"
+    return Seen(not ways, Evidence(Grade.OBSERVED, "/sys/class/dmi/id", detail))
 
 
 _READERS: dict[str, Callable[[Running], Seen[bool]]] = {

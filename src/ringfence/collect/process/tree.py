@@ -11,11 +11,12 @@ from ringfence.collect.process.credentials import (
     no_new_privileges,
     thread_statuses,
 )
+from ringfence.collect.process.elsewhere import elsewhere
 from ringfence.collect.process.environment import environment
 from ringfence.collect.process.limits import limits
 from ringfence.collect.process.memory import image, memory
 from ringfence.collect.process.mounts import mounts
-from ringfence.collect.process.namespaces import namespaces
+from ringfence.collect.process.namespaces import inode_of, namespaces
 from ringfence.collect.process.neighbours import neighbours
 from ringfence.collect.process.outside import outside
 from ringfence.collect.process.paths import path_facts
@@ -220,4 +221,21 @@ def _paths(
     except OSError:
         return (), False
     found = seen_mounts.value or ()
-    return path_facts(root, knowledge.paths.values(), found, rules), True
+    entries = tuple(knowledge.paths.values())
+    facts = path_facts(root, entries, found, rules)
+    if _same_files(pid):
+        return facts, True
+    # The host's own come first: they are worth more than what has the same name in an image.
+    host = mounts("self").value or ()
+    others = path_facts(root, elsewhere(entries, found, host), found, rules)
+    named = {(fact.id, fact.path) for fact in others}
+    return (*others, *(fact for fact in facts if (fact.id, fact.path) not in named)), True
+
+
+def _same_files(pid: int) -> bool:
+    """Whether it has our mount namespace and root directory: then every path is as it is here."""
+    try:
+        same_root = os.path.samefile(f"/proc/{pid}/root", "/")
+    except OSError:
+        return False
+    return same_root and inode_of(pid, "mnt") == inode_of("self", "mnt")

@@ -12,11 +12,13 @@ from ringfence.probe.battery import (
     privileges,
     processes,
     resources,
+    sending,
     sockets,
+    ways_out,
 )
 from ringfence.probe.battery import namespaces as spaces
 from ringfence.probe.definition import Probe
 
-GROUPS = (privileges, processes, files, spaces, kernel, sockets, execution, network,
-          resources, information, calls)  # fmt: skip
+GROUPS = (privileges, processes, files, ways_out, spaces, kernel, sockets, execution, network,
+          sending, resources, information, calls)  # fmt: skip
 PROBES: tuple[Probe, ...] = tuple(probe for group in GROUPS for probe in group.PROBES)

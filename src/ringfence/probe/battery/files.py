@@ -1,5 +1,5 @@
-"""Files: every path of the knowledge base that is worth something to an attacker, the program's
-own files, and ways out by open folders.
+"""Files: every path of the knowledge base that is worth something to an attacker, and the program's
+own files.
 
 Files are opened and closed again: nothing is read, written, truncated or created; a Unix socket
 is connected to and closed without a byte. Opening changes no time stamp but a folder's access
@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import errno
 import stat
+from collections import Counter
+from collections.abc import Iterator
 
 from ringfence.knowledge.loader import load
 from ringfence.knowledge.records import PathEntry
+from ringfence.model.mounts import covering
 from ringfence.model.process import PathFact
 from ringfence.probe.definition import (
     AT_FDCWD,
@@ -21,7 +24,6 @@ from ringfence.probe.definition import (
     Probe,
     Seen,
     closed,
-    opened,
     unsupported,
 )
 
@@ -34,7 +36,7 @@ AF_UNIX, SOCK_STREAM, SOCK_CLOEXEC, SOCK_NONBLOCK = 1, 1, 0o2000000, 0o4000
 EACCESS = 0x200
 TECHNIQUES = {"socket": "T1611", "device": "T1611", "directory": "T1543", "file": "T1005"}
 MOST = 8
-"""Paths of one entry that are tried."""
+"""Paths of one entry that are tried on each mount, and libraries."""
 
 
 def _entry(entry: PathEntry) -> Probe:
@@ -45,7 +47,7 @@ def _entry(entry: PathEntry) -> Probe:
         if not found:
             return closed("missing file", f"none of {', '.join(entry.globs[:3])}")
         outcome = None
-        for fact in found[:MOST]:
+        for fact in _chosen(inside, found):
             outcome = _used(inside, fact, entry.access)
             if outcome.seen is Seen.OPEN:
                 break
@@ -57,6 +59,19 @@ def _entry(entry: PathEntry) -> Probe:
         TECHNIQUES.get(entry.kind, "T1005"), attempt,
         (f"path:{entry.id}",), (f"path:{entry.id}",),
     )  # fmt: skip
+
+
+def _chosen(inside: Inside, found: tuple[PathFact, ...]) -> Iterator[PathFact]:
+    """The first ones on each mount: those of the workload's own must not hide the host's, which
+    another mount shows."""
+    mounts = inside.view.process.mounts.value or ()
+    count: Counter[str] = Counter()
+    for fact in found:
+        mount = covering(mounts, fact.path)
+        place = mount.path if mount is not None else ""
+        count[place] += 1
+        if count[place] <= MOST:
+            yield fact
 
 
 def _used(inside: Inside, fact: PathFact, access: str) -> Outcome:
@@ -155,34 +170,6 @@ def _setting(path: str) -> Probe:
     return Probe(f"file.{word}", GROUP, f"Change {path}", "T1562", attempt)
 
 
-def open_folders(inside: Inside) -> Outcome:
-    """Goes to each folder that the process holds open and asks for its name: one that lies outside
-    its root is a way out (CVE-2024-21626). Only a child of ours moves."""
-    if not inside.view.owns:
-        return unsupported("descriptors are the process's own: --inject sees them")
-    room = bytearray(4096)
-    folders = 0
-    for handle in range(256):
-        if inside.call("fchdir", handle) < 0:
-            continue
-        folders += 1
-        inside.call("getcwd", room, len(room))
-        if bytes(room).startswith(b"(unreachable)"):
-            return opened(f"descriptor {handle} is a folder outside its root")
-    return closed("namespace (mnt)", f"{folders} open folders, all below its root")
-
-
-def working_folder(inside: Inside) -> Outcome:
-    """Asks where it stands: a working folder outside the root is a way out."""
-    room = bytearray(4096)
-    result = inside.call("getcwd", room, len(room))
-    if result < 0:
-        return inside.judged(result)
-    if bytes(room).startswith(b"(unreachable)"):
-        return opened("its working folder lies outside its root")
-    return closed("namespace (mnt)", "it lies below its root")
-
-
 PROBES = (
     *(_entry(entry) for entry in load().paths.values()),
     Probe("file.own-program", GROUP, "Write its own program", "T1554", own_program),
@@ -195,7 +182,4 @@ PROBES = (
         "/proc/sys/fs/suid_dumpable", "/proc/self/oom_score_adj", "/proc/self/loginuid",
         "/sys/kernel/mm/transparent_hugepage/enabled", "/sys/power/state",
     )),
-    Probe("file.open-folders", GROUP, "Leave by a folder that it holds open", "T1611",
-          open_folders),
-    Probe("file.working-folder", GROUP, "Leave by its working folder", "T1611", working_folder),
 )  # fmt: skip

@@ -18,8 +18,10 @@ from ringfence.probe.definition import (
     Seen,
     closed,
     opened,
+    undecided,
     unsupported,
 )
+from ringfence.probe.domain import layers, version
 from ringfence.probe.modules import unloaded
 
 GROUP = "kernel"
@@ -197,7 +199,7 @@ def message_queue(inside: Inside) -> Outcome:
     name = f"ringfence-probe-{os.getpid()}"
     made = inside.call("mq_open", name, O_RDWR | O_CREAT | O_EXCL, 0o600, 0)
     tried = inside.judged(made)
-    if made >= 0:
+    if made != -errno.EEXIST:  # Landlock refuses to open it once it is made (ipc/mqueue.c)
         inside.undo("mq_unlink", name)
     # Descriptors are not what is short: `Inside.call` has made room for one (mq_open(3)).
     return closed("limit (RLIMIT_MSGQUEUE)") if made == -errno.EMFILE else tried
@@ -283,14 +285,23 @@ def console_injection(inside: Inside) -> Outcome:
 
 
 def landlock(inside: Inside) -> Outcome:
-    """Asks for the version of Landlock's interface: what it does not cover at that version is
-    open whatever a domain says, also where a filter refuses the question."""
-    version = inside.child.manage("landlock_create_ruleset", 0, 0, 1)
-    if version < 0:
+    """Puts Landlock domains over a child of ours, which is then ended, until the kernel takes no
+    more: that tells whether the workload is in one. What no domain of the kernel's version can hold
+    passes, also where a filter refuses the questions."""
+    found = version(inside.child)
+    if found < 0:
         return unsupported("no Landlock here", "kernel without the feature")
-    holes = [name for since, name in LANDLOCK_SINCE.items() if version < since]
-    return closed("landlock", "") if not holes else opened(
-        f"version {version} cannot hold: {', '.join(holes)}")  # fmt: skip
+    if not inside.view.owns:
+        return unsupported("a Landlock domain is the process's own: --inject sees it")
+    number = layers(inside.child)
+    if number is None:
+        return undecided("whether it is in a Landlock domain")
+    if not number:
+        return unsupported("it is in no Landlock domain")
+    holes = [name for since, name in LANDLOCK_SINCE.items() if found < since]
+    held = f"{number} domain{'s' if number > 1 else ''}"
+    return closed("Landlock", held) if not holes else opened(
+        f"{held}, of version {found}, which cannot hold: {', '.join(holes)}")  # fmt: skip
 
 
 LANDLOCK_SINCE = {

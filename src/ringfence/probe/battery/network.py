@@ -1,8 +1,6 @@
-"""The network as the workload has it: ports, loopback's services, ways out.
+"""The network as the workload has it: ports, loopback's services, interfaces.
 
-Connections are made to loopback and to Unix sockets alone, and closed without a byte. Whether
-anything further away could be reached is asked of the routes (connect(2) on a datagram socket
-looks one up and sends nothing) and of the rules of its network namespace.
+Connections are made to loopback and to Unix sockets alone, and closed without a byte.
 """
 
 from __future__ import annotations
@@ -20,22 +18,14 @@ LOOPBACK, ANY = "127.0.0.1", "0.0.0.0"  # noqa: S104 - nothing listens there
 MOST_TEXT = 1 << 20
 MOST_SERVICES = 32
 NONBLOCK = 0o4000
-SOMEWHERE = {
-    "internet": ("192.0.2.1", "T1041"), "internet-ipv6": ("2001:db8::1", "T1041"),
-    "private": ("10.0.0.1", "T1046"), "metadata": ("169.254.169.254", "T1552.005"),
-    "metadata-ipv6": ("fd00:ec2::254", "T1552.005"),
-}  # fmt: skip
-"""Addresses for documentation (RFC 5737, RFC 3849), a private one, and the clouds' metadata."""
-NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT,
-            errno.EINVAL, errno.EACCES)  # fmt: skip
-"""The last two are the answers of blackhole and prohibit routes (ip-route(8))."""
 
 
 def address(host: str, port: int) -> bytes:
-    """struct sockaddr_in or sockaddr_in6."""
+    """struct sockaddr_in or sockaddr_in6, that with the number after `%` as its scope."""
     if ":" in host:
+        plain, _, scope = host.partition("%")
         return struct.pack("=H", AF_INET6) + struct.pack("!HI", port, 0) + socket.inet_pton(
-            socket.AF_INET6, host) + bytes(4)  # fmt: skip
+            socket.AF_INET6, plain) + struct.pack("=I", int(scope or 0))  # fmt: skip
     return struct.pack("=H", AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
 
 
@@ -95,41 +85,6 @@ def _connected(inside: Inside, service: Service) -> Outcome:
     if result == -errno.EALREADY:
         return closed("network filter", f"{detail}: nothing comes back")
     return inside.judged(result, (errno.EISCONN,), detail=detail)
-
-
-def _way_out(name: str) -> Probe:
-    host, technique = SOMEWHERE[name]
-
-    def attempt(inside: Inside) -> Outcome:
-        """Looks up the route that a datagram would take, and sends none."""
-        family = AF_INET6 if ":" in host else AF_INET
-        handle = inside.socket(family, DGRAM, 0)
-        if handle < 0:
-            return inside.judged(handle)
-        where = address(host, 53)
-        result = inside.call("connect", handle, where, len(where))
-        if -result in NO_ROUTE and inside.passes("connect", handle, where, len(where)).passes:
-            return closed("no route", host)
-        if result >= 0:
-            return _filtered(inside, host)
-        return inside.judged(result, detail=f"a route to {host}")
-
-    decides = ("net:metadata-reachable",) if name == "metadata" else ()
-    return Probe(f"network.{name}", GROUP, f"Send to: {name} ({host})", technique, attempt,
-                 decides, decides)  # fmt: skip
-
-
-def _filtered(inside: Inside, host: str) -> Outcome:
-    """What rules say of an address to which there is a route."""
-    rules = inside.view.output
-    if rules is None:
-        return undecided(f"a route to {host}, and its rules could not be read")
-    dropped = rules.drops(host, crafted=inside.view.holds("CAP_NET_RAW"))
-    if dropped is None:
-        return undecided(f"a route to {host}, and rules that tell packets apart by more than that")
-    if dropped:
-        return closed("network filter", f"a route to {host}, and rules that drop what goes out")
-    return opened(f"a route to {host}")
 
 
 def neighbours(inside: Inside) -> Outcome:
@@ -194,7 +149,6 @@ PROBES = (
           ("syscall:listen",)),
     Probe("network.loopback-services", GROUP, "Connect to other services on its loopback", "T1046",
           loopback_services),
-    *(_way_out(name) for name in SOMEWHERE),
     Probe("network.interfaces", GROUP, "Have an interface beside loopback", "T1016", neighbours),
     Probe("network.containerd-shim", GROUP, "Connect to a containerd shim", "T1611",
           abstract_sockets),

@@ -20,6 +20,7 @@ from ringfence.probe.definition import (
     Seen,
     closed,
     opened,
+    undecided,
     unsupported,
 )
 
@@ -73,17 +74,22 @@ def setuid_program(inside: Inside) -> Outcome:
         user = next(line.split()[2] for line in status if line.startswith("Uid:"))
     if int(user) != inside.view.uid:
         return opened(f"{path} ran as another user")
-    return closed(_unprivileged_by(inside, path), f"{path} ran without its privilege")
+    return _without_privilege(inside, path)
 
 
-def _unprivileged_by(inside: Inside, path: str) -> str:
-    """Why a set-user-ID program ran as any other (execve(2), *Effect on the effective UID*)."""
+def _without_privilege(inside: Inside, path: str) -> Outcome:
+    """Why a set-user-ID program ran as any other (execve(2), *Effect on the effective UID*): also
+    because we trace it, where that is all that is left, unless we have CAP_SYS_PTRACE."""
+    what = f"{path} ran without its privilege"
     if inside.view.process.no_new_privileges.value:
-        return "no_new_privs"
+        return closed("no_new_privs", what)
     mount = covering(inside.view.process.mounts.value or (), path)
-    if mount is not None and "nosuid" not in mount.options and inside.view.private("user"):
-        return "user namespace"
-    return "mount (nosuid)"
+    if mount is not None and "nosuid" in mount.options:
+        return closed("mount (nosuid)", what)
+    if not inside.child.guarded:
+        return undecided(f"{what}, as all do that are traced without CAP_SYS_PTRACE: probe as root")
+    by = "user namespace" if inside.view.private("user") else "kernel (credentials or a setting)"
+    return closed(by, what)
 
 
 def new_privileges(inside: Inside) -> Outcome:
