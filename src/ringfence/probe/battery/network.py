@@ -103,6 +103,8 @@ def _way_out(name: str) -> Probe:
     def attempt(inside: Inside) -> Outcome:
         """Looks up the route that a datagram would take, and sends none."""
         family = AF_INET6 if ":" in host else AF_INET
+        if not inside.socket_passes(family, DGRAM) and inside.socket_passes(family, STREAM):
+            return undecided("filters refuse datagrams alone, and TCP cannot ask without sending")
         handle = inside.socket(family, DGRAM, 0)
         if handle < 0:
             return inside.judged(handle)
@@ -180,7 +182,7 @@ def send_datagrams(inside: Inside) -> Outcome:
 
 def mark_packets(inside: Inside) -> Outcome:
     """Marks what a socket would send, and sends nothing through it."""
-    handle = inside.socket(AF_INET, DGRAM, 0)
+    handle = inside.any_socket(AF_INET)
     if handle < 0:
         return inside.judged(handle)
     value = struct.pack("=I", 1)
