@@ -114,6 +114,18 @@ def refused_with(name: str, index: int, value: int, mask: int = 0xFFFFFFFF, errn
     return lambda: install(_about(name, index, value, mask, ERRNO | errno))
 
 
+def refused_in_64_bits(name: str, index: int, value: int) -> Step:
+    """A seccomp filter that refuses a call with this very argument, all 64 bits of it compared, as
+    libseccomp does (seccomp_rule_add(3))."""
+    low = 16 + 8 * index
+    return lambda: install([
+        (LOAD, 0, 0, 0), (EQUAL, 0, 5, native_calls()[name]),
+        (LOAD, 0, 0, low + 4), (EQUAL, 0, 3, value >> 32),
+        (LOAD, 0, 0, low), (EQUAL, 0, 1, value & 0xFFFFFFFF),
+        (RETURN, 0, 0, ERRNO | 1), (RETURN, 0, 0, ALLOW),
+    ])  # fmt: skip
+
+
 def answered(name: str, action: int) -> Step:
     """A seccomp filter that takes an action (SECCOMP_RET_*) on a call, whatever its arguments."""
     return lambda: install(_about(name, 0, 0, 0, action))

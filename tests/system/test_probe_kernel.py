@@ -28,6 +28,7 @@ from tests.system.conditions import (
     landlock,
     limit,
     refused,
+    refused_in_64_bits,
     refused_with,
     run,
     spaces,
@@ -167,7 +168,6 @@ FILTERS: tuple[tuple[str, str, Act | None], ...] = (
     ("kernel.io-uring", "io_uring_setup", _ring),
     ("kernel.bpf", "bpf", acts.make_map),
     ("kernel.perf-events", "perf_event_open", _counter),
-    ("kernel.keyrings", "keyctl", _keyring),
     ("kernel.add-key", "add_key", _key),
     ("kernel.request-key", "request_key", _search),
     ("kernel.userfaultfd", "userfaultfd", partial(_faults, 0)),
@@ -207,10 +207,13 @@ def test_every_way_to_refuse(steps: tuple[Step, ...], by: str, stance: str) -> N
     check(Case("kernel.io-uring", beside, steps, by, None, stance))
 
 
-def test_what_a_filter_leaves_of_a_pair() -> None:
-    """System V: closed only where segments and semaphores both are."""
-    check(Case("kernel.system-v-ipc", (refused("shmget"),), (refused("shmget", "semget"),), EPERM,
-               None))  # fmt: skip
+def test_what_a_filter_leaves_of_several_calls() -> None:
+    """Closed only where all of several calls are."""
+    for probe, *calls in (("kernel.system-v-ipc", "shmget", "semget", "msgget"),
+                          ("kernel.keyrings", "keyctl", "add_key", "request_key")):  # fmt: skip
+        for left in calls:
+            opened = (refused(*(name for name in calls if name != left)),)
+            check(Case(probe, opened, (refused(*calls),), EPERM))
 
 
 def test_chmod_by_its_other_names() -> None:
@@ -284,6 +287,19 @@ def test_calls_with_arguments(probe: str, step: Step) -> None:
     check(Case(probe, (), (step,), EPERM))
 
 
+@pytest.mark.parametrize(
+    ("probe", "name", "index", "value"),
+    [("call.socket[AF_VSOCK]", "socket", 0, 40), ("call.ioctl[*,TIOCSTI]", "ioctl", 1, TIOCSTI),
+     ("kernel.personality", "personality", 0, 0x0440000), ("socket.unix", "socket", 0, 1)],
+)  # fmt: skip
+def test_a_filter_that_compares_more_than_the_kernel_does(
+    probe: str, name: str, index: int, value: int
+) -> None:
+    """With something in the upper half of the argument the call passes, and means the same."""
+    check(Case(probe, (refused_in_64_bits(name, index, value),),
+               (refused_with(name, index, value),), EPERM))  # fmt: skip
+
+
 # --- by settings ---------------------------------------------------------------------------------
 
 IPC = (spaces("ipc"),)
@@ -331,6 +347,21 @@ def test_typing_into_the_terminal(closed: tuple[Step, ...], by: str) -> None:
     opened = (terminal, user(SOMEBODY))
     act = _typed if "seccomp" in by else None
     check(Case("kernel.terminal-injection", opened, closed, by, act, INJECT))
+
+
+@pytest.mark.skipif(_restricted(), reason="the setting of this machine closes it to all users")
+def test_typing_by_a_command_that_the_filter_does_not_know() -> None:
+    def typed() -> None:
+        handle = os.open("/dev/tty", os.O_RDWR)
+        with pytest.raises(OSError):
+            call("ioctl", handle, TIOCSTI, b" ")
+        call("ioctl", handle, TIOCSTI | 1 << 32, b" ")
+
+    steps = (terminal, user(SOMEBODY), refused_in_64_bits("ioctl", 1, TIOCSTI))
+    with standing(*steps, act=typed) as there:
+        shown = attempt(there.pid, "kernel.terminal-injection", stance=INJECT)
+    assert there.errno == 0
+    assert shown["kernel.terminal-injection"].seen == OPEN
 
 
 def test_the_setting_against_typing() -> None:

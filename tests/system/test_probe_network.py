@@ -101,6 +101,19 @@ def test_neighbours_by_the_address_of_a_link() -> None:
     check(Case("network.neighbours", _network("fe80::9/64"), UP, "no route"))
 
 
+def test_a_way_out_that_is_left_to_tcp() -> None:
+    """TCP has no way to ask without sending: what is not tried is not closed."""
+    names = [f"network.{name}" for name in PLACES]
+    datagrams = refused_with("socket", 1, socket.SOCK_DGRAM, mask=0xF)
+    with standing(*ROUTED, datagrams) as there:
+        shown = attempt(there.pid, *names, "network.mark")
+    assert shown.pop("network.mark").seen == OPEN  # whose type of socket does not matter
+    assert {one.seen for one in shown.values()} == {UNSUPPORTED}
+    with standing(*ROUTED, refused("socket")) as there:
+        shown = attempt(there.pid, *names, "network.mark")
+    assert {(one.seen, one.by) for one in shown.values()} == {(CLOSED, EPERM)}
+
+
 @pytest.mark.parametrize("kind", ["unreachable", "blackhole", "prohibit"])
 def test_routes_that_lead_nowhere(kind: str) -> None:
     nowhere = (*LINKED, run("ip", "route", "add", kind, "default"))

@@ -271,6 +271,24 @@ def test_a_user_number_that_was_kept() -> None:
                (user(SOMEBODY),), "capability CAP_SETUID", partial(acts.become, 0)))  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("probe", "capability", "calls"),
+    [("identity.root-user", "CAP_SETUID", ("setresuid", "setuid", "setreuid")),
+     ("identity.other-user", "CAP_SETUID", ("setresuid", "setuid", "setreuid")),
+     ("identity.root-group", "CAP_SETGID", ("setresgid", "setgid", "setregid"))],
+)  # fmt: skip
+def test_another_identity_by_a_call_that_filters_leave(
+    probe: str, capability: str, calls: tuple[str, ...]
+) -> None:
+    held = user(SOMEBODY, capability)
+    eperm = "seccomp (errno 1, operation not permitted)"
+    for left in calls:
+        others = refused(*(name for name in calls if name != left))
+        check(Case(probe, (held, others), (held, refused(*calls)), eperm))
+    # Where the one that is left takes the capability, that is what stops it.
+    check(Case(probe, (held,), (user(SOMEBODY), refused(calls[0])), f"capability {capability}"))
+
+
 def test_a_user_namespace_that_knows_one_user() -> None:
     """An unknown number is refused before the capability is asked for, which proves nothing."""
     for probe in ("identity.other-user", "capability.chown"):

@@ -21,6 +21,7 @@ from tests.system.conditions import (
     landlock,
     proc,
     refused,
+    refused_with,
     spaces,
     tmpfs,
     user,
@@ -90,6 +91,15 @@ def test_a_filter_that_refuses_the_call(same: int, line: tuple[str, str, str, Ac
     probe, _, name, act = line
     closed = _beside(same, refused(name))
     check(Case(probe, _beside(same), closed, "seccomp (errno 1, operation not permitted)", act))
+
+
+@pytest.mark.parametrize("request_", [0x4206, 16], ids=("seize", "attach"))
+def test_a_filter_that_refuses_one_way_to_trace(same: int, request_: int) -> None:
+    """PTRACE_ATTACH stops whom it traces, so that it is not tried, and not called closed."""
+    steps = _beside(same, refused_with("ptrace", 0, request_))
+    with standing(*steps) as there:
+        shown = attempt(there.pid, "process.attach")["process.attach"]
+    assert shown.seen == (OPEN if request_ == 16 else UNSUPPORTED), shown
 
 
 def test_advice_asks_for_two_rights(same: int, another: int) -> None:

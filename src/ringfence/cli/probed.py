@@ -37,4 +37,4 @@ def tried(facts: Facts, deployment: Deployment, knowledge: Knowledge) -> Deploym
         for pid in dict.fromkeys(pids)
         if pid is not None
     )
-    return with_probed(deployment, probed)
+    return with_probed(deployment, probed, knowledge)

@@ -6,11 +6,12 @@ A probe's `attempt` is a function of an `Inside`; its docstring is the safety ar
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 
 import msgspec
 
+from ringfence.collect.seccomp.question import narrow
 from ringfence.collect.seccomp.tables import native_calls
 from ringfence.probe.driven import Argument, Driven
 from ringfence.probe.oracle import Oracle, Verdict
@@ -68,11 +69,17 @@ class Inside:
         self.oracle = oracle
         self.view = view
         self.last: Tried | None = None
-        self.refused: dict[tuple[str, tuple[Argument, ...]], Verdict] = {}
+        self.denied: dict[tuple[str, tuple[Argument, ...]], Verdict] = {}
         """What the filters were asked about by name and did not let through."""
+        self.tried: set[str] = set()
+        """The names of all calls that were made."""
 
     def call(self, name: str, *arguments: Argument, path: str = "") -> int:
-        """Make a call: its result, negative for an errno."""
+        """Make a call: its result, negative for an errno. Where filters refuse these arguments
+        and let others through that mean the same to the kernel, with those."""
+        self.tried.add(name)
+        if narrow(name):
+            arguments = self.passing(name, *arguments) or arguments
         kept = _kept(arguments)
         self.last = Tried(name, kept, 0, path)  # should it be the process's end
         result = self.child.call(name, *arguments)
@@ -101,8 +108,27 @@ class Inside:
         """What the filters say to a call, without making it."""
         verdict = self.oracle.verdict(name, *arguments)
         if isinstance(name, str) and not verdict.passes:
-            self.refused[name, _kept(arguments)] = verdict
+            self.denied[name, _kept(arguments)] = verdict
         return verdict
+
+    def passing(self, name: str, *arguments: Argument) -> tuple[Argument, ...] | None:
+        """The arguments as they are, or with upper halves that the kernel does not look at, so
+        that every filter lets them through; None where none of those forms passes."""
+        if self.view.programs == ():
+            return arguments
+        forms = _forms_of(name, arguments)
+        return next((form for form in forms if self.passes(name, *form).passes), None)
+
+    def refused(self, name: str, *arguments: Argument) -> Outcome:
+        """What it means that filters let none of these forms of a call through."""
+        if self._other_form(Tried(name, arguments, 0)):
+            return undecided(f"a filter refuses some forms of {name} and not all")
+        return closed(self.passes(name, *arguments).words)
+
+    def goes_on_in(self, local: int) -> None:
+        """From here on, the process that the last call has made (its number is `local`) is the
+        one that tries. Raises InjectionFailed."""
+        self.child = self.child.made(local)
 
     def judged(
         self,
@@ -122,21 +148,33 @@ class Inside:
             return Outcome(Seen.UNSUPPORTED, detail, tried, layer="limit")
         if -result in absent and tried is not None and self._reaches(tried):
             return Outcome(Seen.UNSUPPORTED, detail, tried, layer="kernel without the feature")
-        if tried is not None and tried.name == "socket" and self._other_form(tried):
-            return undecided("a filter refuses some forms of the socket and not all")
+        if tried is not None and self._other_form(tried):
+            return undecided(f"a filter refuses some forms of {tried.name} and not all")
         return Outcome(Seen.CLOSED, detail, tried, capability)
 
     def socket(self, family: int, kind: int, protocol: int = 0) -> int:
         """A socket, or a negative errno; in the form that a filter lets through, where it tells
         forms apart that come to the same: flags of its type, and the protocol that 0 stands for."""
-        named = () if protocol else self._named(family, kind)
-        forms = [(form, number) for number in (protocol, *named) for form in (kind, *_forms(kind))]
-        passing = (form for form in forms if self.passes("socket", family, *form).passes)
-        chosen, number = next(passing, (kind, protocol))
+        chosen, number = self._socket_form(family, kind, protocol) or (kind, protocol)
         handle = self.call("socket", family, chosen, number)
         if handle >= 0 and kind & ~chosen & NONBLOCK:
             self.child.manage("fcntl", handle, F_SETFL, NONBLOCK)
         return handle
+
+    def any_socket(self, family: int) -> int:
+        """A socket of whichever type filters let through, where none is needed in particular."""
+        passing = (kind for kind in (DGRAM, STREAM) if self.socket_passes(family, kind))
+        return self.socket(family, next(passing, DGRAM))
+
+    def socket_passes(self, family: int, kind: int) -> bool:
+        """Whether filters let some form of such a socket through."""
+        return self._socket_form(family, kind, 0) is not None
+
+    def _socket_form(self, family: int, kind: int, protocol: int) -> tuple[int, int] | None:
+        named = () if protocol else self._named(family, kind)
+        forms = [(form, number) for number in (protocol, *named) for form in (kind, *_forms(kind))]
+        return next((form for form in forms
+                     if self.passing("socket", family, *form) is not None), None)  # fmt: skip
 
     @staticmethod
     def _named(family: int, kind: int) -> tuple[int, ...]:
@@ -145,12 +183,17 @@ class Inside:
         return () if found is None else (found,)
 
     def _other_form(self, tried: Tried) -> bool:
-        """Whether filters that refuse a socket let one of the same family and type through, by its
-        flags or by a protocol that was not asked for."""
-        family, kind, protocol = (one for one in tried.arguments if isinstance(one, int))
-        programs, number = self.view.programs, native_calls()["socket"]
-        if not programs or self._reaches(tried):
+        """Whether filters that refuse a call may let one through that comes to the same: with
+        upper halves that nobody looks at, a socket also by its flags or by a protocol that was not
+        asked for."""
+        programs, number = self.view.programs, native_calls().get(tried.name, -1)
+        if not programs or number < 0 or self._reaches(tried):
             return False
+        given = tuple((index, value) for index, value in enumerate(tried.arguments)
+                      if isinstance(value, int))  # fmt: skip
+        if tried.name != "socket":
+            return may_pass(programs, number, given)
+        (_, family), (_, kind), (_, protocol) = given
         # 0 is whichever suits the type, but to netlink(7), where it is one of its own.
         last = ((2, protocol),) if protocol or family == AF_NETLINK else ()
         return any(may_pass(programs, number, ((0, family), (1, form), *last))
@@ -175,13 +218,29 @@ def _kept(arguments: tuple[Argument, ...]) -> tuple[Argument, ...]:
     return tuple(bytes(value) if isinstance(value, bytearray) else value for value in arguments)
 
 
+WORD, BEYOND = 0xFFFFFFFF, 1 << 32
+"""The low half of an argument, and a bit above it."""
+
+
+def _forms_of(name: str, arguments: tuple[Argument, ...]) -> Iterator[tuple[Argument, ...]]:
+    """Arguments as they are, then with a bit where the kernel does not look: in one place alone,
+    or everywhere."""
+    yield arguments
+    places = [at for at in narrow(name) if at < len(arguments) and isinstance(arguments[at], int)]
+    for chosen in filter(None, dict.fromkeys((*((at,) for at in places), tuple(places)))):
+        yield tuple(
+            value & WORD | BEYOND if at in chosen and isinstance(value, int) else value
+            for at, value in enumerate(arguments)
+        )
+
+
 AT_FDCWD = -100
 O_SAFE = 0o2000000 | 0o4000 | 0o400
 """O_CLOEXEC, O_NONBLOCK and O_NOCTTY: nothing waits, and no terminal becomes ours."""
 
 
 CLOEXEC, NONBLOCK, F_SETFL = 0o2000000, 0o4000, 4
-AF_NETLINK = 16
+AF_NETLINK, STREAM, DGRAM = 16, 1, 2
 
 
 def _forms(kind: int) -> tuple[int, ...]:
@@ -191,7 +250,8 @@ def _forms(kind: int) -> tuple[int, ...]:
 
 class Probe(msgspec.Struct, frozen=True):
     """One probe. `needs` say when configuration calls it open, in the words of the knowledge
-    base; `decides` are the conditions that its result settles, and openings as `probe:ID`."""
+    base; `decides` are the conditions that its result settles, and openings as `probe:ID`. `also`
+    are other ways to the same, each tried by a child of its own: it is closed where all are."""
 
     id: str
     group: str
@@ -205,12 +265,18 @@ class Probe(msgspec.Struct, frozen=True):
     it settles nothing: there is a way, and whether anything lies at its end is not asked."""
     safe: str = ""
     """The safety argument of one row of a table, beside that of its function."""
+    also: tuple[Callable[[Inside], Outcome], ...] = ()
+
+    @property
+    def ways(self) -> tuple[Callable[[Inside], Outcome], ...]:
+        """All functions that try it."""
+        return (self.attempt, *self.also)
 
     @property
     def safety(self) -> str:
         """Why it does no harm."""
-        text = " ".join((self.attempt.__doc__ or "").split())
-        return f"{text} {self.safe}".strip()
+        texts = (" ".join((way.__doc__ or "").split()) for way in self.ways)
+        return " ".join((*dict.fromkeys(texts), self.safe)).strip()
 
 
 def unsupported(detail: str, layer: str = "") -> Outcome:

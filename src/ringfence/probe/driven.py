@@ -181,6 +181,16 @@ class Driven:
         local = self.manage("clone", 0, 0, 0, 0, 0)
         if local < 0 or len(self.caught) == before:
             raise InjectionFailed(f"{self.pid} cannot fork: {os.strerror(-local).lower()}")
+        return self._taken(kind, local)
+
+    def made(self, local: int) -> Driven:
+        """The child that the last call made, to be driven like one of `fork`; `local` is its
+        number here. Raises InjectionFailed."""
+        return self._taken(Driven, local)
+
+    def _taken(self, kind: type[D], local: int) -> D:
+        if not self.caught:
+            raise InjectionFailed(f"what {self.pid} has made was not caught")
         pid = self.caught.pop()
         child = kind(pid, self.regs, self, local)
         child.code, child.scratch = self.code, self.scratch

@@ -26,6 +26,15 @@ WORDS = {
 }  # fmt: skip
 
 
+ABSENCE = "kernel without the feature"
+FILTER = "seccomp"
+
+
+def by_filter(layer: str) -> bool:
+    """Whether a layer's name is that of a seccomp filter's answer."""
+    return layer.startswith(FILTER)
+
+
 def layer_of(outcome: Outcome, inside: Inside) -> str:
     """The layer's name. `seccomp (...)`, `capability CAP_X`, `user namespace`, `file mode` ..."""
     if outcome.layer:

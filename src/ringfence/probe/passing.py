@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from ringfence.collect.seccomp.bpf import ARGUMENTS, Call, Instruction, combine, parse, run
-from ringfence.collect.seccomp.tables import AUDIT_ARCH, native
-from ringfence.collect.seccomp.verdicts import words
+from ringfence.collect.seccomp.tables import AUDIT_ARCH, native, native_calls
+from ringfence.collect.seccomp.verdicts import native_words
 
 WORD = 0xFFFFFFFF
 ALWAYS = (0, 1, WORD)
@@ -29,9 +29,10 @@ PASSES = frozenset({"allow", "log"})
 def may_pass(
     programs: tuple[bytes, ...], number: int, fixed: tuple[tuple[int, int], ...] = ()
 ) -> bool:
-    """Whether some arguments may pass; `fixed` are those of an index and a value that are given.
+    """Whether some arguments may pass; `fixed` are those of an index and a value that are given,
+    as far as the kernel looks at them (`native_words`).
     Where it says no, every argument is refused."""
-    return _may(programs, Call(number, AUDIT_ARCH[native()], words(fixed)))
+    return _may(programs, Call(number, AUDIT_ARCH[native()], _words(number, fixed)))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -39,7 +40,7 @@ def passing(
     programs: tuple[bytes, ...], number: int, fixed: tuple[tuple[int, int], ...] = ()
 ) -> tuple[int, ...] | None:
     """Six arguments that every filter lets through; None where none were found."""
-    given = dict(words(fixed))
+    given = dict(_words(number, fixed))
     wanted: dict[int, dict[int, None]] = {}
     for program in programs:
         for offset, value in _compared(parse(program), number):
@@ -55,6 +56,15 @@ def passing(
             return tuple(known[at] | known[at + 4] << 32
                          for at in range(ARGUMENTS, ARGUMENTS + 48, 8))  # fmt: skip
     return None
+
+
+def _words(number: int, fixed: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    return native_words(_names().get(number, ""), fixed)
+
+
+@functools.cache
+def _names() -> dict[int, str]:
+    return {number: name for name, number in native_calls().items()}
 
 
 def _ordered(wanted: Iterable[int]) -> tuple[int, ...]:

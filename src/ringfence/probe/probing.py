@@ -43,11 +43,13 @@ CONTROL = "this host, as the user who probes, unconfined"
 
 
 class Probed(msgspec.Struct, frozen=True):
-    """One process after its probing: whether it is admin of its zone, what each probe showed."""
+    """One process after its probing: whether it is admin of its zone, what each probe showed, and
+    which calls it made on ways that no filter stopped."""
 
     admin: bool
     report: ProbeReport
     probes: tuple[Probe, ...]
+    tried: dict[str, frozenset[str]]
 
 
 def probe_process(
@@ -96,7 +98,8 @@ def probe_process(
         stopped=tuple(stopped.times),
         seconds=seconds,
     )
-    return Probed(expectations.level is Level.ADMIN, report, probes)
+    tried = {name: result.tried for name, result in results.items()}
+    return Probed(expectations.level is Level.ADMIN, report, probes, tried)
 
 
 def _process(pid: int, asked: tuple[str, ...], knowledge: Knowledge) -> Process:

@@ -38,9 +38,9 @@ def test_a_probe_is_argued_for_and_decidable(probe: Probe) -> None:
 
 def test_no_condition_is_settled_twice() -> None:
     """Of two attempts the later one would silently win. Capabilities that two calls ask for are
-    settled by both alike."""
+    settled by both alike, and openings by all attempts at them together."""
     settled = Counter(name for probe in OTHERS for name in probe.decides
-                      if not name.startswith(("cap:", "nscap:")))  # fmt: skip
+                      if not name.startswith(("cap:", "nscap:", "probe:")))  # fmt: skip
     assert not [name for name, count in settled.items() if count > 1]
 
 

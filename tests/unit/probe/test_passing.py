@@ -38,7 +38,7 @@ NARROW = {
     "under a mask": (*only(1, (AND, 0, 0, 0xF0), (EQUAL, 0, 0, 0x50)), PASS),
     "above": (*only(2, (GREATER, 0, 0, 1000)), PASS),
     "a bit": (*only(2, (ANY_BIT, 0, 0, 0x400)), PASS),
-    "the high word": ((LOAD, 0, 0, 20), (EQUAL, 1, 0, 7), (RETURN, 0, 0, REFUSE), PASS),
+    "a high word": ((LOAD, 0, 0, 44), (EQUAL, 1, 0, 7), (RETURN, 0, 0, REFUSE), PASS),
 }
 
 
@@ -96,3 +96,39 @@ def test_given_arguments_stay() -> None:
     one = program(*only(0, (EQUAL, 0, 0, 2)), *only(1, (EQUAL, 0, 0, 5)), PASS)
     assert passing((one,), CALL, ((0, 2),)) == (2, 5, 0, 0, 0, 0)
     assert not may_pass((one,), CALL, ((0, 3),))
+
+
+def but_not(name: str, index: int, value: int) -> bytes:
+    """Refuses a call whose argument is this value, compared in all 64 bits as libseccomp does."""
+    low = 16 + 8 * index
+    about = (
+        (LOAD, 0, 0, 0), (EQUAL, 0, 5, native_calls()[name]),
+        (LOAD, 0, 0, low + 4), (EQUAL, 0, 3, value >> 32),
+        (LOAD, 0, 0, low), (EQUAL, 0, 1, value & 0xFFFFFFFF), (RETURN, 0, 0, REFUSE), PASS,
+    )  # fmt: skip
+    return b"".join(struct.pack("=HBBI", *one) for one in about)
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "value"), [("socket", 0, 40), ("ioctl", 1, 0x5412), ("clone", 0, 1 << 28)]
+)
+def test_the_upper_half_of_an_argument_that_the_kernel_takes_32_bits_of(
+    name: str, index: int, value: int
+) -> None:
+    """Its low half is the family, the command: what is above passes by a comparison of 64 bits."""
+    whole, number = but_not(name, index, value), native_calls()[name]
+    assert may_pass((whole,), number, ((index, value),))
+    found = passing((whole,), number, ((index, value),))
+    assert found is not None
+    assert found[index] & 0xFFFFFFFF == value and found[index] != value
+    half = b"".join(struct.pack("=HBBI", *one) for one in (
+        (LOAD, 0, 0, 0), (EQUAL, 0, 3, number), (LOAD, 0, 0, 16 + 8 * index), (EQUAL, 0, 1, value),
+        (RETURN, 0, 0, REFUSE), PASS))  # fmt: skip
+    assert not may_pass((half,), number, ((index, value),))
+    assert passing((half,), number, ((index, value),)) is None
+
+
+def test_the_upper_half_of_an_argument_that_the_kernel_takes_as_it_is() -> None:
+    """unshare(2) refuses flags that it does not know, those of the upper half, too."""
+    number, user = native_calls()["unshare"], ((0, 1 << 28),)
+    assert not may_pass((but_not("unshare", *user[0]),), number, user)

@@ -29,6 +29,19 @@ CONSTANTS = {
 }  # fmt: skip
 """include/linux/socket.h, net.h, uapi/linux/{netlink,in,sched}.h, asm-generic/ioctls.h"""
 
+NARROW: dict[str, tuple[int, ...]] = {
+    "socket": (0, 1, 2), "socketpair": (0, 1, 2), "ioctl": (0, 1), "fcntl": (0, 1),
+    "setsockopt": (0, 1, 2, 4), "getsockopt": (0, 1, 2), "clone": (0,), "prctl": (0,),
+    "personality": (0,), "keyctl": (0,), "setns": (0, 1), "userfaultfd": (0,),
+    "memfd_create": (1,), "open": (1, 2), "openat": (0, 2, 3), "kill": (0, 1),
+    "fanotify_init": (0,), "mq_open": (1, 2), "shmget": (0, 2), "semget": (0, 1, 2),
+    "msgget": (0, 1),
+    "setuid": (0,), "setreuid": (0, 1), "setresuid": (0, 1, 2),
+    "setgid": (0,), "setregid": (0, 1), "setresgid": (0, 1, 2),
+}  # fmt: skip
+"""Arguments of which the kernel takes the low 32 bits: int and unsigned int in its SYSCALL_DEFINE,
+and the flags of clone(2) (lower_32_bits). A filter sees all 64 of them."""
+
 SIGCHLD = 17
 SOCK_CLOEXEC = 0o2000000
 _FORM = re.compile(r"([a-z0-9_]+)(?:\[([^\[\]]+)\])?")
@@ -56,6 +69,11 @@ def parse(text: str) -> Question:
         if word != "*"
     ]
     return Question(match[1], tuple(itertools.product(*choices)))
+
+
+def narrow(call: str) -> tuple[int, ...]:
+    """The arguments of a call whose upper 32 bits mean nothing to the kernel, by their index."""
+    return NARROW.get(call, ())
 
 
 def _constant(word: str, text: str) -> int:

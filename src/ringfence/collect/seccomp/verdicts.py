@@ -14,7 +14,7 @@ from ringfence.collect.seccomp.bpf import (
     combine,
     run,
 )
-from ringfence.collect.seccomp.question import Question, parse
+from ringfence.collect.seccomp.question import Question, narrow, parse
 from ringfence.collect.seccomp.tables import (
     AUDIT_ARCH,
     FOREIGN,
@@ -101,7 +101,7 @@ def _answer(programs: Sequence[bytes], question: Question) -> CallVerdict:
 
 def _native(programs: Sequence[bytes], number: int, question: Question) -> CallVerdict:
     results = [
-        _stacked(programs, Call(number, AUDIT_ARCH[native()], words(fixed)))
+        _stacked(programs, Call(number, AUDIT_ARCH[native()], native_words(question.call, fixed)))
         for fixed in question.tries
     ]
     return verdict(
@@ -131,6 +131,13 @@ def words(fixed: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
         at = ARGUMENTS + 8 * index
         made += [(at, value & 0xFFFFFFFF), (at + 4, value >> 32 & 0xFFFFFFFF)]
     return tuple(made)
+
+
+def native_words(call: str, fixed: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """The same for a call of the native architecture: whoever calls chooses the upper halves of
+    arguments that the kernel takes 32 bits of, and a filter that compares all 64 is passed by."""
+    free = {ARGUMENTS + 8 * index + 4 for index in narrow(call)}
+    return tuple(word for word in words(fixed) if word[0] not in free)
 
 
 def _stacked(programs: Sequence[bytes], call: Call) -> Outcomes:

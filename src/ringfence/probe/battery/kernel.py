@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from collections.abc import Callable
 
-from ringfence.probe.battery.privileges import sys_boot
+from ringfence.probe.battery.privileges import sys_boot, sys_rawio
 from ringfence.probe.definition import (
     ABSENT,
     Inside,
@@ -106,6 +107,13 @@ def delete_module(inside: Inside) -> Outcome:
     return inside.judged(result, (errno.ENOENT,), capability="CAP_SYS_MODULE")
 
 
+def kexec_file(inside: Inside) -> Outcome:
+    """Asks for a kernel to be loaded from no file with flags that do not exist: EINVAL comes after
+    the check (kernel/kexec_file.c), and nothing is loaded."""
+    result = inside.call("kexec_file_load", -1, -1, 0, 0, 0xFFFF)
+    return inside.judged(result, (errno.EINVAL, errno.EBADF), capability="CAP_SYS_BOOT")
+
+
 def iopl(inside: Inside) -> Outcome:
     """Raises the privilege of a child of ours over ports that it does not use."""
     return inside.judged(inside.call("iopl", 3), capability="CAP_SYS_RAWIO")
@@ -151,7 +159,7 @@ def x_tables(inside: Inside) -> Outcome:
     check (net/ipv4/netfilter/ip_tables.c)."""
     if unloaded("ip_tables"):
         return unsupported("trying would load the module ip_tables")
-    handle = inside.socket(AF_INET, SOCK_DGRAM, 0)
+    handle = inside.any_socket(AF_INET)
     if handle < 0:
         return inside.judged(handle)
     request, size = bytearray(b"ringfence-none".ljust(84, b"\0")), bytearray(struct.pack("=I", 84))
@@ -223,10 +231,13 @@ def semaphores(inside: Inside) -> Outcome:
     return tried
 
 
-def system_v(inside: Inside) -> Outcome:
-    """The three kinds of System V objects in turn; each is removed in the next call."""
-    found = shared_memory(inside)
-    return found if found.seen.value != "closed" else semaphores(inside)
+def messages(inside: Inside) -> Outcome:
+    """Makes a System V message queue and removes it in the next call."""
+    made = inside.call("msgget", 0, 0o1600)
+    tried = inside.judged(made)
+    if made >= 0:
+        inside.undo("msgctl", made, 0, 0)
+    return tried
 
 
 def secret_memory(inside: Inside) -> Outcome:
@@ -334,9 +345,15 @@ def memory(inside: Inside) -> int:
     return inside.call("memfd_create", "ringfence", 0) if handle == -errno.EINVAL else handle
 
 
-def _family(name: str, title: str, attempt: object, opening: str) -> Probe:
-    return Probe(f"kernel.{name}", GROUP, title, TECHNIQUE, attempt,  # type: ignore[arg-type]
-                 (f"opening:{opening}",), (f"probe:{opening}",))  # fmt: skip
+def _family(
+    name: str,
+    title: str,
+    attempt: Callable[[Inside], Outcome],
+    opening: str,
+    *also: Callable[[Inside], Outcome],
+) -> Probe:
+    return Probe(f"kernel.{name}", GROUP, title, TECHNIQUE, attempt, (f"opening:{opening}",),
+                 (f"probe:{opening}",), also=also)  # fmt: skip
 
 
 PROBES = (
@@ -344,7 +361,8 @@ PROBES = (
     _family("io-uring", "Make an io_uring", io_uring, "io-uring"),
     _family("bpf", "Load a BPF program", bpf_program, "bpf"),
     _family("perf-events", "Open a performance counter", perf_event, "perf-events"),
-    _family("keyrings", "Use keyrings", keyring, "keyrings"),
+    _family("keyrings", "Use keyrings", keyring, "keyrings", add_key,
+            request_key),
     Probe("kernel.add-key", GROUP, "Add a key", TECHNIQUE, add_key,
           ("feature:keyrings", "syscall:add_key")),
     Probe("kernel.request-key", GROUP, "Request a key", TECHNIQUE, request_key,
@@ -353,14 +371,17 @@ PROBES = (
     Probe("kernel.userfaultfd-user", GROUP, "Handle page faults of user mode", TECHNIQUE,
           userfaultfd_user_mode, ("feature:userfaultfd", "syscall:userfaultfd")),
     _family("modify-ldt", "Use local descriptor tables", modify_ldt, "modify-ldt"),
-    _family("kexec", "Load another kernel", sys_boot, "kexec"),
+    _family("kexec", "Load another kernel", sys_boot, "kexec", kexec_file),
     Probe("kernel.finit-module", GROUP, "Load a module from a file", "T1547.006", finit_module,
           ("feature:modules", "cap:CAP_SYS_MODULE", "syscall:finit_module")),
     Probe("kernel.delete-module", GROUP, "Unload a module", "T1562", delete_module,
           ("feature:modules", "cap:CAP_SYS_MODULE", "syscall:delete_module")),
-    _family("io-ports", "Raise the port privilege (iopl)", iopl, "io-ports"),
+    _family("io-ports", "Raise the port privilege (iopl, ioperm)", iopl, "io-ports", sys_rawio),
     _family("fanotify", "Watch whole file systems", fanotify, "fanotify"),
-    _family("nf-tables", "Use nf_tables with its own privilege", netfilter, "nf-tables"),
+    # A user namespace is the other way to it: `namespace.netfilter-in-user`.
+    Probe("kernel.nf-tables", GROUP, "Use nf_tables with its own privilege", TECHNIQUE, netfilter,
+          ("feature:nf-tables", "nscap:CAP_NET_ADMIN",
+           "syscall:socket[AF_NETLINK,*,NETLINK_NETFILTER]"), ("probe:nf-tables",)),
     Probe("kernel.x-tables", GROUP, "Use x_tables with its own privilege", TECHNIQUE, x_tables,
           ("feature:x-tables", "nscap:CAP_NET_ADMIN", "syscall:getsockopt")),
     Probe("kernel.traffic-control", GROUP, "Use traffic control with its own privilege", TECHNIQUE,
@@ -371,7 +392,8 @@ PROBES = (
     _family("kernel-tls", "TLS in the kernel", kernel_tls, "kernel-tls"),
     _family("posix-message-queues", "Make a POSIX message queue", message_queue,
             "posix-message-queues"),
-    _family("system-v-ipc", "Make System V objects", system_v, "system-v-ipc"),
+    _family("system-v-ipc", "Make System V objects", shared_memory, "system-v-ipc",
+            semaphores, messages),
     Probe("kernel.shared-memory", GROUP, "Make a System V segment", TECHNIQUE, shared_memory,
           ("feature:system-v-ipc", "syscall:shmget")),
     Probe("kernel.semaphores", GROUP, "Make System V semaphores", TECHNIQUE, semaphores,

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Callable
 
+from ringfence.probe.battery.kernel import netfilter
 from ringfence.probe.battery.processes import identity
+from ringfence.probe.battery.sockets import BY_USERNS, FAMILIES, OPENINGS, making
 from ringfence.probe.definition import AT_FDCWD, Inside, Outcome, Probe, closed, opened, unsupported
 from ringfence.probe.modules import unloaded
 
@@ -32,31 +35,63 @@ def _flag(kind: str) -> str:
     return f"CLONE_{NAMES.get(kind, 'NEW' + kind.upper())}"
 
 
+Making = Callable[[Inside, int], int]
+"""Puts what tries into new namespaces by these flags: negative for an errno."""
+
+
+def _unshared(inside: Inside, flags: int) -> int:
+    return inside.call("unshare", flags)
+
+
+def _cloned(inside: Inside, flags: int) -> int:
+    return _child(inside, inside.call("clone", flags, 0, 0, 0, 0))
+
+
+def _cloned3(inside: Inside, flags: int) -> int:
+    return _child(inside, inside.call("clone3", struct.pack("=8Q", flags, *(0,) * 7), 64))
+
+
+def _child(inside: Inside, result: int) -> int:
+    """It is in there that the attempt goes on."""
+    if result > 0:
+        inside.goes_on_in(result)
+    return result
+
+
+def _makings(kind: str) -> tuple[Making, ...]:
+    """In clone(2) the flag of time namespaces is part of the exit signal."""
+    return (_unshared, _cloned3) if kind == "time" else (_unshared, _cloned, _cloned3)
+
+
+def _by_any_call(kind: str) -> dict[str, list[object]]:
+    """That filters leave one of the calls that make such a namespace."""
+    calls = ("unshare", "clone")[: len(_makings(kind)) - 1]
+    return {"any": [*(f"syscall:{call}[{_flag(kind)}]" for call in calls), "syscall:clone3"]}
+
+
+def _new(making: Making, flags: int, capability: str = "") -> Callable[[Inside], Outcome]:
+    def attempt(inside: Inside) -> Outcome:
+        """A child of ours goes to new namespaces by one of the calls that make them, and is ended
+        there, and they with it."""
+        return inside.judged(making(inside, flags), capability=capability)
+
+    return attempt
+
+
 def _unshare(kind: str) -> Probe:
     flag, capability = SPACES[kind]
-
-    def attempt(inside: Inside) -> Outcome:
-        """A child of ours leaves a namespace for a new one, and is ended, and the new one too."""
-        return inside.judged(inside.call("unshare", flag), capability=capability)
-
-    own = "userns" if kind == "user" else "nscap:CAP_SYS_ADMIN"
-    needs = ("syscall:unshare[CLONE_NEWUSER]", own) if kind == "user" else (
-        f"syscall:unshare[{_flag(kind)}]", own)  # fmt: skip
+    needs = ("userns",) if kind == "user" else ("nscap:CAP_SYS_ADMIN", _by_any_call(kind))
     decides = ("probe:user-namespaces",) if kind == "user" else ()
+    first, *others = (_new(making, flag, capability) for making in _makings(kind))
     return Probe(f"namespace.unshare-{kind}", GROUP, f"Make a new namespace: {kind}", ESCAPE,
-                 attempt, needs, decides)  # fmt: skip
+                 first, needs, decides, also=tuple(others))  # fmt: skip
 
 
 def _in_user_namespace(kind: str) -> Probe:
-    flag = SPACES[kind][0]
-
-    def attempt(inside: Inside) -> Outcome:
-        """A child of ours makes a user namespace with another in it, and is ended with both."""
-        return inside.judged(inside.call("unshare", NEWUSER | flag))
-
-    needs = ("userns", "syscall:unshare[CLONE_NEWUSER]", f"syscall:unshare[{_flag(kind)}]")
+    first, *others = (_new(making, NEWUSER | SPACES[kind][0]) for making in _makings(kind))
     title = f"Make a user namespace with one of: {kind}"
-    return Probe(f"namespace.user-and-{kind}", GROUP, title, ESCAPE, attempt, needs)
+    return Probe(f"namespace.user-and-{kind}", GROUP, title, ESCAPE, first,
+                 ("userns", _by_any_call(kind)), also=tuple(others))  # fmt: skip
 
 
 def _clone(kind: str) -> Probe:
@@ -64,8 +99,9 @@ def _clone(kind: str) -> Probe:
 
     def attempt(inside: Inside) -> Outcome:
         """Only what the filter says is asked; no child is made by this call."""
-        verdict = inside.passes("clone", flag | 17, 0, 0, 0, 0)
-        return opened() if verdict.passes else closed(verdict.words)
+        arguments = flag | 17, 0, 0, 0, 0
+        passes = inside.passing("clone", *arguments) is not None
+        return opened() if passes else inside.refused("clone", *arguments)
 
     return Probe(f"namespace.clone-{kind}", GROUP, f"clone(2) with {_flag(kind)} passes the filter",
                  ESCAPE, attempt, (f"syscall:clone[{_flag(kind)}]",),
@@ -131,34 +167,32 @@ def clone_tree(inside: Inside) -> Outcome:
     return inside.judged(inside.call("open_tree", AT_FDCWD, "/", flags), capability="CAP_SYS_ADMIN")
 
 
-def overlay_in_user_namespace(inside: Inside) -> Outcome:
-    """In a user and a mount namespace of its own, opens a context for overlayfs; all of it ends
-    with the child, and nothing is mounted."""
+def overlay(inside: Inside) -> Outcome:
+    """Opens a context for overlayfs, which ends with the child, and mounts nothing."""
     if unloaded("fs-overlay"):
         return unsupported("trying would load the module overlay")
-    made = inside.call("unshare", NEWUSER | NEWNS)
-    if made < 0:
-        return inside.judged(made)
     return inside.judged(inside.call("fsopen", "overlay", 1), absent=frozenset({errno.ENODEV}))
 
 
-def mount_in_user_namespace(inside: Inside) -> Outcome:
-    """In a user and a mount namespace of its own, asks for what no mount can be: EINVAL comes
-    after the check."""
-    made = inside.call("unshare", NEWUSER | NEWNS)
-    if made < 0:
-        return inside.judged(made)
-    return mount(inside)
+def in_user_namespace(
+    name: str, kind: str, title: str, act: Callable[[Inside], Outcome],
+    needs: tuple[str | dict[str, list[object]], ...], decides: tuple[str, ...] = (),
+) -> Probe:  # fmt: skip
+    """The probe of an act in a user namespace with another one of this kind in it, whichever call
+    makes them."""
 
+    def within(making: Making) -> Callable[[Inside], Outcome]:
+        def attempt(inside: Inside) -> Outcome:
+            """In namespaces of a child's own, which end with it."""
+            made = making(inside, NEWUSER | SPACES[kind][0])
+            return inside.judged(made) if made < 0 else act(inside)
 
-def netfilter_in_user_namespace(inside: Inside) -> Outcome:
-    """In a user and a network namespace of its own, asks nf_tables for its generation number."""
-    made = inside.call("unshare", NEWUSER | SPACES["net"][0])
-    if made < 0:
-        return inside.judged(made)
-    from ringfence.probe.battery.kernel import netfilter
+        return attempt
 
-    return netfilter(inside)
+    first, *others = map(within, _makings(kind))
+    safe = " ".join((act.__doc__ or "").split())
+    return Probe(name, GROUP, title, "T1068", first, ("userns", *needs), decides, safe=safe,
+                 also=tuple(others))  # fmt: skip
 
 
 PROBES = (
@@ -177,14 +211,16 @@ PROBES = (
           ("nscap:CAP_SYS_ADMIN", "syscall:fsopen")),
     Probe("namespace.clone-tree", GROUP, "Copy the mount tree", ESCAPE, clone_tree,
           ("nscap:CAP_SYS_ADMIN", "syscall:open_tree")),
-    Probe("namespace.overlay-in-user", GROUP, "overlayfs in a user namespace", "T1068",
-          overlay_in_user_namespace,
-          ("userns", "feature:overlayfs", "syscall:fsopen", "syscall:unshare[CLONE_NEWUSER]")),
-    Probe("namespace.mount-in-user", GROUP, "Mount in a user namespace", "T1068",
-          mount_in_user_namespace,
-          ("userns", "syscall:mount", "syscall:unshare[CLONE_NEWUSER]")),
-    Probe("namespace.netfilter-in-user", GROUP, "nf_tables in a user namespace", "T1068",
-          netfilter_in_user_namespace,
-          ("userns", "feature:nf-tables", "syscall:socket[AF_NETLINK,*,NETLINK_NETFILTER]",
-           "syscall:unshare[CLONE_NEWUSER]")),
+    in_user_namespace("namespace.overlay-in-user", "mnt", "overlayfs in a user namespace", overlay,
+                      ("feature:overlayfs", "syscall:fsopen")),
+    in_user_namespace("namespace.mount-in-user", "mnt", "Mount in a user namespace", mount,
+                      ("syscall:mount",)),
+    in_user_namespace("namespace.netfilter-in-user", "net", "nf_tables in a user namespace",
+                      netfilter, ("feature:nf-tables",
+                                  "syscall:socket[AF_NETLINK,*,NETLINK_NETFILTER]"),
+                      ("probe:nf-tables",)),
+    *(in_user_namespace(f"namespace.{name}-in-user", "net",
+                        f"A socket of the family {name} in a user namespace", making(name),
+                        (f"feature:{OPENINGS[name]}", f"syscall:socket[{FAMILIES[name]}]"),
+                        (f"probe:{OPENINGS[name]}",)) for name in BY_USERNS),
 )  # fmt: skip

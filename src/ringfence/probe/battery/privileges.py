@@ -36,27 +36,57 @@ FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IMMUTABLE_FL = 0x80086601, 0x40086602, 0x10
 # --- identity ------------------------------------------------------------------------------------
 
 
-def root_user(inside: Inside) -> Outcome:
-    """Sets the ids of a child of ours to 0; the child does nothing else and is ended."""
-    if inside.call("geteuid") == 0:
-        return opened("it is user 0 here already")
-    return inside.judged(inside.call("setresuid", 0, 0, 0), capability="CAP_SETUID")
+SET_USER = {"setresuid": 3, "setuid": 1, "setreuid": 2}
+SET_GROUP = {"setresgid": 3, "setgid": 1, "setregid": 2}
+"""Calls that come to the same, and how many ids each takes."""
 
 
-def other_user(inside: Inside) -> Outcome:
-    """Sets the ids of a child of ours to a user that does not exist; the child is then ended."""
-    number = inside.view.stranger
-    if number is None:
-        return unsupported("its user namespace knows nobody else")
-    result = inside.call("setresuid", number, number, number)
-    return inside.judged(result, capability="CAP_SETUID")
+def _root_user(name: str) -> Callable[[Inside], Outcome]:
+    def attempt(inside: Inside) -> Outcome:
+        """Sets the ids of a child of ours to 0; the child does nothing else and is ended."""
+        if inside.call("geteuid") == 0:
+            return opened("it is user 0 here already")
+        return inside.judged(inside.call(name, *(0,) * SET_USER[name]), capability="CAP_SETUID")
+
+    return attempt
 
 
-def root_group(inside: Inside) -> Outcome:
-    """Sets the group of a child of ours to 0; the child is then ended."""
-    if inside.call("getegid") == 0:
-        return opened("it is in group 0 here already")
-    return inside.judged(inside.call("setresgid", 0, 0, 0), capability="CAP_SETGID")
+def _other_user(name: str) -> Callable[[Inside], Outcome]:
+    def attempt(inside: Inside) -> Outcome:
+        """Sets the ids of a child of ours to a user that does not exist; the child is then
+        ended."""
+        number = inside.view.stranger
+        if number is None:
+            return unsupported("its user namespace knows nobody else")
+        result = inside.call(name, *(number,) * SET_USER[name])
+        return inside.judged(result, capability="CAP_SETUID")
+
+    return attempt
+
+
+def _root_group(name: str) -> Callable[[Inside], Outcome]:
+    def attempt(inside: Inside) -> Outcome:
+        """Sets the group of a child of ours to 0; the child is then ended."""
+        if inside.call("getegid") == 0:
+            return opened("it is in group 0 here already")
+        return inside.judged(inside.call(name, *(0,) * SET_GROUP[name]), capability="CAP_SETGID")
+
+    return attempt
+
+
+def _identity(
+    name: str,
+    title: str,
+    attempt: Callable[[str], Callable[[Inside], Outcome]],
+    calls: Iterable[str],
+    needs: tuple[str | dict[str, list[object]], ...],
+    decides: tuple[str, ...] = (),
+) -> Probe:
+    """Another identity, by each of these calls."""
+    first, *others = map(attempt, calls)
+    any_call: dict[str, list[object]] = {"any": [f"syscall:{call}" for call in calls]}
+    return Probe(f"identity.{name}", GROUP, title, "T1548", first, (*needs, any_call), decides,
+                 also=tuple(others))  # fmt: skip
 
 
 def setuid_program(inside: Inside) -> Outcome:
@@ -195,7 +225,7 @@ def immutable(inside: Inside) -> Outcome:
 def net_admin(inside: Inside) -> Outcome:
     """Asks for packets of -1 bytes on loopback: EINVAL comes after the check, which is made over
     the network namespace's owner (net/core/dev_ioctl.c, dev_validate_mtu)."""
-    fd = inside.socket(AF_INET, SOCK_DGRAM, 0)
+    fd = inside.any_socket(AF_INET)
     if fd < 0:
         return inside.judged(fd)
     request = struct.pack("=16si20x", b"lo", -1)
@@ -489,12 +519,12 @@ def _eased(
 
 
 PROBES = (
-    Probe("identity.root-user", GROUP, "Become user 0", "T1548", root_user,
-          ("syscall:setresuid", {"any": ["nscap:CAP_SETUID", "process:root-id"]})),
-    Probe("identity.other-user", GROUP, "Become another user", "T1548", other_user,
-          ("nscap:CAP_SETUID", "syscall:setresuid"), ("nscap:CAP_SETUID",)),
-    Probe("identity.root-group", GROUP, "Become group 0", "T1548", root_group,
-          ("syscall:setresgid", {"any": ["nscap:CAP_SETGID", "process:root-id"]})),
+    _identity("root-user", "Become user 0", _root_user, SET_USER,
+              ({"any": ["nscap:CAP_SETUID", "process:root-id"]},)),
+    _identity("other-user", "Become another user", _other_user, SET_USER,
+              ("nscap:CAP_SETUID",), ("nscap:CAP_SETUID",)),
+    _identity("root-group", "Become group 0", _root_group, SET_GROUP,
+              ({"any": ["nscap:CAP_SETGID", "process:root-id"]},)),
     Probe("identity.setuid-program", GROUP, "Gain privilege by a set-user-ID program", "T1548.001",
           setuid_program, ("file:setuid", "process:new-privileges", "mount:suid"),
           ("probe:setuid-programs",)),

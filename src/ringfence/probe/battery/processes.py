@@ -19,7 +19,7 @@ NOWHERE = 1 << 63
 """An address that no process can have: what is asked for there ends in EFAULT."""
 LOWEST = 0x1000
 """An address that every process could have and none has (vm.mmap_min_addr)."""
-SEIZE, PAGEOUT = 0x4206, 21
+SEIZE, ATTACH, PAGEOUT = 0x4206, 16, 21
 PTRACE = "CAP_SYS_PTRACE"
 
 
@@ -32,6 +32,8 @@ def _over_others(inside: Inside, ask: Callable[[Other], Outcome]) -> Outcome:
         found = ask(other)
         if found.seen is Seen.OPEN:
             return opened(f"process {other.pid} ({other.name})")
+    if found is not None and found.seen is Seen.UNSUPPORTED:
+        return found
     if inside.view.unlisted:
         count = len(inside.view.others)
         return undecided(f"refused for {count} processes, {inside.view.unlisted} were not tried")
@@ -51,9 +53,14 @@ def see(inside: Inside) -> Outcome:
 
 def attach(inside: Inside) -> Outcome:
     """Attaches to another process without stopping it (PTRACE_SEIZE) and is gone in the next
-    moment; the kernel detaches it, and it never noticed."""
+    moment; the kernel detaches it, and it never noticed. PTRACE_ATTACH, which stops it, is only
+    asked of the filters."""
 
     def ask(other: Other) -> Outcome:
+        seize, stop = (inside.passing("ptrace", request, other.pid, 0, 0) is not None
+                       for request in (SEIZE, ATTACH))  # fmt: skip
+        if stop and not seize:
+            return undecided("filters refuse PTRACE_SEIZE alone, PTRACE_ATTACH would stop others")
         return inside.judged(inside.call("ptrace", SEIZE, other.pid, 0, 0), capability=PTRACE)
 
     return _over_others(inside, ask)

@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Iterable
 
 from ringfence.collect.host.clouds import METADATA
-from ringfence.probe.battery.network import AF_INET, AF_INET6, DGRAM, GROUP, address
+from ringfence.probe.battery.network import AF_INET, AF_INET6, DGRAM, GROUP, STREAM, address
 from ringfence.probe.definition import Inside, Outcome, Probe, Seen, closed, opened, undecided
 
 SOMEWHERE = {"internet": "192.0.2.1", "internet-ipv6": "2001:db8::1"}
@@ -68,7 +68,10 @@ def _anywhere(inside: Inside, hosts: Iterable[str]) -> Outcome:
 
 
 def _towards(inside: Inside, host: str) -> Outcome:
-    handle = inside.socket(AF_INET6 if ":" in host else AF_INET, DGRAM, 0)
+    family = AF_INET6 if ":" in host else AF_INET
+    if not inside.socket_passes(family, DGRAM) and inside.socket_passes(family, STREAM):
+        return undecided("filters refuse datagrams alone, and TCP cannot ask without sending")
+    handle = inside.socket(family, DGRAM, 0)
     if handle < 0:
         return inside.judged(handle)
     where = address(host, 53)

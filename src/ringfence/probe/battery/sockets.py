@@ -7,6 +7,7 @@ Numbers: include/linux/socket.h, include/uapi/linux/netlink.h.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 from ringfence.probe.definition import ABSENT, Inside, Outcome, Probe, Seen, closed, unsupported
 from ringfence.probe.modules import unloaded
@@ -34,8 +35,8 @@ OPENINGS = {
 }  # fmt: skip
 """Family -> the opening of the knowledge base that a socket of it is."""
 CAPABILITIES = {"packet": "CAP_NET_RAW", "xdp": "CAP_NET_RAW", "key": "CAP_NET_ADMIN"}
-BY_USERNS = frozenset({"packet", "xdp", "key"})
-"""Opened by a user namespace, too: that a socket is refused does not close the opening."""
+BY_USERNS = ("packet", "xdp", "key")
+"""A user namespace is another way to them: `namespace.packet-in-user`."""
 PROTOCOLS = {
     "route": 0, "unused": 1, "usersock": 2, "firewall": 3, "sock-diag": 4, "nflog": 5, "xfrm": 6,
     "selinux": 7, "iscsi": 8, "audit": 9, "fib-lookup": 10, "connector": 11, "netfilter": 12,
@@ -44,7 +45,8 @@ PROTOCOLS = {
 }  # fmt: skip
 
 
-def _family(name: str) -> Probe:
+def making(name: str) -> Callable[[Inside], Outcome]:
+    """The attempt at a family."""
     number = FAMILIES[name]
 
     def attempt(inside: Inside) -> Outcome:
@@ -59,26 +61,33 @@ def _family(name: str) -> Probe:
                 continue
             outcome = inside.judged(result, capability=CAPABILITIES.get(name, ""),
                                     absent=ABSENT | WRONG_KIND)  # fmt: skip
-            if outcome.seen is Seen.OPEN:
+            absent = outcome.seen is Seen.UNSUPPORTED and result == -errno.EAFNOSUPPORT
+            if outcome.seen is Seen.OPEN or absent:  # the kernel's own word on the family
                 return outcome
             if found is None or outcome.seen is Seen.CLOSED:
                 found = outcome
         return found or unsupported("no type of it")
 
-    opening = OPENINGS.get(name)
-    needs = (f"opening:{opening}",) if opening else (f"syscall:socket[{number}]",)
-    decides = (f"probe:{opening}",) if opening and name not in BY_USERNS else ()
-    return Probe(f"socket.{name}", GROUP, f"Make a socket of the family {name}", TECHNIQUE, attempt,
-                 needs, decides)  # fmt: skip
+    return attempt
+
+
+def _family(name: str) -> Probe:
+    number, opening = FAMILIES[name], OPENINGS.get(name)
+    needs: tuple[str, ...] = (f"syscall:socket[{number}]",)
+    if name in BY_USERNS:
+        needs = (f"feature:{opening}", f"nscap:{CAPABILITIES[name]}", *needs)
+    elif opening:
+        needs = (f"opening:{opening}",)
+    return Probe(f"socket.{name}", GROUP, f"Make a socket of the family {name}", TECHNIQUE,
+                 making(name), needs, (f"probe:{opening}",) if opening else ())  # fmt: skip
 
 
 def _filtered(inside: Inside, number: int, module: str) -> Outcome:
     """What the filter says, where trying would load a module."""
     for kind in KINDS:
-        if inside.passes("socket", number, kind, 0).passes:
+        if inside.passing("socket", number, kind, 0) is not None:
             return unsupported(f"passes the filter; trying would load the module {module}")
-    verdict = inside.passes("socket", number, DGRAM, 0)
-    return Outcome(Seen.CLOSED, layer=verdict.words)
+    return inside.refused("socket", number, DGRAM, 0)
 
 
 def _protocol(name: str) -> Probe:
