@@ -109,6 +109,17 @@ def test_what_was_observed_is_allowed_whatever_it_is() -> None:
     assert "keyctl" in allowed({"keyctl": {"serve"}}, {})
 
 
+def test_what_the_filter_never_allows_is_not_told_as_allowed() -> None:
+    """clone3 is answered as missing, also to a service that was seen to make it."""
+    observed = {"clone3": {"start", "serve"}, "read": {"serve"}}
+    for calls in (allowed(observed, {}), serving(observed, {"clone": "here"})):
+        verdicts = table([compiled(seccomp.profile(NEEDS, calls))])
+        assert sorted(calls) == sorted(
+            name for name, verdict in verdicts.items() if "allow" in verdict.actions
+        )
+        assert "clone" in calls and "clone3" not in calls
+
+
 def test_an_older_call_stays_closed_where_the_newer_one_was_seen() -> None:
     code = {"accept": "here", "accept4": "here"}
     assert "accept" not in allowed({"accept4": {"serve"}}, code)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from ringfence.harden.policy.calls import NEVER
 from ringfence.harden.policy.needs import Needs
 from ringfence.harden.service import Service
 
@@ -14,6 +15,9 @@ _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile("[\0-\x1f\x7f]")
 _UNTAKEN = re.compile("[\0-\x08\x0b-\x1f\x7f]")
 """In a variable's value: of control characters systemd takes tabs and line feeds alone."""
+_BESIDE = ("execve", NEVER)
+"""The manager itself makes a few calls between the filter and the program. What is never allowed
+RestrictNamespaces answers as missing, and an error of this list would come before that answer."""
 _FIXED = """\
 NoNewPrivileges=yes
 CapabilityBoundingSet=
@@ -66,8 +70,7 @@ def write(needs: Needs) -> str:
         *(f"# {name}: systemd {why}" for name, why in left_out.items()),
         *_FIXED.splitlines(),
         f"RestrictAddressFamilies={' '.join(families) or 'none'}",
-        # The manager itself makes a few calls between the filter and the program.
-        f"SystemCallFilter={' '.join(sorted({*needs.calls, 'execve'}))}",
+        f"SystemCallFilter={' '.join(sorted({*needs.calls, *_BESIDE}))}",
         *(f"SocketBindAllow=tcp:{port}" for port in needs.ports), "SocketBindDeny=any",
         "IPAddressAllow=localhost",
         *(f"IPAddressAllow={host}" for host in sorted({host for host, _ in needs.destinations})),
