@@ -38,6 +38,7 @@ from ringfence.harden.layout import (
     changes,
     entries,
     left_behind,
+    opens_output,
     own_homes,
 )
 from ringfence.harden.measured import calls_allowed, facts_of, uncounted
@@ -478,6 +479,7 @@ def needs_of(seen: Observed, made: Minimal, wishes: Wishes) -> tuple[Needs, Reac
         destinations=destinations(seen.trace.connects | trace.connects),
         programs=tuple(dict.fromkeys(programs)),
         memory_programs=seen.trace.memory_programs or trace.memory_programs,
+        output_by_name=opens_output(tree, trace, made.changes),
         writable=made.changes.writable,
         entries=made.entries,
         origin=printable(
