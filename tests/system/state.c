@@ -59,6 +59,7 @@ static void state(void)
 	used = 0;
 	copied("/proc/self/status");
 	copied("/proc/self/mountinfo");
+	copied("/proc/sys/kernel/hostname");
 	copied("/proc/sys/kernel/modules_disabled");
 	add("setuid(0)", setuid(0));
 	int packets = socket(AF_PACKET, SOCK_RAW, 0);

@@ -13,21 +13,14 @@ from typing import Any
 
 import pytest
 
-from tests.system.conftest import CACHE, program
-from tests.system.guests import linux
+from tests.system.systemd_guest import said, unpacked
 from tests.watching import Watched
 
 pytestmark = pytest.mark.system
 
-PACKAGES = "systemd,systemd-sysv,python3-minimal,libpython3.11-stdlib"
 MODULES = ("ringfence", "msgspec", "click", "cryptography", "_cffi_backend", "blake3", "rich",
            "zstandard")  # fmt: skip
-LEFT_OUT = ("boot", "dev", "usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache",
-            "var/lib/apt/lists")  # fmt: skip
-NOT_WANTED = ("systemd-networkd", "systemd-resolved", "systemd-timesyncd", "systemd-udevd",
-              "systemd-udev-trigger", "getty@tty1", "serial-getty@ttyS0")  # fmt: skip
 LEDGER, FENCED = "/var/lib/ringfence/watch", "/var/lib/ringfence/fenced"
-PATIENCE = 200
 ACTS = f"""#!/bin/sh
 exec >/dev/ttyS0 2>&1
 told() {{
@@ -76,39 +69,11 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> str:
     unpacked(tree)
     furnished(tree)
     watched(tree, place)
-    with (place / "initrd").open("wb") as file:
-        names = subprocess.run(["find", ".", "-print0"], cwd=tree, capture_output=True, check=True)
-        subprocess.run([program("cpio"), "--null", "-o", "-H", "newc", "--quiet"], cwd=tree,
-                       input=names.stdout, stdout=file, check=True)  # fmt: skip
-    shutil.rmtree(tree)
-    (kernel,) = (linux() / "boot").glob("vmlinuz-*")
-    done = subprocess.run(
-        [program("qemu-system-x86_64"), "-accel", "tcg", "-cpu", "max", "-m", "2G", "-smp", "2",
-         "-nodefaults", "-display", "none", "-no-reboot", "-kernel", kernel,
-         "-initrd", place / "initrd", "-serial", "stdio", "-append",
-         "console=ttyS0 rdinit=/lib/systemd/systemd quiet systemd.show_status=0"],
-        stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=True,
-    )  # fmt: skip
-    (place / "initrd").unlink()
-    return done.stdout.decode("utf-8", "replace").replace("\r", "")
-
-
-def unpacked(tree: Path) -> None:
-    """A small Debian with systemd and Python, made once."""
-    tar = CACHE / "systemd.tar"
-    if not tar.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        part = CACHE / "systemd.part.tar"
-        subprocess.run([program("mmdebstrap"), "--quiet", "--variant=minbase",
-                        f"--include={PACKAGES}", "bookworm", str(part)], check=True)  # fmt: skip
-        part.replace(tar)
-    tree.mkdir()
-    without = [f"--exclude=./{path}/*" for path in LEFT_OUT]
-    subprocess.run(["tar", "-xf", tar, "-C", tree, *without], check=True)
+    return said(tree, ACTS, place)
 
 
 def furnished(tree: Path) -> None:
-    """Ringfence and what it imports; only the services of this test."""
+    """Ringfence and what it imports."""
     for name in MODULES:
         found = importlib.util.find_spec(name)
         assert found is not None and found.origin is not None
@@ -117,14 +82,6 @@ def furnished(tree: Path) -> None:
             shutil.copytree(Path(found.origin).parent, to / name)
         else:
             shutil.copy(found.origin, to)
-    units = tree / "etc/systemd/system"
-    for name in NOT_WANTED:
-        (units / f"{name}.service").symlink_to("/dev/null")
-    (tree / "acts").write_text(ACTS)
-    (tree / "acts").chmod(0o755)
-    (units / "acts.service").write_text("[Service]\nExecStart=/acts\n")
-    (units / "multi-user.target.wants").mkdir(exist_ok=True)
-    (units / "multi-user.target.wants/acts.service").symlink_to("../acts.service")
 
 
 def watched(tree: Path, place: Path) -> None:

@@ -15,7 +15,7 @@ from ringfence.collect.container.running import KIND as CONTAINER
 from ringfence.collect.container.running import find_container
 from ringfence.collect.files.directory import read_programs
 from ringfence.collect.files.sudoers import sudo_rules
-from ringfence.collect.files.view import tree_in_view, tree_of_host
+from ringfence.collect.files.view import MOST_CONTAINER_FILES, tree_in_view, tree_of_host
 from ringfence.collect.host.read import read_host
 from ringfence.collect.process import procfs
 from ringfence.collect.process.descriptors import shown, sockets_of, tables
@@ -35,15 +35,22 @@ LOOKS = 5
 """How often the processes of a workload that changes meanwhile are read."""
 
 
-def collect_process(pid: int, knowledge: Knowledge, kind: str = "process", name: str = "") -> Facts:
-    """The process tree below `pid`; of a container, whose first process that is, all that is in it.
+def collect_process(
+    pid: int,
+    knowledge: Knowledge,
+    kind: str = "process",
+    name: str = "",
+    most_files: int = MOST_CONTAINER_FILES,
+) -> Facts:
+    """The process tree below `pid`; of a container, whose first process that is, all that is in it,
+    and up to `most_files` of its files.
 
     Raises InputError when it is not there (any more)."""
     target = Target(kind, name or str(pid))
     if kind != CONTAINER:
         return _facts(target, lambda: descendants(pid), knowledge)
     look, missing = membership(pid)
-    facts = _facts(target, look, knowledge)
+    facts = _facts(target, look, knowledge, most_files=most_files)
     return msgspec.structs.replace(facts, unseen=(*facts.unseen, *missing))
 
 
@@ -124,6 +131,7 @@ def _facts(
     knowledge: Knowledge,
     tree: Tree | None = None,
     container: bool | None = None,
+    most_files: int = MOST_CONTAINER_FILES,
 ) -> Facts:
     """The workload; then what surrounds it."""
     found = _read(target, look, knowledge)
@@ -132,7 +140,7 @@ def _facts(
         raise InputError("it ended while it was being read", where=target.name)
     contained = _contained(members) if container is None else container
     if tree is None:
-        tree = _tree(members, contained)
+        tree = _tree(members, contained, most_files)
     return Facts(
         target=target,
         processes=members,
@@ -240,12 +248,14 @@ def _contained(members: tuple[Process, ...]) -> bool:
     return private and (root.st_dev, root.st_ino) != (own.st_dev, own.st_ino)
 
 
-def _tree(members: tuple[Process, ...], contained: bool) -> Tree | None:
+def _tree(members: tuple[Process, ...], contained: bool, most_files: int) -> Tree | None:
     """A container's own file tree; on the host only the programs that anyone can run."""
     if not members or not members[0].paths_seen:
         return None
     root = Path(f"/proc/{members[0].pid}/root")
-    return tree_in_view(root, members[0].mounts.value) if contained else read_programs(root)
+    if not contained:
+        return read_programs(root)
+    return tree_in_view(root, members[0].mounts.value, most_files)
 
 
 def _sudo(members: tuple[Process, ...]) -> Seen[SudoRules] | None:

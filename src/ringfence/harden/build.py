@@ -38,9 +38,10 @@ from ringfence.harden.layout import (
     changes,
     entries,
     left_behind,
+    opens_output,
     own_homes,
 )
-from ringfence.harden.measured import calls_allowed, facts_of
+from ringfence.harden.measured import calls_allowed, facts_of, uncounted
 from ringfence.harden.observe.documents import documents
 from ringfence.harden.observe.exercise import Answer, Exercise, Request, request_of, variants
 from ringfence.harden.observe.isolation import copied, unmount_below
@@ -342,6 +343,7 @@ def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]
     left = left_behind(made.kept, made.changes, made.entries)
     notes += [f"files in /{path} that were left out, not known to be the service's: {count}; "
               "--keep those that it needs" for path, count in left.items()]  # fmt: skip
+    notes += uncounted(seen.before)
     if found.unclear:
         notes.append(
             f"{len(found.unclear)} places in the code could not be followed: only what was seen "
@@ -481,6 +483,7 @@ def needs_of(seen: Observed, made: Minimal, wishes: Wishes) -> tuple[Needs, Reac
         destinations=destinations(seen.trace.connects | trace.connects),
         programs=tuple(dict.fromkeys(programs)),
         memory_programs=seen.trace.memory_programs or trace.memory_programs,
+        output_by_name=opens_output(tree, trace, made.changes),
         writable=made.changes.writable,
         entries=made.entries,
         origin=printable(

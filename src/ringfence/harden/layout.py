@@ -20,6 +20,8 @@ from ringfence.harden.tree import NOWHERE, Tree
 from ringfence.run.fence import Writable
 
 LOGS = re.compile(r"var/log/.+|.+\.log")
+_OUTPUT = re.compile(r"dev/(?:stdout|stderr|fd/[12])|proc/[^/]+/fd/[12]")
+"""proc(5): names of a process's own standard output and error."""
 _ERRORS = re.compile(r"err", re.IGNORECASE)
 _STATE = re.compile(r"(?:var/lib|srv|home|data|opt)(?:/|\Z)")
 CONTENT = ("open", "openat", "creat", "rename", "renameat", "renameat2", "link", "linkat")
@@ -64,6 +66,21 @@ class Changes(msgspec.Struct, frozen=True):
     inner: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
     own: frozenset[str] = frozenset()
+
+
+def opens_output(tree: Tree, trace: Trace, written: Changes) -> bool:
+    """Whether the service opens its standard output or error by a name, be it a log of its own that
+    is a link to that in the image (`Changes.logs`)."""
+    paths = {use.path for use in trace.uses if use.call in CONTENT}
+    return bool(written.logs) or any(
+        _OUTPUT.fullmatch(place) for path in paths for place in _names(tree, path)
+    )
+
+
+def _names(tree: Tree, path: str) -> tuple[str, ...]:
+    """A path, the links that it leads over, and where it ends."""
+    real, crossed = tree.resolve(path)
+    return (path.strip("/"), *crossed, real)
 
 
 def own_homes(tree: Tree, who: Identity, places: Iterable[str]) -> tuple[str, ...]:

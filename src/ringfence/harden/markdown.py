@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ringfence.harden.policy.containers import command_line
 from ringfence.harden.policy.needs import Needs
-from ringfence.harden.record import Report
+from ringfence.harden.record import Counts, Report
 from ringfence.model.measurement import Measurement
 from ringfence.report.commonmark import block, code, prose, table
 from ringfence.report.words import printable
@@ -17,14 +17,13 @@ _COUNTS = (
     ("capabilities", "capabilities"),
 )  # fmt: skip
 
+_OF_FILES = frozenset(("files", "bytes", "executables", "libraries", "setuid", "shells"))
+
 
 def rows(report: Report) -> list[tuple[str, str, str]]:
     """(what, before, after) of everything that is counted and measured."""
     before, after = report.counts.before, report.counts.after
-    found = [
-        (title, _number(getattr(before, name)), _number(getattr(after, name)))
-        for name, title in _COUNTS
-    ]
+    found = [(title, _count(before, name), _count(after, name)) for name, title in _COUNTS]
     old, new = report.before, report.after
     found += [
         ("vectors", str(len(old.vectors)), str(len(new.vectors))),
@@ -40,8 +39,14 @@ def rows(report: Report) -> list[tuple[str, str, str]]:
     return found
 
 
-def _number(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
+def _count(counts: Counts, name: str) -> str:
+    """One of the counts. Of files that were not all seen, none seen is not none."""
+    value: int | None = getattr(counts, name)
+    if value is None:
+        return "-"
+    if counts.complete or name not in _OF_FILES:
+        return f"{value:,}"
+    return f"at least {value:,}" if value else "unknown"
 
 
 def _days(item: Measurement, which: str) -> str:

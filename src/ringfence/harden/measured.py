@@ -15,13 +15,16 @@ from ringfence.model.facts import Facts, Target
 from ringfence.model.measurement import Measurement
 from ringfence.model.process import Seccomp
 
+MOST_FILES = 2_000_000
+"""Of the tree that a service is hardened from: a host's has a million (ten seconds, 400 MB)."""
+MOST_NAMED = 3
 PLAIN = "server"
 """Where a command of this host stands before: among the host's other services."""
 
 
 def facts_of(pid: int, knowledge: Knowledge, name: str) -> Facts:
     """The facts of a container of ours, while it serves."""
-    facts = collect_process(pid, knowledge, "container", name)
+    facts = collect_process(pid, knowledge, "container", name, MOST_FILES)
     return msgspec.structs.replace(facts, target=Target("container", name))
 
 
@@ -40,10 +43,19 @@ def calls_allowed(filters: Seccomp) -> int:
     return sum(1 for item in filters.calls.values() if "allow" in item.actions)
 
 
+def uncounted(facts: Facts) -> list[str]:
+    """What to say of a tree before that was not counted whole."""
+    tree = facts.tree
+    if tree is None or tree.complete:
+        return []
+    shown = "; ".join(f"{item.what} ({item.why})" for item in tree.unseen[:MOST_NAMED])
+    return [f"before, not all files were counted: {shown}"]
+
+
 def counts(facts: Facts, calls: int | None = None, serving: int | None = None) -> Counts:
     """What is counted of a running container. `calls` where it was confined further since."""
     first = facts.processes[0]
-    tree = facts.tree.counts if facts.tree is not None else None
+    tree = facts.tree.counts if facts.tree else None
     filters = first.seccomp.value
     now = calls_allowed(filters) if filters else 0
     bounding = first.credentials.value.bounding if first.credentials.value else ()
@@ -57,4 +69,5 @@ def counts(facts: Facts, calls: int | None = None, serving: int | None = None) -
         system_calls=now if calls is None else calls,
         system_calls_serving=serving,
         capabilities=len(bounding),
+        complete=facts.tree is not None and facts.tree.complete,
     )

@@ -19,7 +19,8 @@ class KeptFile(msgspec.Struct, frozen=True):
 class Counts(msgspec.Struct, frozen=True):
     """The one-dimensional counts. `system_calls` are allowed ones; `system_calls_serving` those
     of the serving phase, None where there is no second filter; `capabilities` of the bounding
-    set of the first process."""
+    set of the first process. Where not `complete`, files were not all seen: there are at least so
+    many files, bytes, executables, libraries, setuid programs and shells, and zero is unknown."""
 
     files: int
     bytes: int
@@ -30,6 +31,7 @@ class Counts(msgspec.Struct, frozen=True):
     system_calls: int
     system_calls_serving: int | None
     capabilities: int
+    complete: bool = True
 
 
 class BeforeAndAfter(msgspec.Struct, frozen=True):

@@ -35,6 +35,9 @@ ID_BASE, ID_COUNT = 0x70000000, 65536
 VOLUME = ("nosuid", "nodev", "noexec", "rnosuid", "rnodev", "rnoexec")
 """How a volume is mounted, and (Linux 5.12) what this host has mounted below it."""
 
+HOST_NAME = "fenced"
+"""What a service is told its host is called."""
+
 SHARED_MEMORY = "dev/shm"
 """Where shm_open(3) has its files."""
 
@@ -96,7 +99,7 @@ def configuration(fence: Fence, rules: str = "") -> dict[str, Any]:
             "noNewPrivileges": fence.no_new_privileges,
         },
         "root": {"path": str(fence.root), "readonly": fence.read_only},
-        "hostname": "fenced",
+        "hostname": HOST_NAME,
         "mounts": [*_system_mounts(not fence.read_only), *_own_mounts(fence)],
         "linux": _linux(fence),
     }

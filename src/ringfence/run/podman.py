@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from ringfence.run.engine import Container, EngineError, last_line, working_engine
-from ringfence.run.fence import ID_BASE, ID_COUNT, NFT
+from ringfence.run.fence import HOST_NAME, ID_BASE, ID_COUNT, NFT
 
 PATIENCE = 20.0
 """Seconds that podman may take to start a container."""
@@ -78,7 +78,7 @@ class PodmanContainer(Container):
         identity = f"0:{ID_BASE}:{ID_COUNT}"
         found = [
             "--name", self.name, "--rm", "--pidfile", str(pid_file), "--log-driver", "passthrough",
-            "--network", "none", "--hostname", "fenced", "--read-only", "--read-only-tmpfs=false",
+            "--network", "none", "--hostname", HOST_NAME, "--read-only", "--read-only-tmpfs=false",
             "--user", f"{fence.uid}:{fence.gid}", "--cap-drop", "all", "--sig-proxy=false",
             "--security-opt", "no-new-privileges", "--uidmap", identity, "--gidmap", identity,
             "--sysctl", "net.ipv4.ip_unprivileged_port_start=0",

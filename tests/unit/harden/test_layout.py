@@ -15,6 +15,7 @@ from ringfence.harden.layout import (
     changes,
     entries,
     left_behind,
+    opens_output,
     own_homes,
 )
 from ringfence.harden.observe.trace import Trace, Use
@@ -61,6 +62,32 @@ def test_writes_become_folders_logs_or_refusals(tmp_path: Path) -> None:
     assert found.logs == {"var/log/web/access.log": "stdout", "var/log/web/error.log": "stderr"}
     assert found.refused == {"etc/web.state": "openat"}
     assert found.links == ("var/run",)
+
+
+@pytest.mark.parametrize(
+    ("path", "by_name"),
+    [
+        ("/dev/stdout", True),
+        ("/proc/self/fd/2", True),
+        ("/proc/7/fd/1", True),
+        ("/var/log/web/linked.log", True),  # as in the images of Docker's library
+        ("/proc/self/fd/7", False),
+        ("/dev/null", False),
+        ("/run/stdout", False),
+    ],
+)
+def test_output_that_is_opened_by_name_is_seen(tmp_path: Path, path: str, by_name: bool) -> None:
+    tree = planted(tmp_path, {"run/x": ""}, {"var/log/web/linked.log": "/dev/stderr",
+                                             "dev/stderr": "/proc/self/fd/2"})  # fmt: skip
+    assert opens_output(tree, wrote(path), NOTHING) is by_name
+    assert not opens_output(tree, wrote(path, call="stat"), NOTHING)
+
+
+def test_logs_of_its_own_are_output_that_is_opened_by_name(tmp_path: Path) -> None:
+    trace = wrote("/var/log/web/access.log")
+    tree = planted(tmp_path, {"run/x": ""})
+    assert opens_output(tree, Trace(), changes(tree, trace))
+    assert not opens_output(tree, Trace(), changes(tree, wrote("/run/web.pid")))
 
 
 def test_writable_folders_below_others_come_with_them(tmp_path: Path) -> None:

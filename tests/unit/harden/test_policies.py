@@ -117,6 +117,17 @@ def test_what_was_observed_is_allowed_whatever_it_is() -> None:
     assert "keyctl" in allowed({"keyctl": {"serve"}}, {})
 
 
+def test_what_the_filter_never_allows_is_not_told_as_allowed() -> None:
+    """clone3 is answered as missing, also to a service that was seen to make it."""
+    observed = {"clone3": {"start", "serve"}, "read": {"serve"}}
+    for calls in (allowed(observed, {}), serving(observed, {"clone": "here"})):
+        verdicts = table([compiled(seccomp.profile(NEEDS, calls))])
+        assert sorted(calls) == sorted(
+            name for name, verdict in verdicts.items() if "allow" in verdict.actions
+        )
+        assert "clone" in calls and "clone3" not in calls
+
+
 def test_an_older_call_stays_closed_where_the_newer_one_was_seen() -> None:
     code = {"accept": "here", "accept4": "here"}
     assert "accept" not in allowed({"accept4": {"serve"}}, code)
@@ -238,7 +249,87 @@ def test_kubernetes_meets_the_restricted_level() -> None:
 def test_systemd_quotes_what_it_would_expand() -> None:
     text = systemd.write(NEEDS)
     assert 'ExecStart="/usr/sbin/web" "-g" "say \\"100%%\\" $$x"' in text
-    assert "CapabilityBoundingSet=\n" in text
+
+
+def settings_of(needs: Needs) -> dict[str, list[str]]:
+    """Of the unit, the values of each setting in order."""
+    found: dict[str, list[str]] = {}
+    for line in systemd.write(needs).splitlines():
+        name, _, value = line.partition("=")
+        found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ports", "capability"),
+    [((80, 8443), "CAP_NET_BIND_SERVICE"), ((1023,), "CAP_NET_BIND_SERVICE"), ((1024,), ""),
+     ((), "")],
+)  # fmt: skip
+def test_systemd_gives_the_one_capability_to_ports_below_1024_alone(
+    ports: tuple[int, ...], capability: str
+) -> None:
+    """In a user namespace it would not hold for the host's network."""
+    unit = settings_of(msgspec.structs.replace(NEEDS, ports=ports))
+    assert unit["CapabilityBoundingSet"] == unit["AmbientCapabilities"] == [capability]
+    assert unit["PrivateUsers"] == ["no" if capability else "yes"]
+
+
+def test_systemd_opens_a_file_for_output_that_is_opened_by_name_and_the_journal_else() -> None:
+    unit = settings_of(msgspec.structs.replace(NEEDS, output_by_name=True, writable=()))
+    assert unit["StandardOutput"] == ["append:/var/log/ringfence-web.log"]
+    assert unit["ExecStartPre"] == ["+/bin/chown -h 33:33 /var/log/ringfence-web.log"]
+    other = settings_of(msgspec.structs.replace(NEEDS, writable=()))
+    assert "StandardOutput" not in other and "ExecStartPre" not in other
+
+
+def test_systemd_gives_writable_folders_to_the_user_with_what_the_image_has_there() -> None:
+    needs = msgspec.structs.replace(
+        NEEDS,
+        who=Identity(33, 34),
+        writable=(Writable("run"), Writable("var/run-down")),
+        entries=(Entry("run", "folder", 0o750), Entry("var/run-down/in", "folder", 0o750)),
+    )
+    unit = settings_of(needs)
+    assert unit["TemporaryFileSystem"] == ['"/run:mode=0700,uid=33,gid=34,nodev,nosuid,noexec"']
+    assert unit["BindPaths"] == ['"-/run/ringfence/web/var/run-down":"/var/run-down"']
+    assert unit["NoExecPaths"] == ['"+/var/run-down"']
+    removed, copied = unit["ExecStartPre"]
+    assert removed.endswith('/bin/rm -rf "/run/ringfence/web/var/run-down"')
+    assert copied.endswith(
+        '"/var/lib/ringfence/web/root/var/run-down" "/run/ringfence/web/var/run-down"'
+    )
+    assert unit["ExecStopPost"] == [removed]
+
+
+def test_systemd_keeps_state_and_begins_it_as_the_image_has_it() -> None:
+    unit = settings_of(msgspec.structs.replace(NEEDS, writable=(Writable("srv", state=True),)))
+    assert unit["BindPaths"] == ['"-/var/lib/ringfence/web/state/srv":"/srv"']
+    (copied,) = unit["ExecStartPre"]
+    assert "[ -e" in copied and copied.endswith('/root/srv" "/var/lib/ringfence/web/state/srv"')
+    assert "TemporaryFileSystem" not in unit and "ExecStopPost" not in unit
+
+
+def test_what_systemd_copies_is_whole_and_only_where_it_is_not_yet(tmp_path: Path) -> None:
+    source, place = tmp_path / "root/srv", tmp_path / "a b/state/srv"
+    source.mkdir(parents=True)
+    (source / "seed").write_text("seed")
+    words = ["/bin/sh", "-c", systemd._FILLED, str(source), str(place)]
+    partly = place.with_name("srv.part")
+    partly.mkdir(parents=True)
+    (partly / "cut short").touch()
+    subprocess.run(words, check=True)
+    assert [path.name for path in place.iterdir()] == ["seed"] and not partly.exists()
+    (place / "seed").write_text("grown")
+    subprocess.run(words, check=True)
+    assert (place / "seed").read_text() == "grown"
+
+
+def test_systemd_is_told_of_the_account_that_it_wants() -> None:
+    needs = msgspec.structs.replace(NEEDS, who=Identity(65532, 65533))
+    assert (
+        "# systemd-sysusers --inline 'g ringfence-65533 65533' 'u ringfence-65532 65532:65533'\n"
+        in systemd.write(needs)
+    )
 
 
 def test_landlock_rules_name_only_rights_that_exist() -> None:
@@ -292,8 +383,10 @@ ODD = (Writable("run/a b,%h"), Writable("var/lib/My App", state=True), Writable(
 def test_writable_folders_are_quoted_in_every_language() -> None:
     needs = msgspec.structs.replace(NEEDS, writable=ODD)
     unit, container = systemd.write(needs), quadlet.write(needs)
-    assert 'TemporaryFileSystem="/run/a b,%%h:mode=0700,nodev,nosuid,noexec"\n' in unit
-    assert 'BindPaths="/var/lib/ringfence/web/state/var/lib/My App":"/var/lib/My App"\n' in unit
+    options = "mode=0700,uid=33,gid=33,nodev,nosuid,noexec"
+    assert f'TemporaryFileSystem="/run/a b,%%h:{options}"\n' in unit
+    assert 'BindPaths="-/var/lib/ringfence/web/state/var/lib/My App":"/var/lib/My App"\n' in unit
+    assert 'NoExecPaths="+/var/lib/My App"\n' in unit
     assert "Tmpfs=/run/a b,%%h:rw," in container
     assert "Volume=web-srv:/srv\n" in container
     file = yaml.safe_load(compose.write(needs))
@@ -317,7 +410,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     service = Service(("/bin/true", "a\rb", "50%", ";", '"'), words, folder="/a b%h")
     needs = msgspec.structs.replace(NEEDS, service=service, program="bin/true", writable=ODD)
     unit = systemd.write(needs)
-    broken = unit.replace('"/var/lib/My App"', "/var/lib/My App")
+    broken = unit.replace(':"/var/lib/My App"', ":/var/lib/My App")
     for text, complains in ((unit, False), (broken, True)):
         path = tmp_path / "service.service"
         path.write_text(text)

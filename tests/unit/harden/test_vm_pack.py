@@ -14,6 +14,7 @@ from ringfence.harden.service import Identity, Service
 from ringfence.harden.vm.modules import Module
 from ringfence.harden.vm.pack import CMDLINE, INITRD, Parts, packed
 from ringfence.harden.vm.settings import MOST_WORDS, settings
+from ringfence.run.fence import Fence, configuration
 from tests.unit.harden.test_policies import NEEDS
 from tests.unit.harden.trees import planted
 
@@ -49,6 +50,12 @@ def test_modules_are_closed_last_and_io_uring_unless_it_is_used() -> None:
     assert "/proc/sys/kernel/io_uring_disabled 2" in written
     using = msgspec.structs.replace(NEEDS, calls={**NEEDS.calls, "io_uring_setup": "seen"})
     assert not any("io_uring" in text for text in told(settings(using, "web", ()), "write"))
+
+
+def test_the_host_has_the_name_that_it_has_for_a_container(tmp_path: Path) -> None:
+    fence = Fence(tmp_path, ("web",), (), "/", 33, 33)
+    name = configuration(fence)["hostname"]
+    assert f"/proc/sys/kernel/hostname {name}" in told(settings(NEEDS, "web", ()), "write")
 
 
 @pytest.mark.parametrize(

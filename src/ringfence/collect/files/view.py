@@ -22,14 +22,16 @@ OVERLAY = "overlay"
 """On a host the root file systems of its containers, which are targets of their own."""
 
 
-def tree_in_view(root: Path, mounts: tuple[Mount, ...] | None) -> Tree:
-    """The tree of a container below `root`; `mounts` None where they could not be read. Raises
-    InputError."""
+def tree_in_view(
+    root: Path, mounts: tuple[Mount, ...] | None, most_files: int = MOST_CONTAINER_FILES
+) -> Tree:
+    """The tree of a container below `root`, up to `most_files`; `mounts` None where they could not
+    be read. Raises InputError."""
     other = _others(mounts or ())
     tree = read_directory(
         root,
         with_elf=False,
-        max_files=MOST_CONTAINER_FILES,
+        max_files=most_files,
         mounts=[item.path for item in other if not answers(item)],
     )
     tree = _and_unseen(tree, _elf_below(root))

@@ -12,6 +12,9 @@ import msgspec
 
 from ringfence.model.need import leaves
 
+NEVER = "clone3"
+"""Has its flags in memory, out of a filter's sight: answered as missing, upon which the C library
+uses clone (seccomp.py)."""
 START = "start"
 """The phase of a trace until the service is up."""
 
@@ -54,7 +57,8 @@ def allowed(
     needed: tuple[str, ...] = ("engine",),
 ) -> dict[str, str]:
     """Call -> why it is allowed. `observed` maps calls to phases, `reachable` to the function
-    that makes them; `extra` are the user's, `needed` the lists that hold beside `always`."""
+    that makes them; `extra` are the user's, `needed` the lists that hold beside `always`. What is
+    `NEVER` allowed is not among them, whoever was seen to make it."""
     found = dict.fromkeys(extra, "asked for with --allow")
     found.update(
         {call: f"observed ({', '.join(sorted(phases))})" for call, phases in observed.items()}
@@ -65,6 +69,7 @@ def allowed(
     for call, place in reachable.items():
         if call not in closed() and not _superseded(call, observed):
             found.setdefault(call, f"within reach of the code: {place}")
+    found.pop(NEVER, None)
     return dict(sorted(found.items()))
 
 

@@ -40,6 +40,8 @@ class Needs(msgspec.Struct, frozen=True):
     """Calls with arguments that the user allows, as `socket[AF_ALG,SOCK_SEQPACKET]`."""
     memory_programs: bool = False
     """Whether it executed a file in memory alone."""
+    output_by_name: bool = False
+    """Whether it opens its standard output or error (/dev/stdout), which no socket can be then."""
 
     @property
     def taken(self) -> tuple[str, ...]:

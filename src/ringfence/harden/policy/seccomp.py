@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ringfence.collect.seccomp.question import parse
+from ringfence.harden.policy.calls import NEVER
 from ringfence.harden.policy.needs import Needs
 
 EPERM, ENOSYS = 1, 38
@@ -54,14 +55,14 @@ FILTERED = ("clone", "socket", "socketpair", "ioctl", "prctl", "personality")
 
 def profile(needs: Needs, calls: dict[str, str], default: str = "SCMP_ACT_ERRNO") -> dict[str, Any]:
     """The seccomp section that allows `calls`. `default` is what happens to all others."""
-    names = sorted(calls.keys() - set(FILTERED) - {"clone3"})
+    names = sorted(calls.keys() - set(FILTERED) - {NEVER})
     rules = [_rule(names)]
     for call in FILTERED:
         if call in calls and call not in needs.asked:
             rules += _filtered(call, needs)
     for text in needs.asked:
         rules += [rule for rule in _asked(text) if rule not in rules]
-    rules.append({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS})
+    rules.append({"names": [NEVER], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS})
     document: dict[str, Any] = {
         "defaultAction": default,
         "architectures": ["SCMP_ARCH_X86_64"],

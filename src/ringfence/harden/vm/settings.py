@@ -6,7 +6,7 @@ import os
 
 from ringfence.errors import InputError
 from ringfence.harden.policy.needs import Needs
-from ringfence.run.fence import MASKED, READ_ONLY
+from ringfence.run.fence import HOST_NAME, MASKED, READ_ONLY
 from ringfence.run.stopping import stop_signal
 
 OWN = ".ringfence"
@@ -25,6 +25,7 @@ COMMAND_LINE = (
 than its defaults (Documentation/admin-guide/kernel-parameters.txt)."""
 
 KERNEL = (
+    ("kernel/hostname", HOST_NAME),
     ("net/ipv4/ip_unprivileged_port_start", "0"),
     ("kernel/kptr_restrict", "2"),
     ("kernel/dmesg_restrict", "1"),
@@ -38,8 +39,9 @@ KERNEL = (
     ("dev/tty/ldisc_autoload", "0"),
     ("user/max_user_namespaces", "0"),
 )
-"""Documentation/admin-guide/sysctl in Linux: ports below 1024 without a capability, and what
-nobody in this machine needs. What a kernel does not have is passed over."""
+"""Documentation/admin-guide/sysctl in Linux: the name that a container's host has, too, ports below
+1024 without a capability, and what nobody in this machine needs. What a kernel does not have is
+passed over."""
 LAST = (
     ("/sys/kernel/security/lockdown", "confidentiality"),
     ("/proc/sys/kernel/modules_disabled", "1"),
