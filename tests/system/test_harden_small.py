@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -72,6 +73,26 @@ def test_a_static_server(tmp_path: Path) -> None:
         assert service.ask("/late") == (200, b"late\n")
         assert service.ask("/none")[0] == 404
         assert service.stop()[0] == 0
+
+
+def test_a_service_that_a_shell_script_starts(tmp_path: Path) -> None:
+    """The kernel runs the shell in the script's place: no call names it."""
+    tree = static_server(tmp_path / "tree", SERVER)
+    shutil.copy(program("busybox"), tree / "bin/sh")
+    (tree / "srv").mkdir()
+    (tree / "srv/index").write_text("page\n")
+    (tree / "start.sh").write_text("#!/bin/sh\nexec /bin/server\n")
+    (tree / "start.sh").chmod(0o755)
+    result = tmp_path / "result"
+    words = (str(tree), "-o", str(result), "--phases", "--http", "http://localhost:8080/")
+    done = Done(*words, command=("/start.sh",))
+    assert done.code == 0, done.err
+    assert {"start.sh", "bin/sh", "bin/server"} <= {file.path for file in report(result).files}
+    with fenced(result, 8080) as service:
+        assert service.ask("/") == (200, b"page\n")
+    done = Done(*words, command=("/bin/server",))
+    assert done.code == 0, done.err
+    assert not {"start.sh", "bin/sh"} & {file.path for file in report(result).files}
 
 
 def test_scripts_that_were_not_exercised_work(tmp_path: Path) -> None:

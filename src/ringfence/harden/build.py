@@ -31,6 +31,7 @@ from ringfence.harden.entrance import check_folders, how_to_write, name_from
 from ringfence.harden.image.layer import write_layer
 from ringfence.harden.keep.everything import keep_everything
 from ringfence.harden.keep.kept import Kept
+from ringfence.harden.keep.shell import with_interpreters
 from ringfence.harden.layout import (
     Changes,
     Entry,
@@ -458,8 +459,8 @@ def needs_of(seen: Observed, made: Minimal, wishes: Wishes) -> tuple[Needs, Reac
     """What the policies are written from."""
     tree, trace = seen.tree, made.trace
     program = program_of(seen.source.service, tree)
-    programs = [tree.resolve(path)[0] for path in (program, *trace.programs)]
-    found = reachable(tree, list(dict.fromkeys(programs)), made.kept.files())
+    programs = with_interpreters(tree, (program, *trace.programs))
+    found = reachable(tree, programs, made.kept.files())
     return Needs(
         name=wishes.name or name_from(Path(program).name),
         service=seen.source.service,
@@ -475,7 +476,7 @@ def needs_of(seen: Observed, made: Minimal, wishes: Wishes) -> tuple[Needs, Reac
         ioctls=tuple(sorted(trace.ioctls)),
         ports=seen.reference.ports,
         destinations=destinations(seen.trace.connects | trace.connects),
-        programs=tuple(dict.fromkeys(programs)),
+        programs=tuple(programs),
         memory_programs=seen.trace.memory_programs or trace.memory_programs,
         writable=made.changes.writable,
         entries=made.entries,

@@ -14,7 +14,7 @@ from ringfence.harden.keep.named import keep_named_by_programs
 from ringfence.harden.keep.node import keep_node
 from ringfence.harden.keep.observed import keep_observed
 from ringfence.harden.keep.python import keep_modules
-from ringfence.harden.keep.shell import keep_scripts
+from ringfence.harden.keep.shell import keep_scripts, with_interpreters
 from ringfence.harden.keep.texts import keep_content, keep_texts
 from ringfence.harden.observe.trace import Trace, Use
 from ringfence.harden.packages import Packages
@@ -122,6 +122,43 @@ def test_scripts_keep_their_shell_commands_and_files(tmp_path: Path) -> None:
     kept.tools = frozenset({"bin/sh"})
     keep_scripts(kept, ["www/cgi-bin/q", "srv/other"], ("bin", "usr/bin"))
     assert set(kept.files()) == {"bin/sh", "bin/date", "bin/wc", "bin/cat", "etc/list"}
+
+
+def test_the_interpreter_of_an_executed_script_was_run_too(tmp_path: Path) -> None:
+    """The kernel runs it in the script's place: no call names it. Of others none is kept."""
+    tree = planted(
+        tmp_path,
+        {
+            "usr/bin/start*": "#! /bin/sh -e\nexec served\n", "usr/bin/other*": "#!/bin/bash\n",
+            "usr/bin/dash*": "", "usr/bin/bash*": "", "usr/bin/served*": "\x7fELF",
+            "usr/bin/nested*": "#!/usr/bin/start\n", "usr/bin/round*": "#!/usr/bin/round\n",
+            "usr/bin/void*": "#!/bin/none\n",
+        },
+        {"bin": "usr/bin", "usr/bin/sh": "dash"},
+    )  # fmt: skip
+    kept = keep_everything(tree, Service(("start",)), Trace(), Packages(tree))
+    assert {"usr/bin/dash", "usr/bin/sh", "usr/bin/served"} <= set(kept.reasons)
+    assert "usr/bin/bash" not in kept.reasons
+    use = Use("/usr/bin/start", "execve", "", False)
+    executed = Trace(uses={use: None}, programs={"/usr/bin/start": None})
+    kept = keep_everything(tree, Service(("served",)), executed, Packages(tree))
+    assert "usr/bin/dash" in kept.reasons
+    kept = keep_everything(tree, Service(("served",)), seen("/usr/bin/start"), Packages(tree))
+    assert "usr/bin/dash" not in kept.reasons
+    assert with_interpreters(tree, ["/bin/nested", "bin/start"]) == [
+        "usr/bin/nested", "usr/bin/start", "usr/bin/dash",
+    ]  # fmt: skip
+    assert with_interpreters(tree, ["bin/round"]) == ["usr/bin/round"]
+    assert with_interpreters(tree, ["bin/void"]) == ["usr/bin/void"]
+
+
+def test_commands_behind_a_word_of_the_shell_are_kept(tmp_path: Path) -> None:
+    script = "#!/bin/sh\nif one; then A=1 two; fi\nexec env B=2 three\n# exec four\n"
+    tools = {f"bin/{name}*": "" for name in ("sh", "one", "two", "three", "four", "env")}
+    kept = Kept(planted(tmp_path, {"www/cgi-bin/q*": script, **tools}))
+    kept.tools = frozenset({"bin/sh"})
+    keep_scripts(kept, ["www/cgi-bin/q"], ("bin",))
+    assert set(kept.files()) == {"bin/sh", "bin/one", "bin/two", "bin/three", "bin/env"}
 
 
 def test_python_imports_are_followed(tmp_path: Path) -> None:
