@@ -343,6 +343,8 @@ def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]
     left = left_behind(made.kept, made.changes, made.entries)
     notes += [f"files in /{path} that were left out, not known to be the service's: {count}; "
               "--keep those that it needs" for path, count in left.items()]  # fmt: skip
+    notes += [f"/{path}, {why}, is no folder of the service's alone and was not kept whole: --keep "
+              "what it needs of it" for path, why in made.kept.passed_over.items()]  # fmt: skip
     if found.unclear:
         notes.append(
             f"{len(found.unclear)} places in the code could not be followed: only what was seen "

@@ -19,6 +19,7 @@ from ringfence.harden.keep.texts import keep_content, keep_texts
 from ringfence.harden.observe.trace import Trace, Use
 from ringfence.harden.packages import Packages
 from ringfence.harden.service import Service
+from ringfence.harden.tree import Tree
 from tests.unit.harden.trees import planted
 
 
@@ -100,6 +101,77 @@ def test_shared_folders_are_not_content(tmp_path: Path) -> None:
     keep_observed(kept, seen("/etc/x.conf"))
     keep_named(kept, kept.files())
     assert kept.files() == ["etc/x.conf"]
+
+
+def served(tree: Tree, configuration: str) -> Kept:
+    """What is kept for a live file of configuration."""
+    (Path(tree.root) / "etc").mkdir(exist_ok=True)
+    (Path(tree.root) / "etc/x.conf").write_text(configuration)
+    kept = Kept(tree)
+    keep_observed(kept, seen("/etc/x.conf"))
+    keep_named(kept, kept.files())
+    return kept
+
+
+CONTENT: dict[str, str | bytes] = {
+    "srv/index.html": "", "srv/other/p.html": "", "srv/a.example/htdocs/i": "",
+    "usr/share/al/a.txt": "", "usr/share/doc/a": "", "usr/local/www/a": "", "usr/bin/tool*": "",
+    "home/ann/public_html/i": "", "home/ann/.ssh/key": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("server { root /srv; }", ("srv/index.html", "srv/other/p.html")),
+        ("some-word=/srv", ("srv/index.html", "srv/other/p.html")),
+        ("location /a/ { alias /usr/share/al/; autoindex on; }", ("usr/share/al/a.txt",)),
+        ('DocumentRoot "/usr/local/www"', ("usr/local/www/a",)),
+        ("root /srv/$host;", ("srv/other/p.html", "srv/a.example/htdocs/i")),
+        ("alias /home/$1/public_html;", ("home/ann/public_html/i",)),
+        ("VirtualDocumentRoot /home/%-1/public_html", ("home/ann/public_html/i",)),
+    ],
+)
+def test_folders_that_configuration_names_as_content_are_kept_whole(
+    tmp_path: Path, words: str, expected: tuple[str, ...]
+) -> None:
+    kept = served(planted(tmp_path, CONTENT), words)
+    assert set(expected) <= set(kept.files())
+    assert not {"usr/share/doc/a", "usr/bin/tool", "home/ann/.ssh/key"} & set(kept.files())
+    assert not kept.passed_over
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        ("root /usr/share;", "usr/share"),
+        ("DocumentRoot /home", "home"),
+        ("server { listen 80; root /; }", ""),
+        ("root /home/$user;", "home/ann"),
+    ],
+)
+def test_folders_of_the_system_that_are_named_as_content_are_told(
+    tmp_path: Path, words: str, place: str
+) -> None:
+    kept = served(planted(tmp_path, CONTENT), words)
+    assert kept.files() == ["etc/x.conf"]
+    assert kept.passed_over == {place: "named as content by /etc/x.conf"}
+
+
+@pytest.mark.parametrize("words", ["<Directory /usr/share>", "# root /usr;", "root /none;",
+                                   "root /$host/x;", "log_format '$root /usr';"])  # fmt: skip
+def test_other_words_on_folders_of_the_system_are_not_told(tmp_path: Path, words: str) -> None:
+    kept = served(planted(tmp_path, CONTENT), words)
+    assert kept.files() == ["etc/x.conf"] and not kept.passed_over
+
+
+def test_of_a_folder_of_many_what_everybody_may_read_is_content(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {"srv/a": "", "srv/key": "", "srv/closed/b": "", "srv/site/key": ""})
+    for name in ("srv/key", "srv/site/key"):
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "srv/closed").chmod(0o700)
+    assert set(served(tree, "root /srv;").files()) == {"etc/x.conf", "srv/a"}
+    assert "srv/site/key" in served(tree, "root /srv/site;").files(), "its own folder is whole"
 
 
 def test_words_of_the_command(tmp_path: Path) -> None:
@@ -277,6 +349,23 @@ def test_data_that_a_program_names_is_kept_when_its_package_depends_on_it(tmp_pa
     kept = Kept(tree)
     keep_named_by_programs(kept, ["usr/bin/base"], Packages(tree))
     assert kept.files() == ["usr/share/zones/Berlin"]
+
+
+def test_documents_that_a_program_of_no_package_names_are_kept(tmp_path: Path) -> None:
+    text = b"\0/www\0/srv/site\0/usr/share/aside\0/etc\0"
+    files: dict[str, str | bytes] = {
+        "bin/own*": text, "www/deep/a": "", "srv/site/b": "", "usr/share/aside/x": "", "etc/y": "",
+    }  # fmt: skip
+    kept = Kept(planted(tmp_path, files))
+    keep_named_by_programs(kept, ["bin/own"], Packages(kept.tree))
+    assert set(kept.files()) == {"www/deep/a", "srv/site/b"}
+    files["var/lib/dpkg/status"] = (
+        "Package: own\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n"
+    )
+    files["var/lib/dpkg/info/own.list"] = "/bin/own\n"
+    kept = Kept(planted(tmp_path, files))
+    keep_named_by_programs(kept, ["bin/own"], Packages(kept.tree))
+    assert kept.files() == []
 
 
 def test_node_packages_come_whole_with_their_dependencies(tmp_path: Path) -> None:
