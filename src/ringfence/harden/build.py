@@ -345,6 +345,9 @@ def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]
               "--keep those that it needs" for path, count in left.items()]  # fmt: skip
     notes += [f"/{path}, {why}, is no folder of the service's alone and was not kept whole: --keep "
               "what it needs of it" for path, why in made.kept.passed_over.items()]  # fmt: skip
+    folders = {item.path for item in made.changes.writable}
+    notes += [f"{why}, which writes /{path}: --writable /{path} if it is used"
+              for path, why in made.kept.memory.items() if path not in folders]  # fmt: skip
     if found.unclear:
         notes.append(
             f"{len(found.unclear)} places in the code could not be followed: only what was seen "

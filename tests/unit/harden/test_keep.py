@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ringfence.errors import InputError
+from ringfence.harden.keep.application import keep_application
 from ringfence.harden.keep.configuration import keep_named, keep_words
 from ringfence.harden.keep.everything import keep_everything
 from ringfence.harden.keep.kept import Kept
@@ -366,6 +367,82 @@ def test_documents_that_a_program_of_no_package_names_are_kept(tmp_path: Path) -
     kept = Kept(planted(tmp_path, files))
     keep_named_by_programs(kept, ["bin/own"], Packages(kept.tree))
     assert kept.files() == []
+
+
+APPLICATION: dict[str, str | bytes] = {
+    "usr/bin/python3.11*": "\x7fELF", "usr/bin/own*": "\x7fELF", "etc/x.cfg": "",
+    "srv/web/app.py": "", "srv/web/templates/late.html": "", "srv/web/plugins/one.py": "",
+    "srv/web/.git/config": "", "srv/web/env/pyvenv.cfg": "", "srv/web/env/lib/m.py": "",
+    "srv/web/node_modules/m/index.js": "", "srv/other/a": "", "app.py": "", "home/ann/app.py": "",
+    "usr/lib/tool/run.py": "", "usr/lib/tool/other": "", "home/ann/notes": "",
+    "usr/bin/gunicorn*": "#!/usr/bin/python3\n",
+}  # fmt: skip
+WHOLE = {"srv/web/app.py", "srv/web/templates/late.html", "srv/web/plugins/one.py"}
+
+
+def applied(place: Path, *command: str, folder: str = "/", opened: tuple[str, ...] = ()) -> Kept:
+    """What is kept of the application that a command starts."""
+    tree = planted(place, APPLICATION, {"usr/bin/python3": "python3.11"})
+    kept = Kept(tree)
+    keep_observed(kept, seen(*opened))
+    keep_application(kept, Service(command, folder=folder), f"usr/bin/{command[0]}")
+    return kept
+
+
+def test_the_folder_of_the_script_that_the_service_starts_with_is_kept_whole(
+    tmp_path: Path,
+) -> None:
+    assert set(applied(tmp_path / "a", "python3", "-u", "/srv/web/app.py").files()) == WHOLE
+    started = applied(tmp_path / "b", "python3", "app.py", "/etc/x.cfg", folder="/srv/web")
+    assert set(started.files()) == WHOLE
+    served = ("gunicorn", "app:app")
+    started = applied(tmp_path / "c", *served, folder="/srv/web", opened=("/srv/web/app.py",))
+    assert set(started.files()) == WHOLE
+    assert not started.passed_over
+
+
+def test_folders_that_are_not_an_applications_are_not_kept_whole(tmp_path: Path) -> None:
+    assert applied(tmp_path / "a", "own", "/srv/web/app.py").files() == []
+    assert applied(tmp_path / "b", "gunicorn", "app:app", folder="/srv/web").files() == []
+    packaged = applied(tmp_path / "c", "python3", "/usr/lib/tool/run.py")
+    assert packaged.files() == [] and not packaged.passed_over
+    for name, folder in (("app.py", ""), ("home/ann/app.py", "home/ann")):
+        told = applied(tmp_path / f"{name}.d", "python3", f"/{name}")
+        assert told.files() == [] and told.passed_over == {folder: f"where /{name} lies"}
+
+
+def test_other_peoples_closed_files_are_not_an_applications(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {
+        "usr/bin/python3*": "", "srv/a.py": "", "srv/key": "", "srv/open": "", "app/a.py": "",
+        "app/own": "", "home/ann/web/a.py": "", "home/ann/web/key": "", "home/ann/web/open": "",
+    })  # fmt: skip
+    for name in ("srv/key", "app/own", "home/ann/web/key"):
+        (tmp_path / name).chmod(0o600)
+    kept = Kept(tree)
+    for script in ("/srv/a.py", "/app/a.py", "/home/ann/web/a.py"):
+        keep_application(kept, Service(("python3", script)), "usr/bin/python3")
+    assert set(kept.files()) == {"srv/a.py", "srv/open", "app/a.py", "app/own",
+                                 "home/ann/web/a.py", "home/ann/web/open"}  # fmt: skip
+
+
+def test_memory_that_own_scripts_may_want_is_noted(tmp_path: Path) -> None:
+    lib = "usr/lib/python3.11"
+    tree = planted(tmp_path, {
+        f"{lib}/encodings/__init__.py": "", f"{lib}/tempfile.py": "",
+        f"{lib}/shutil.py": "import tempfile", "app/a.py": "import shutil",
+        "app/bin/tool.py": "import tempfile",
+        "app/b.py": "import tempfile\nfrom concurrent.futures import ProcessPoolExecutor",
+    })  # fmt: skip
+    kept = Kept(tree)
+    keep_observed(kept, seen("/app/a.py", "/app/bin/tool.py", f"/{lib}/encodings/__init__.py"))
+    keep_modules(kept)
+    assert not kept.memory
+    keep_observed(kept, seen("/app/b.py"))
+    keep_modules(kept)
+    assert kept.memory == {
+        "tmp": "/app/b.py imports tempfile",
+        "dev/shm": "/app/b.py imports concurrent.futures.ProcessPoolExecutor",
+    }
 
 
 def test_node_packages_come_whole_with_their_dependencies(tmp_path: Path) -> None:

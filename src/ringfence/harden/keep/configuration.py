@@ -27,7 +27,8 @@ SHARED = re.compile(
 OF_MANY = re.compile(r"(?:srv|opt|mnt|media)\Z")
 """Folders of the administrator's, for many services: of one that is named, what everybody may read
 is content."""
-_PEOPLE = re.compile(r"(?:home/[^/]+|root)\Z")
+PEOPLE = re.compile(r"(?:home/[^/]+|root)\Z")
+"""Homes of persons, or of whoever is meant to be one."""
 _SERVED = re.compile(
     rb"(?im)(?:^|[;{])[ \t]*(?:root|(?:script)?alias(?:match)?|(?:virtual)?documentroot|"
     rb"(?:server\.)?document[-_]?root|web[-_]?root)\b[^;\n]*"
@@ -109,7 +110,7 @@ def _served(kept: Kept, path: str, statement: bytes) -> list[str]:
     added: list[str] = []
     for name in kept.tree.matching(word.decode("utf-8", "surrogateescape")):
         real = kept.tree.resolve(name)[0]
-        guessed = b"*" in word and _PEOPLE.match(real)
+        guessed = b"*" in word and PEOPLE.match(real)
         if kept.tree.is_folder(real) and (not real or SHARED.match(real) or guessed):
             kept.passed_over[real] = f"named as content by /{path}"
         else:

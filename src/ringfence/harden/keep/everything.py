@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ringfence.errors import InputError
+from ringfence.harden.keep.application import keep_application
 from ringfence.harden.keep.conffiles import keep_conffiles
 from ringfence.harden.keep.configuration import keep_named, keep_words
 from ringfence.harden.keep.elf import Libraries, keep_libraries
@@ -50,6 +51,7 @@ def keep_everything(
     kept.add(program, "the service's program")
     keep_words(kept, service.command[1:], service.folder)
     keep_observed(kept, trace)
+    keep_application(kept, service, program)
     _close(kept, service, packages, sorted(ran))
     return kept
 

@@ -30,6 +30,8 @@ class Kept:
         """Sources whose imports are kept already."""
         self.passed_over: dict[str, str] = {}
         """Folders that are meant as content and were not kept whole -> why."""
+        self.memory: dict[str, str] = {}
+        """Folders in memory that scripts of the service's own may want to write -> why."""
         self.tools: frozenset[str] = frozenset()
         """Shells, compilers and package managers (real paths) that the service itself runs:
         all others are left out, whatever names them."""
