@@ -120,6 +120,35 @@ def test_scripts_that_were_not_exercised_work(tmp_path: Path) -> None:
         assert service.ask("/cgi-bin/late") == (200, b"listed\n")
 
 
+def test_answers_that_change_by_themselves_are_not_the_fences_fault(tmp_path: Path) -> None:
+    """Those that nobody asked for are told of; an exercise that does so is an error."""
+    source = (
+        SERVER.replace("#include <fcntl.h>", "#include <fcntl.h>\n#include <time.h>")
+        .replace(
+            "write(peer, page, size);",
+            "struct timespec now; clock_gettime(CLOCK_MONOTONIC, &now);"
+            'if (*asked == 80 || strstr(path, "clock")) dprintf(peer, "%ld", now.tv_nsec);'
+            "else write(peer, page, size);",
+        )
+        .replace("Content-Length: %zd\\r\\n", "")
+        .replace(", size);\n    struct", ");\n    struct")
+    )
+    tree = static_server(tmp_path / "tree", source)
+    (tree / "srv").mkdir()
+    (tree / "srv/index").write_text("page\n")
+    result = tmp_path / "result"
+    words = (str(tree), "-o", str(result), "--http")
+    done = Done(*words, "http://localhost:8080/", command=("/bin/server",))
+    assert done.code == 0, done.err
+    found = report(result)
+    told = "POST :8080/ [Content-Type: text/plain] is answered differently from run to run"
+    assert told in " ".join(found.notes)
+    assert not [item for item in found.retest if item.request.startswith("POST")]
+    done = Done(*words, "http://localhost:8080/clock", command=("/bin/server",))
+    assert done.code == 2 and "GET :8080/clock is answered differently from run to run" in done.err
+    assert "--keep" not in done.err and "leave it out" in done.err
+
+
 def test_a_command_of_this_host(tmp_path: Path) -> None:
     """redis from this host's files; the host is not changed, and its client says the same."""
     result = tmp_path / "result"

@@ -80,18 +80,22 @@ NOBODY = Identity(65532, 65532)
 MOST_ROUNDS = 6
 MOST_NAMED = 3
 """Of places that could not be written, in a message."""
+TIMES_AGAIN = 2
+"""An answer that is one of two by chance is found out by three in four times."""
 MEMORY, PROCESSES = 1 << 30, 512
 """Default limits of a fence."""
 
 
 class Observed(msgspec.Struct, frozen=True):
-    """What the service as given did and answered. `who` is the user to give it."""
+    """What the service as given did and answered, in the engine's own fence (`loose`). `who` is
+    the user to give it."""
 
     source: Source
     tree: Tree
     plan: Plan
     trace: Trace
     reference: Run
+    loose: Fence
     before: Facts
     who: Identity
     asked_nothing: bool
@@ -184,7 +188,16 @@ def observe(source: Source, wishes: Wishes, shop: Workshop, knowledge: Knowledge
     _check_exercise(reference.answers, asked)
     who = _user(wishes, source, first, tree)
     check_fenced(who, source.name)
-    return Observed(source, tree, plan, trace, reference, facts[0], who, asked == Exercise())
+    return Observed(source, tree, plan, trace, reference, fence, facts[0], who, asked == Exercise())
+
+
+def asked_again(seen: Observed, shop: Workshop) -> tuple[Run, ...]:
+    """The service as given, asked the same from its start: does it answer the same by itself?"""
+    folders = runtime_folders(seen.tree)
+    return tuple(
+        run(_fresh(seen.loose, folders, seen.source, shop), seen.plan, shop.place(),
+            engine=shop.engine) for _ in range(TIMES_AGAIN)
+    )  # fmt: skip
 
 
 def _first_run(
