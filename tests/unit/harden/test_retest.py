@@ -31,7 +31,7 @@ def judged(
 ) -> Report:
     """What becomes of these answers inside the fence, and outside the next times."""
     seen = cast(Any, SimpleNamespace(reference=ran(*OUTSIDE), plan=SimpleNamespace(stop="TERM")))
-    monkeypatch.setattr(retest, "asked_again", lambda *_: tuple(ran(*pair) for pair in again))
+    monkeypatch.setattr(retest, "asked_again", lambda *_: (ran(*pair) for pair in again))
     monkeypatch.setattr(retest, "missed_inside", lambda *_: ("www/x",))
     report = msgspec.structs.replace(hardened("x"), retest=retests(seen, ran(*inside)), notes=())
     return compared(report, seen, *cast(Any, (None, None, None)))
