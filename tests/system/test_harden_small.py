@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -54,6 +55,16 @@ int main(void) {
 """
 
 
+CLOCK = r"""
+    if (*asked == 'O' || strstr(asked, "clock")) {
+      struct timespec now;
+      clock_gettime(CLOCK_MONOTONIC, &now);
+      size = snprintf(page, sizeof page, "%09ld", now.tv_nsec);
+    }
+"""
+"""What makes the server's answers to OPTIONS, and on its clock, change by themselves."""
+
+
 def test_a_static_server(tmp_path: Path) -> None:
     """`/srv/late` is named in the program alone: nothing in the exercise opens it."""
     tree = static_server(tmp_path / "tree", SERVER)
@@ -72,6 +83,26 @@ def test_a_static_server(tmp_path: Path) -> None:
         assert service.ask("/late") == (200, b"late\n")
         assert service.ask("/none")[0] == 404
         assert service.stop()[0] == 0
+
+
+def test_a_service_that_a_shell_script_starts(tmp_path: Path) -> None:
+    """The kernel runs the shell in the script's place: no call names it."""
+    tree = static_server(tmp_path / "tree", SERVER)
+    shutil.copy(program("busybox"), tree / "bin/sh")
+    (tree / "srv").mkdir()
+    (tree / "srv/index").write_text("page\n")
+    (tree / "start.sh").write_text("#!/bin/sh\nexec /bin/server\n")
+    (tree / "start.sh").chmod(0o755)
+    result = tmp_path / "result"
+    words = (str(tree), "-o", str(result), "--phases", "--http", "http://localhost:8080/")
+    done = Done(*words, command=("/start.sh",))
+    assert done.code == 0, done.err
+    assert {"start.sh", "bin/sh", "bin/server"} <= {file.path for file in report(result).files}
+    with fenced(result, 8080) as service:
+        assert service.ask("/") == (200, b"page\n")
+    done = Done(*words, command=("/bin/server",))
+    assert done.code == 0, done.err
+    assert not {"start.sh", "bin/sh"} & {file.path for file in report(result).files}
 
 
 def test_scripts_that_were_not_exercised_work(tmp_path: Path) -> None:
@@ -97,6 +128,26 @@ def test_scripts_that_were_not_exercised_work(tmp_path: Path) -> None:
     assert "/bin/sh stays, because the service runs it" in " ".join(found.notes)
     with fenced(result, 8080) as service:
         assert service.ask("/cgi-bin/late") == (200, b"listed\n")
+
+
+def test_answers_that_change_by_themselves_are_not_the_fences_fault(tmp_path: Path) -> None:
+    """Those that nobody asked for are told of; an exercise that does so is an error."""
+    source = SERVER.replace("    dprintf(peer,", f"{CLOCK}    dprintf(peer,", 1)
+    source = source.replace("#include <fcntl.h>", "#include <fcntl.h>\n#include <time.h>")
+    tree = static_server(tmp_path / "tree", source)
+    (tree / "srv").mkdir()
+    (tree / "srv/index").write_text("page\n")
+    result = tmp_path / "result"
+    words = (str(tree), "-o", str(result), "--http")
+    done = Done(*words, "http://localhost:8080/", command=("/bin/server",))
+    assert done.code == 0, done.err
+    found = report(result)
+    told = "OPTIONS :8080/ is answered differently from run to run"
+    assert told in " ".join(found.notes)
+    assert not [item for item in found.retest if item.request.startswith("OPTIONS")]
+    done = Done(*words, "http://localhost:8080/clock", command=("/bin/server",))
+    assert done.code == 2 and "GET :8080/clock is answered differently from run to run" in done.err
+    assert "--keep" not in done.err and "leave it out" in done.err
 
 
 def test_a_command_of_this_host(tmp_path: Path) -> None:

@@ -274,7 +274,6 @@ def _harden(
         absent_of,
         fenced,
         minimize,
-        missed_inside,
         needs_of,
         notes_of,
         observe,
@@ -285,13 +284,12 @@ def _harden(
     from ringfence.harden.observe.isolation import isolated
     from ringfence.harden.result import (
         check_output,
-        differing,
         image_of,
         left_out_of,
         report_of,
-        unlike,
         write_result,
     )
+    from ringfence.harden.retest import compared
     from ringfence.harden.source import open_source, with_environment
     from ringfence.knowledge.loader import load
     from ringfence.report.words import printable
@@ -318,8 +316,7 @@ def _harden(
         with progress("testing inside the fence"):
             inside = fenced(seen, made, needs, shop, knowledge, notes, phases=wishes.phases)
             report = report_of(seen, made, needs, inside, digest, knowledge)
-        if differing(report):
-            raise unlike(report, missed_inside(seen, made, needs, shop))
+            report = compared(report, seen, made, needs, shop)
         left_out = left_out_of(seen, made)
         further = _packed(machine, needs, seen.tree, wishes.base_time)
         write_result(output, report, needs, made, wishes, image, left_out, further)

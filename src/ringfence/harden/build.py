@@ -31,6 +31,7 @@ from ringfence.harden.entrance import check_folders, how_to_write, name_from
 from ringfence.harden.image.layer import write_layer
 from ringfence.harden.keep.everything import keep_everything
 from ringfence.harden.keep.kept import Kept
+from ringfence.harden.keep.shell import with_interpreters
 from ringfence.harden.layout import (
     Changes,
     Entry,
@@ -80,18 +81,22 @@ NOBODY = Identity(65532, 65532)
 MOST_ROUNDS = 6
 MOST_NAMED = 3
 """Of places that could not be written, in a message."""
+TIMES_AGAIN = 4
+"""An answer that is one of two by chance is found out fifteen times in sixteen."""
 MEMORY, PROCESSES = 1 << 30, 512
 """Default limits of a fence."""
 
 
 class Observed(msgspec.Struct, frozen=True):
-    """What the service as given did and answered. `who` is the user to give it."""
+    """What the service as given did and answered, in the engine's own fence (`loose`). `who` is
+    the user to give it."""
 
     source: Source
     tree: Tree
     plan: Plan
     trace: Trace
     reference: Run
+    loose: Fence
     before: Facts
     who: Identity
     asked_nothing: bool
@@ -184,7 +189,15 @@ def observe(source: Source, wishes: Wishes, shop: Workshop, knowledge: Knowledge
     _check_exercise(reference.answers, asked)
     who = _user(wishes, source, first, tree)
     check_fenced(who, source.name)
-    return Observed(source, tree, plan, trace, reference, facts[0], who, asked == Exercise())
+    return Observed(source, tree, plan, trace, reference, fence, facts[0], who, asked == Exercise())
+
+
+def asked_again(seen: Observed, shop: Workshop) -> Iterator[Run]:
+    """The service as given, asked the same from its start, again and again."""
+    folders = runtime_folders(seen.tree)
+    for _ in range(TIMES_AGAIN):
+        fence = _fresh(seen.loose, folders, seen.source, shop)
+        yield run(fence, seen.plan, shop.place(), engine=shop.engine)
 
 
 def _first_run(
@@ -344,6 +357,11 @@ def notes_of(seen: Observed, made: Minimal, found: Reachable) -> tuple[str, ...]
     notes += [f"files in /{path} that were left out, not known to be the service's: {count}; "
               "--keep those that it needs" for path, count in left.items()]  # fmt: skip
     notes += uncounted(seen.before)
+    notes += [f"/{path}, {why}, is no folder of the service's alone and was not kept whole: --keep "
+              "what it needs of it" for path, why in made.kept.passed_over.items()]  # fmt: skip
+    folders = {item.path for item in made.changes.writable}
+    notes += [f"{why}, which writes /{path}: --writable /{path} if it is used"
+              for path, why in made.kept.memory.items() if path not in folders]  # fmt: skip
     if found.unclear:
         notes.append(
             f"{len(found.unclear)} places in the code could not be followed: only what was seen "
@@ -460,8 +478,8 @@ def needs_of(seen: Observed, made: Minimal, wishes: Wishes) -> tuple[Needs, Reac
     """What the policies are written from."""
     tree, trace = seen.tree, made.trace
     program = program_of(seen.source.service, tree)
-    programs = [tree.resolve(path)[0] for path in (program, *trace.programs)]
-    found = reachable(tree, list(dict.fromkeys(programs)), made.kept.files())
+    programs = with_interpreters(tree, (program, *trace.programs))
+    found = reachable(tree, programs, made.kept.files())
     return Needs(
         name=wishes.name or name_from(Path(program).name),
         service=seen.source.service,
@@ -481,7 +499,7 @@ def needs_of(seen: Observed, made: Minimal, wishes: Wishes) -> tuple[Needs, Reac
         ioctls=tuple(sorted(trace.ioctls)),
         ports=seen.reference.ports,
         destinations=destinations(seen.trace.connects | trace.connects),
-        programs=tuple(dict.fromkeys(programs)),
+        programs=tuple(programs),
         memory_programs=seen.trace.memory_programs or trace.memory_programs,
         output_by_name=opens_output(tree, trace, made.changes),
         writable=made.changes.writable,

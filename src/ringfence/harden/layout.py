@@ -248,13 +248,7 @@ def _belongs(tree: Tree, file: str, folder: str, who: Identity, own: bool) -> bo
         return True
     if _OF_MANY.match(folder) or status.st_uid not in (0, above.st_uid, who.uid):
         return False
-    return _open_to_all(tree, file, status.st_mode)
-
-
-def _open_to_all(tree: Tree, path: str, mode: int) -> bool:
-    parts = path.split("/")
-    above = [tree.status("/".join(parts[:count])) for count in range(1, len(parts))]
-    return bool(mode & 0o004) and all(found and found.st_mode & 0o001 for found in above)
+    return tree.open_to_all(file)
 
 
 def _entry(tree: Tree, path: str, who: Identity, owned: bool) -> Entry | None:

@@ -19,11 +19,11 @@ from ringfence.harden.image.sbom import write_sbom
 from ringfence.harden.layout import LOGS
 from ringfence.harden.markdown import write_markdown
 from ringfence.harden.measured import counts, measurement
-from ringfence.harden.observe.exercise import Answer
 from ringfence.harden.observe.isolation import is_mount_point
 from ringfence.harden.policy.languages import LANGUAGES
 from ringfence.harden.policy.needs import Needs
-from ringfence.harden.record import SCHEMA, BeforeAndAfter, KeptFile, Report, Retest
+from ringfence.harden.record import SCHEMA, BeforeAndAfter, KeptFile, Report
+from ringfence.harden.retest import retests
 from ringfence.harden.vm.pack import CMDLINE, INITRD
 from ringfence.harden.wishes import Wishes
 from ringfence.knowledge.records import Knowledge
@@ -128,7 +128,7 @@ def report_of(
             if entry.kind != "folder" or entry.path in made.kept.reasons
         ),
         counts=BeforeAndAfter(before, counts(inside.after, inside.starting, len(needs.serving))),
-        retest=retests(seen, inside),
+        retest=retests(seen, inside.run),
         calls=needs.calls,
         serving=needs.serving,
         taken=needs.taken,
@@ -151,57 +151,6 @@ def _reason(path: str, made: Minimal) -> str:
     if any(path == item.path for item in made.changes.writable):
         return "the service writes here"
     return "state of the service, in a folder that it writes"
-
-
-def retests(seen: Observed, inside: Fenced) -> tuple[Retest, ...]:
-    """Every answer outside and inside the fence, side by side."""
-    reference, fenced = seen.reference, inside.run
-    return (
-        *_pairs(reference.answers, fenced.answers, True),
-        *_pairs(reference.beyond, fenced.beyond, False),
-        *(
-            Retest(f"{item.request} (after SIGHUP)", item.expected, item.seen, True)
-            for item in _pairs(reference.after_reload, fenced.after_reload, True)
-        ),
-        Retest(
-            f"stop by {seen.plan.stop}", _exit(reference.status), _exit(fenced.status), True,
-        ),
-    )  # fmt: skip
-
-
-def _exit(status: int | None) -> str:
-    return "it does not stop" if status is None else f"exit {status}"
-
-
-def _pairs(
-    expected: tuple[Answer, ...], seen: tuple[Answer, ...], exercised: bool
-) -> tuple[Retest, ...]:
-    return tuple(
-        Retest(want.request, want.text, got.text, exercised)
-        for want, got in zip(expected, seen, strict=True)
-    )
-
-
-def differing(report: Report) -> tuple[Retest, ...]:
-    """Answers that are others inside the fence."""
-    return tuple(item for item in report.retest if item.expected != item.seen)
-
-
-def unlike(report: Report, missed: tuple[str, ...]) -> InputError:
-    """The error for a result whose answers differ. `missed` are files that it looked for in vain
-    when it was asked once more."""
-    broken = differing(report)
-    first = broken[0]
-    words = [f"--allow '{name}'" for name in report.refused] + [
-        f"--keep /{path}" for path in missed
-    ]
-    return InputError(
-        f"{len(broken)} of {len(report.retest)} answers differ inside the fence: "
-        f"{first.request} gave {first.seen!r} instead of {first.expected!r}",
-        where=report.name,
-        remedy=f"it was refused or did not find something: try {' '.join(words)}" if words
-        else "--keep what it needs, or leave the request out if its answer changes by itself",
-    )  # fmt: skip
 
 
 def left_out_of(seen: Observed, made: Minimal) -> tuple[str, ...] | None:

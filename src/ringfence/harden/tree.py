@@ -92,6 +92,18 @@ class Tree:
         found = self.status(self.resolve(path)[0])
         return found is not None and stat.S_ISDIR(found.st_mode)
 
+    def open_to_all(self, path: str) -> bool:
+        """Whether everybody may read a regular file (a resolved path) by its mode and those of the
+        folders above it."""
+        found = self.status(path)
+        parts = path.split("/")
+        above = [self.status("/".join(parts[:count])) for count in range(1, len(parts))]
+        return (
+            found is not None
+            and bool(found.st_mode & 0o004)
+            and all(folder and folder.st_mode & 0o001 for folder in above)
+        )
+
     def read(self, path: str, most: int = 1 << 30) -> bytes:
         """The first bytes of the regular file that `path` leads to; nothing where it is none."""
         try:

@@ -100,7 +100,7 @@ def _stopped(attempt: Attempt) -> bool:
     """What the kernel does not have is no way in, whatever configuration permits."""
     if attempt.seen == Seen.UNSUPPORTED.value:
         return attempt.stopped_by == ABSENCE
-    return attempt.stopped_by != "limit"
+    return attempt.seen == Seen.CLOSED.value and attempt.stopped_by != "limit"
 
 
 def _needs(opening: str, knowledge: Knowledge) -> Need:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ringfence.errors import InputError
+from ringfence.harden.keep.application import keep_application
 from ringfence.harden.keep.configuration import keep_named, keep_words
 from ringfence.harden.keep.everything import keep_everything
 from ringfence.harden.keep.kept import Kept
@@ -14,11 +15,12 @@ from ringfence.harden.keep.named import keep_named_by_programs
 from ringfence.harden.keep.node import keep_node
 from ringfence.harden.keep.observed import keep_observed
 from ringfence.harden.keep.python import keep_modules
-from ringfence.harden.keep.shell import keep_scripts
+from ringfence.harden.keep.shell import keep_scripts, with_interpreters
 from ringfence.harden.keep.texts import keep_content, keep_texts
 from ringfence.harden.observe.trace import Trace, Use
 from ringfence.harden.packages import Packages
 from ringfence.harden.service import Service
+from ringfence.harden.tree import Tree
 from tests.unit.harden.trees import planted
 
 
@@ -102,6 +104,77 @@ def test_shared_folders_are_not_content(tmp_path: Path) -> None:
     assert kept.files() == ["etc/x.conf"]
 
 
+def served(tree: Tree, configuration: str) -> Kept:
+    """What is kept for a live file of configuration."""
+    (Path(tree.root) / "etc").mkdir(exist_ok=True)
+    (Path(tree.root) / "etc/x.conf").write_text(configuration)
+    kept = Kept(tree)
+    keep_observed(kept, seen("/etc/x.conf"))
+    keep_named(kept, kept.files())
+    return kept
+
+
+CONTENT: dict[str, str | bytes] = {
+    "srv/index.html": "", "srv/other/p.html": "", "srv/a.example/htdocs/i": "",
+    "usr/share/al/a.txt": "", "usr/share/doc/a": "", "usr/local/www/a": "", "usr/bin/tool*": "",
+    "home/ann/public_html/i": "", "home/ann/.ssh/key": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("server { root /srv; }", ("srv/index.html", "srv/other/p.html")),
+        ("some-word=/srv", ("srv/index.html", "srv/other/p.html")),
+        ("location /a/ { alias /usr/share/al/; autoindex on; }", ("usr/share/al/a.txt",)),
+        ('DocumentRoot "/usr/local/www"', ("usr/local/www/a",)),
+        ("root /srv/$host;", ("srv/other/p.html", "srv/a.example/htdocs/i")),
+        ("alias /home/$1/public_html;", ("home/ann/public_html/i",)),
+        ("VirtualDocumentRoot /home/%-1/public_html", ("home/ann/public_html/i",)),
+    ],
+)
+def test_folders_that_configuration_names_as_content_are_kept_whole(
+    tmp_path: Path, words: str, expected: tuple[str, ...]
+) -> None:
+    kept = served(planted(tmp_path, CONTENT), words)
+    assert set(expected) <= set(kept.files())
+    assert not {"usr/share/doc/a", "usr/bin/tool", "home/ann/.ssh/key"} & set(kept.files())
+    assert not kept.passed_over
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        ("root /usr/share;", "usr/share"),
+        ("DocumentRoot /home", "home"),
+        ("server { listen 80; root /; }", ""),
+        ("root /home/$user;", "home/ann"),
+    ],
+)
+def test_folders_of_the_system_that_are_named_as_content_are_told(
+    tmp_path: Path, words: str, place: str
+) -> None:
+    kept = served(planted(tmp_path, CONTENT), words)
+    assert kept.files() == ["etc/x.conf"]
+    assert kept.passed_over == {place: "named as content by /etc/x.conf"}
+
+
+@pytest.mark.parametrize("words", ["<Directory /usr/share>", "# root /usr;", "root /none;",
+                                   "root /$host/x;", "log_format '$root /usr';"])  # fmt: skip
+def test_other_words_on_folders_of_the_system_are_not_told(tmp_path: Path, words: str) -> None:
+    kept = served(planted(tmp_path, CONTENT), words)
+    assert kept.files() == ["etc/x.conf"] and not kept.passed_over
+
+
+def test_of_a_folder_of_many_what_everybody_may_read_is_content(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {"srv/a": "", "srv/key": "", "srv/closed/b": "", "srv/site/key": ""})
+    for name in ("srv/key", "srv/site/key"):
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "srv/closed").chmod(0o700)
+    assert set(served(tree, "root /srv;").files()) == {"etc/x.conf", "srv/a"}
+    assert "srv/site/key" in served(tree, "root /srv/site;").files(), "its own folder is whole"
+
+
 def test_words_of_the_command(tmp_path: Path) -> None:
     kept = Kept(planted(tmp_path, {"app/main.cfg": "", "www/a": "", "www/b/c": ""}))
     keep_words(kept, ("-c", "main.cfg", "--root=/www"), "/app")
@@ -122,6 +195,43 @@ def test_scripts_keep_their_shell_commands_and_files(tmp_path: Path) -> None:
     kept.tools = frozenset({"bin/sh"})
     keep_scripts(kept, ["www/cgi-bin/q", "srv/other"], ("bin", "usr/bin"))
     assert set(kept.files()) == {"bin/sh", "bin/date", "bin/wc", "bin/cat", "etc/list"}
+
+
+def test_the_interpreter_of_an_executed_script_was_run_too(tmp_path: Path) -> None:
+    """The kernel runs it in the script's place: no call names it. Of others none is kept."""
+    tree = planted(
+        tmp_path,
+        {
+            "usr/bin/start*": "#! /bin/sh -e\nexec served\n", "usr/bin/other*": "#!/bin/bash\n",
+            "usr/bin/dash*": "", "usr/bin/bash*": "", "usr/bin/served*": "\x7fELF",
+            "usr/bin/nested*": "#!/usr/bin/start\n", "usr/bin/round*": "#!/usr/bin/round\n",
+            "usr/bin/void*": "#!/bin/none\n",
+        },
+        {"bin": "usr/bin", "usr/bin/sh": "dash"},
+    )  # fmt: skip
+    kept = keep_everything(tree, Service(("start",)), Trace(), Packages(tree))
+    assert {"usr/bin/dash", "usr/bin/sh", "usr/bin/served"} <= set(kept.reasons)
+    assert "usr/bin/bash" not in kept.reasons
+    use = Use("/usr/bin/start", "execve", "", False)
+    executed = Trace(uses={use: None}, programs={"/usr/bin/start": None})
+    kept = keep_everything(tree, Service(("served",)), executed, Packages(tree))
+    assert "usr/bin/dash" in kept.reasons
+    kept = keep_everything(tree, Service(("served",)), seen("/usr/bin/start"), Packages(tree))
+    assert "usr/bin/dash" not in kept.reasons
+    assert with_interpreters(tree, ["/bin/nested", "bin/start"]) == [
+        "usr/bin/nested", "usr/bin/start", "usr/bin/dash",
+    ]  # fmt: skip
+    assert with_interpreters(tree, ["bin/round"]) == ["usr/bin/round"]
+    assert with_interpreters(tree, ["bin/void"]) == ["usr/bin/void"]
+
+
+def test_commands_behind_a_word_of_the_shell_are_kept(tmp_path: Path) -> None:
+    script = "#!/bin/sh\nif one; then A=1 two; fi\nexec env B=2 three\n# exec four\n"
+    tools = {f"bin/{name}*": "" for name in ("sh", "one", "two", "three", "four", "env")}
+    kept = Kept(planted(tmp_path, {"www/cgi-bin/q*": script, **tools}))
+    kept.tools = frozenset({"bin/sh"})
+    keep_scripts(kept, ["www/cgi-bin/q"], ("bin",))
+    assert set(kept.files()) == {"bin/sh", "bin/one", "bin/two", "bin/three", "bin/env"}
 
 
 def test_python_imports_are_followed(tmp_path: Path) -> None:
@@ -240,6 +350,99 @@ def test_data_that_a_program_names_is_kept_when_its_package_depends_on_it(tmp_pa
     kept = Kept(tree)
     keep_named_by_programs(kept, ["usr/bin/base"], Packages(tree))
     assert kept.files() == ["usr/share/zones/Berlin"]
+
+
+def test_documents_that_a_program_of_no_package_names_are_kept(tmp_path: Path) -> None:
+    text = b"\0/www\0/srv/site\0/usr/share/aside\0/etc\0"
+    files: dict[str, str | bytes] = {
+        "bin/own*": text, "www/deep/a": "", "srv/site/b": "", "usr/share/aside/x": "", "etc/y": "",
+    }  # fmt: skip
+    kept = Kept(planted(tmp_path, files))
+    keep_named_by_programs(kept, ["bin/own"], Packages(kept.tree))
+    assert set(kept.files()) == {"www/deep/a", "srv/site/b"}
+    files["var/lib/dpkg/status"] = (
+        "Package: own\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n"
+    )
+    files["var/lib/dpkg/info/own.list"] = "/bin/own\n"
+    kept = Kept(planted(tmp_path, files))
+    keep_named_by_programs(kept, ["bin/own"], Packages(kept.tree))
+    assert kept.files() == []
+
+
+APPLICATION: dict[str, str | bytes] = {
+    "usr/bin/python3.11*": "\x7fELF", "usr/bin/own*": "\x7fELF", "etc/x.cfg": "",
+    "srv/web/app.py": "", "srv/web/templates/late.html": "", "srv/web/plugins/one.py": "",
+    "srv/web/.git/config": "", "srv/web/env/pyvenv.cfg": "", "srv/web/env/lib/m.py": "",
+    "srv/web/node_modules/m/index.js": "", "srv/other/a": "", "app.py": "", "home/ann/app.py": "",
+    "usr/lib/tool/run.py": "", "usr/lib/tool/other": "", "home/ann/notes": "",
+    "usr/bin/gunicorn*": "#!/usr/bin/python3\n",
+}  # fmt: skip
+WHOLE = {"srv/web/app.py", "srv/web/templates/late.html", "srv/web/plugins/one.py"}
+
+
+def applied(place: Path, *command: str, folder: str = "/", opened: tuple[str, ...] = ()) -> Kept:
+    """What is kept of the application that a command starts."""
+    tree = planted(place, APPLICATION, {"usr/bin/python3": "python3.11"})
+    kept = Kept(tree)
+    keep_observed(kept, seen(*opened))
+    keep_application(kept, Service(command, folder=folder), f"usr/bin/{command[0]}")
+    return kept
+
+
+def test_the_folder_of_the_script_that_the_service_starts_with_is_kept_whole(
+    tmp_path: Path,
+) -> None:
+    assert set(applied(tmp_path / "a", "python3", "-u", "/srv/web/app.py").files()) == WHOLE
+    started = applied(tmp_path / "b", "python3", "app.py", "/etc/x.cfg", folder="/srv/web")
+    assert set(started.files()) == WHOLE
+    served = ("gunicorn", "app:app")
+    started = applied(tmp_path / "c", *served, folder="/srv/web", opened=("/srv/web/app.py",))
+    assert set(started.files()) == WHOLE
+    assert not started.passed_over
+
+
+def test_folders_that_are_not_an_applications_are_not_kept_whole(tmp_path: Path) -> None:
+    assert applied(tmp_path / "a", "own", "/srv/web/app.py").files() == []
+    assert applied(tmp_path / "b", "gunicorn", "app:app", folder="/srv/web").files() == []
+    packaged = applied(tmp_path / "c", "python3", "/usr/lib/tool/run.py")
+    assert packaged.files() == [] and not packaged.passed_over
+    for name, folder in (("app.py", ""), ("home/ann/app.py", "home/ann")):
+        told = applied(tmp_path / f"{name}.d", "python3", f"/{name}")
+        assert told.files() == [] and told.passed_over == {folder: f"where /{name} lies"}
+
+
+def test_other_peoples_closed_files_are_not_an_applications(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {
+        "usr/bin/python3*": "", "srv/a.py": "", "srv/key": "", "srv/open": "", "app/a.py": "",
+        "app/own": "", "home/ann/web/a.py": "", "home/ann/web/key": "", "home/ann/web/open": "",
+    })  # fmt: skip
+    for name in ("srv/key", "app/own", "home/ann/web/key"):
+        (tmp_path / name).chmod(0o600)
+    kept = Kept(tree)
+    for script in ("/srv/a.py", "/app/a.py", "/home/ann/web/a.py"):
+        keep_application(kept, Service(("python3", script)), "usr/bin/python3")
+    assert set(kept.files()) == {"srv/a.py", "srv/open", "app/a.py", "app/own",
+                                 "home/ann/web/a.py", "home/ann/web/open"}  # fmt: skip
+
+
+def test_memory_that_own_scripts_may_want_is_noted(tmp_path: Path) -> None:
+    lib = "usr/lib/python3.11"
+    tree = planted(tmp_path, {
+        f"{lib}/encodings/__init__.py": "", f"{lib}/tempfile.py": "",
+        f"{lib}/shutil.py": "import tempfile", "app/a.py": "import shutil",
+        "app/bin/tool.py": "import tempfile",
+        "app/b.py": "import tempfile\nfrom concurrent.futures import ProcessPoolExecutor",
+    })  # fmt: skip
+    kept = Kept(tree)
+    keep_observed(kept, seen("/app/a.py", "/app/bin/tool.py", f"/{lib}/encodings/__init__.py"))
+    keep_modules(kept)
+    assert not kept.memory
+    keep_observed(kept, seen("/app/b.py"))
+    keep_modules(kept)
+    assert kept.memory == {
+        "tmp": "/app/b.py imports tempfile",
+        "dev/shm": "/app/b.py imports concurrent.futures.ProcessPoolExecutor",
+    }
 
 
 def test_node_packages_come_whole_with_their_dependencies(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def told(place: Path, uses: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> 
     source = Source("rootfs", "x", place, Service(("/bin/srv",)))
     trace = Trace(uses={Use(path, call, "", True): None for path, call in uses.items()})
     seen = Observed(source, tree, Plan(Exercise()), trace, cast(Any, None), cast(Any, None),
-                    Identity(33, 33), True)  # fmt: skip
+                    cast(Any, None), Identity(33, 33), True)  # fmt: skip
     shop = SimpleNamespace(place=lambda: place, engine="runc")
     with pytest.raises(InputError) as caught:
         minimize(seen, Wishes(), cast(Any, shop))

@@ -6,7 +6,8 @@ kept for reading, and does not pull in what it names.
 
 No grammar is known: every word that is a path of the tree counts, absolute or beside the file
 that names it, wildcards included. That keeps a web server's documents whole, whichever of them
-an exercise asked for.
+an exercise asked for. Folders of the system are no content; where a web server's own words say
+that one is (`root /usr/share`), that is noted.
 """
 
 from __future__ import annotations
@@ -17,11 +18,25 @@ from ringfence.harden.keep.kept import Kept
 
 _WORD = re.compile(rb"[\w./+@%*?\[\]~-]{2,250}")
 SHARED = re.compile(
-    r"(?:bin|boot|dev|etc|home|lib\d*|media|mnt|opt|proc|root|run|sbin|srv|sys|tmp|usr|var)"
-    r"(?:/(?:bin|sbin|lib\d*|libexec|local(?:/\w+)?|share|include|src|cache|log|run|spool|tmp|"
-    r"mail|opt|backups|lib/[\w-]+-linux-gnu|share/\w{1,4}|lock))?\Z"
+    r"(?:bin|boot|dev|etc|home|lib\d*|proc|root|run|sbin|sys|tmp|usr|var)"
+    r"(?:/(?:bin|sbin|lib\d*|libexec|share|include|src|cache|log|run|spool|tmp|mail|opt|backups|"
+    r"lib/[\w-]+-linux-gnu|share/(?:bug|dict|doc|dpkg|gcc|gdb|info|man|menu|misc|pam|perl5?|vim)|"
+    r"local(?:/(?:bin|etc|games|include|lib|libexec|man|sbin|share|src))?|lock))?\Z"
 )
-"""Folders of many: named by configuration, they are not meant as content."""
+"""Folders of the system: named by configuration, they are not meant as content."""
+OF_MANY = re.compile(r"(?:srv|opt|mnt|media)\Z")
+"""Folders of the administrator's, for many services: of one that is named, what everybody may read
+is content."""
+PEOPLE = re.compile(r"(?:home/[^/]+|root)\Z")
+"""Homes of persons, or of whoever is meant to be one."""
+_SERVED = re.compile(
+    rb"(?im)(?:^|[;{])[ \t]*(?:root|(?:script)?alias(?:match)?|(?:virtual)?documentroot|"
+    rb"(?:server\.)?document[-_]?root|web[-_]?root)\b[^;\n]*"
+)
+"""Statements of web servers that name a folder as content: nginx, Apache, lighttpd and alike."""
+_PLACE = re.compile(rb"(?<![^\s\"'=:])/[^\s\"';]*")
+_VARIABLE = re.compile(rb"\$\{\w+\}|\$\w+|%[-+.\w]+")
+"""In the name of a folder: of nginx, of the environment, of Apache's mod_vhost_alias."""
 MOST_TEXT = 4 << 20
 SYSTEM = re.compile(
     r"etc/(?:passwd|group|shadow|gshadow|services|protocols|hosts|nsswitch\.conf|ld\.so\..*|"
@@ -78,16 +93,40 @@ def _named(kept: Kept, path: str, data: bytes, places: tuple[str, ...]) -> list[
             continue
         for name in found:
             added += keep_path(kept, name, f"named by {path}")
+    for statement in _SERVED.findall(text):
+        added += _served(kept, path, statement)
+    return added
+
+
+def _served(kept: Kept, path: str, statement: bytes) -> list[str]:
+    """The folder that a statement names as content, its last word, with all that its variables may
+    stand for; a folder of the system is passed over, and so are people's homes."""
+    places = _PLACE.findall(statement)
+    if not places:
+        return []
+    word = _VARIABLE.sub(b"*", places[-1])
+    if b"*" in word.split(b"/")[1]:
+        return []  # of the whole tree it may be anything
+    added: list[str] = []
+    for name in kept.tree.matching(word.decode("utf-8", "surrogateescape")):
+        real = kept.tree.resolve(name)[0]
+        guessed = b"*" in word and PEOPLE.match(real)
+        if kept.tree.is_folder(real) and (not real or SHARED.match(real) or guessed):
+            kept.passed_over[real] = f"named as content by /{path}"
+        else:
+            added += keep_path(kept, name, f"named as content by {path}")
     return added
 
 
 def keep_path(kept: Kept, path: str, reason: str) -> list[str]:
-    """Keep a named file, or a folder that is not one of those that everything shares."""
+    """Keep a named file, or a folder that is not one of the system's."""
     real = kept.tree.resolve(path)[0]
     if kept.tree.is_folder(real):
         if not real or SHARED.match(real):
             return []
-        return kept.add_below(path, reason)
+        if not OF_MANY.match(real):
+            return kept.add_below(path, reason)
+        return kept.add_below(path, reason, kept.tree.open_to_all)
     kept.live.add(real)
     new = kept.add(path, reason)
     return [new] if new is not None else []

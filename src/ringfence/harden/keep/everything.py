@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ringfence.errors import InputError
+from ringfence.harden.keep.application import keep_application
 from ringfence.harden.keep.conffiles import keep_conffiles
 from ringfence.harden.keep.configuration import keep_named, keep_words
 from ringfence.harden.keep.elf import Libraries, keep_libraries
@@ -12,7 +13,7 @@ from ringfence.harden.keep.named import keep_named_by_programs
 from ringfence.harden.keep.node import keep_node
 from ringfence.harden.keep.observed import keep_observed
 from ringfence.harden.keep.python import keep_modules
-from ringfence.harden.keep.shell import keep_scripts
+from ringfence.harden.keep.shell import keep_scripts, with_interpreters
 from ringfence.harden.observe.trace import Trace
 from ringfence.harden.packages import Packages
 from ringfence.harden.service import Service, program_of
@@ -35,10 +36,10 @@ def keep_everything(
     InputError where the service's own program is among those to drop."""
     kept = Kept(tree)
     program = program_of(service, tree)
-    ran = {tree.resolve(path)[0] for path in (program, *trace.programs)}
+    ran = with_interpreters(tree, (program, *trace.programs))
     asked = {tree.resolve(path)[0] for path in (*wanted, *(("bin/sh",) if shell else ()))}
     kept.dropped = tuple(path.strip("/") for path in dropped)
-    kept.tools = frozenset(ran | asked)
+    kept.tools = frozenset((*ran, *asked))
     real = tree.resolve(program)[0]
     if kept.is_dropped(real):
         raise InputError("is the service's own program, or holds it", where=f"--drop of /{real}",
@@ -50,6 +51,7 @@ def keep_everything(
     kept.add(program, "the service's program")
     keep_words(kept, service.command[1:], service.folder)
     keep_observed(kept, trace)
+    keep_application(kept, service, program)
     _close(kept, service, packages, sorted(ran))
     return kept
 

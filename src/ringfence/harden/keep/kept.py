@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 
 from ringfence.collect.files.programs import class_of
 from ringfence.harden.tree import Tree
@@ -27,6 +28,10 @@ class Kept:
         """Files that the service reads as its configuration, as far as that is known."""
         self.parsed: set[str] = set()
         """Sources whose imports are kept already."""
+        self.passed_over: dict[str, str] = {}
+        """Folders that are meant as content and were not kept whole -> why."""
+        self.memory: dict[str, str] = {}
+        """Folders in memory that scripts of the service's own may want to write -> why."""
         self.tools: frozenset[str] = frozenset()
         """Shells, compilers and package managers (real paths) that the service itself runs:
         all others are left out, whatever names them."""
@@ -52,12 +57,17 @@ class Kept:
         self.reasons[real] = reason
         return real if stat.S_ISREG(found.st_mode) else None
 
-    def add_below(self, folder: str, reason: str) -> list[str]:
-        """Keep a folder with all that is in it; the files that were not kept before."""
+    def add_below(
+        self, folder: str, reason: str, fitting: Callable[[str], bool] | None = None
+    ) -> list[str]:
+        """Keep a folder with all that is in it, or what of it (resolved paths) is `fitting`; the
+        files that were not kept before."""
         real = self.tree.resolve(folder)[0]
         self.add(folder, reason)
         found = []
         for path in self.tree.below(real):
+            if fitting is not None and not fitting(path):
+                continue
             added = self.add(path, reason)
             if added is not None:
                 found.append(added)

@@ -1,20 +1,24 @@
 """Files of its own that a program names in its text: compiled-in paths.
 
 A folder counts when it belongs to a package that owns one of the service's programs, or is data
-of a package that such a one depends on (the time zones of a database); and is not one of those
-that all packages share.
+of a package that such a one depends on (the time zones of a database); or when neither it nor the
+program is of a package, as with a server of the user's and its documents. The system's folders,
+which all packages share, do not count.
 """
 
 from __future__ import annotations
 
 import re
 
-from ringfence.harden.keep.configuration import SHARED
+from ringfence.harden.keep.configuration import SHARED, keep_path
 from ringfence.harden.keep.kept import Kept
 from ringfence.harden.packages import Packages
 
-_PATH = re.compile(rb"(?<=\0)(/[\w.+@-]+(?:/[\w.+@-]+){1,12})/?(?=\0)")
+_PATH = re.compile(rb"(?<=\0)(/[\w.+@-]+(?:/[\w.+@-]+){0,12})/?(?=\0)")
 _ASIDE = re.compile(r"usr/share/(?:doc|man|info|locale|lintian|bug)(?:/|\Z)|usr/include(?:/|\Z)")
+_OF_SYSTEM = re.compile(
+    r"(?:bin|boot|dev|etc|home|lib\d*|proc|root|run|sbin|sys|tmp|usr|var)(?:/|\Z)"
+)
 
 
 def keep_named_by_programs(kept: Kept, programs: list[str], packages: Packages) -> list[str]:
@@ -34,6 +38,8 @@ def keep_named_by_programs(kept: Kept, programs: list[str], packages: Packages) 
                 data = path.startswith("usr/share/") and owner is not None and owner.name in depends
                 if owner is not None and (owner.source in own or data):
                     added += _folder(kept, path, reason)
+                elif not (owner or packages.owner(program) or _OF_SYSTEM.match(path)):
+                    added += keep_path(kept, path, reason)
             elif not path.startswith(("usr/bin/", "usr/sbin/", "bin/", "sbin/")):
                 new = kept.add(path, reason)
                 if path.startswith("etc/"):

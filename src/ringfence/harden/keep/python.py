@@ -31,6 +31,13 @@ COMPUTED = {
     "zoneinfo/__init__.py": ("usr/share/zoneinfo",),
 }
 """What modules of the standard library look for by a name that they put together."""
+_PROGRAM = re.compile(r"(?:^|/)s?bin/[^/]+\Z")
+IN_MEMORY = {
+    "tempfile": "tmp",
+    "multiprocessing": "dev/shm",
+    "concurrent.futures.ProcessPoolExecutor": "dev/shm",
+}
+"""Modules of the standard library -> the folder that they write."""
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 
 
@@ -49,7 +56,10 @@ def keep_modules(kept: Kept) -> list[str]:
         kept.parsed.add(path)
         source = finder.parsed(path)
         more = keep_texts(kept, path, _texts(source), own=finder.is_own(path))
-        for name in finder.imports(path, source):
+        names = finder.imports(path, source)
+        if finder.is_own(path) and not _PROGRAM.search(path):
+            _note_memory(kept, path, names)
+        for name in names:
             for file in finder.fresh_files_of(name, path):
                 new = kept.add(file, f"imported by {path} (import {name})")
                 more += [new] if new is not None else []
@@ -57,6 +67,13 @@ def keep_modules(kept: Kept) -> list[str]:
         waiting += [new for new in more if new.endswith(".py")]
     own = [path for path in kept.files() if path.endswith(".py") and finder.is_own(path)]
     return added + keep_content(kept, own) + finder.computed() + finder.compiled()
+
+
+def _note_memory(kept: Kept, path: str, names: list[str]) -> None:
+    """What the modules that a script of the service's own imports write, when they are used."""
+    for module, folder in IN_MEMORY.items():
+        if any(name == module or name.startswith(f"{module}.") for name in names):
+            kept.memory.setdefault(folder, f"/{path} imports {module}")
 
 
 class _Finder:
