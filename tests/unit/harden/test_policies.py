@@ -81,7 +81,7 @@ def test_our_compiler_and_the_profile_say_the_same_of_every_call(calls: dict[str
 
 def test_arguments_decide() -> None:
     asked = answers([compiled(seccomp.profile(NEEDS, CALLS))], QUESTIONS)
-    allowed_ones = {name for name, verdict in asked.items() if verdict.actions == ("allow",)}
+    allowed_ones = {name for name, verdict in asked.items() if "allow" in verdict.actions}
     assert allowed_ones == {"socket[AF_INET,SOCK_STREAM]", "socket[AF_NETLINK,*,NETLINK_ROUTE]"}
 
 

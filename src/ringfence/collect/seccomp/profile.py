@@ -14,7 +14,7 @@ import msgspec
 
 from ringfence.collect.container.gojson import folded
 from ringfence.collect.seccomp.bpf import Outcome, Outcomes
-from ringfence.collect.seccomp.question import Question, parse
+from ringfence.collect.seccomp.question import Question, narrow, parse
 from ringfence.collect.seccomp.tables import FOREIGN, MULTIPLEXED, native, native_calls
 from ringfence.collect.seccomp.verdicts import NO_SUCH_CALL, verdict
 from ringfence.errors import InputError
@@ -34,7 +34,7 @@ ACTIONS = {
 }
 SCMP_ARCH = {"i386": "SCMP_ARCH_X86"}
 EPERM = 1
-_64 = (1 << 64) - 1
+_64, WORD = (1 << 64) - 1, (1 << 32) - 1
 
 
 class Argument(msgspec.Struct, frozen=True):
@@ -167,7 +167,8 @@ def _native(question: Question, by_name: dict[str, list[Decided]], default: Outc
     if question.call not in native_calls():
         return NO_SUCH_CALL
     rules = by_name.get(question.call, ())
-    results = [_outcomes(rules, dict(fixed), default) for fixed in question.tries]
+    halves = narrow(question.call)
+    results = [_outcomes(rules, dict(fixed), default, halves) for fixed in question.tries]
     return verdict(
         Outcomes(
             frozenset(item for result in results for item in result.outcomes),
@@ -180,25 +181,45 @@ def _verdict(rules: Sequence[Decided], fixed: dict[int, int], default: Outcome) 
     return verdict(_outcomes(rules, fixed, default))
 
 
-def _outcomes(rules: Sequence[Decided], fixed: dict[int, int], default: Outcome) -> Outcomes:
-    """Every outcome that some choice of the arguments that are not fixed can get."""
+def _outcomes(
+    rules: Sequence[Decided],
+    fixed: dict[int, int],
+    default: Outcome,
+    halves: tuple[int, ...] = (),
+) -> Outcomes:
+    """Every outcome that some choice of the arguments that are not fixed can get, and of the upper
+    32 bits of the arguments `halves`."""
     outcomes: set[Outcome] = set()
     arguments: set[int] = set()
     certain = False
     for outcome, conditions in rules:
-        open_ones = [item for item in conditions if item.index not in fixed]
-        if not all(_holds(item, fixed[item.index]) for item in conditions if item.index in fixed):
+        held = {
+            item: _held(item, fixed[item.index], item.index in halves)
+            if item.index in fixed else {True, False}
+            for item in conditions
+        }  # fmt: skip
+        if {False} in held.values():
             continue
         outcomes.add(outcome)
-        arguments.update(item.index for item in open_ones)
-        certain = certain or not open_ones
+        chosen = [item.index for item, answers in held.items() if len(answers) > 1]
+        arguments.update(chosen)
+        certain = certain or not chosen
     if not certain:
         outcomes.add(default)
     return Outcomes(frozenset(outcomes), frozenset(arguments))
 
 
-def _holds(item: Argument, value: int) -> bool:
-    return _COMPARE[item.op](value & _64, item)
+def _held(item: Argument, value: int, half: bool) -> set[bool]:
+    """Whether a condition holds for an argument: both, where that is a matter of the upper half,
+    which whoever calls chooses if the kernel takes the lower one alone. Beside and at the values
+    of the condition it changes, nowhere else."""
+    if not half:
+        return {_COMPARE[item.op](value & _64, item)}
+    uppers = {0, WORD}
+    for named in (item.value, item.valueTwo):
+        upper = named >> 32 & WORD
+        uppers |= {upper, upper ^ WORD, max(upper - 1, 0), min(upper + 1, WORD)}
+    return {_COMPARE[item.op](value & WORD | upper << 32, item) for upper in uppers}
 
 
 _COMPARE: dict[str, Callable[[int, Argument], bool]] = {

@@ -61,7 +61,7 @@ def test_a_sparse_file_of_ten_gigabytes_is_not_read(root: Path) -> None:
     with (root / "srv/big").open("wb") as file:
         file.truncate(10 << 30)
     began = time.monotonic()
-    assert read_directory(root).counts.bytes > 10 << 30
+    assert (read_directory(root).counts.bytes or 0) > 10 << 30
     assert time.monotonic() - began < 5
 
 
@@ -69,7 +69,7 @@ def test_a_file_with_two_names_has_its_bytes_once(root: Path) -> None:
     before = read_directory(root).counts
     os.link(root / "etc/motd", root / "etc/issue")
     after = read_directory(root).counts
-    assert (after.files, after.bytes) == (before.files + 1, before.bytes)
+    assert before.files and (after.files, after.bytes) == (before.files + 1, before.bytes)
 
 
 def test_world_writable_but_for_sticky_folders(root: Path) -> None:
