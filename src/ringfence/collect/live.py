@@ -18,6 +18,7 @@ from ringfence.collect.files.sudoers import sudo_rules
 from ringfence.collect.files.view import MOST_CONTAINER_FILES, tree_in_view, tree_of_host
 from ringfence.collect.host.read import read_host
 from ringfence.collect.process import procfs
+from ringfence.collect.process.answering import with_answers
 from ringfence.collect.process.descriptors import shown, sockets_of, tables
 from ringfence.collect.process.mounts import mounts
 from ringfence.collect.process.namespaces import inode_of
@@ -135,7 +136,7 @@ def _facts(
 ) -> Facts:
     """The workload; then what surrounds it."""
     found = _read(target, look, knowledge)
-    members = tuple(found.members.values())
+    members = with_answers(tuple(found.members.values()))
     if not members and target.kind != "host":
         raise InputError("it ended while it was being read", where=target.name)
     contained = _contained(members) if container is None else container

@@ -33,7 +33,8 @@ class Seccomp(msgspec.Struct, frozen=True):
     `calls` has one verdict for each system call of the native table, with or without filters;
     `asked` one for each call with fixed arguments that the knowledge base asks about
     (`socket[AF_PACKET]`); `foreign` names other architectures whose calls the filters let
-    through (`i386`, `x32`).
+    through (`i386`, `x32`). `answered` tells why whoever answers for calls that the filters hand
+    on lets none of them through; None where that is not known.
     """
 
     mode: int
@@ -42,6 +43,7 @@ class Seccomp(msgspec.Struct, frozen=True):
     calls: dict[str, CallVerdict] = {}
     asked: dict[str, CallVerdict] = {}
     foreign: tuple[str, ...] = ()
+    answered: Evidence | None = None
 
 
 class Credentials(msgspec.Struct, frozen=True):

@@ -156,6 +156,9 @@ def test_what_the_own_code_asks_of_itself_stays_in_the_serving_phase() -> None:
     assert "listen" not in serving(observed, code, own=own)
     assert not {"prlimit64", "getrusage"} & serving(observed, code).keys()
     assert "prlimit64" in serving(observed, {}), "no code was followed: nobody knows whose it is"
+    masked = {**code, "umask": "umask in libc.so.6"}
+    assert "umask" not in serving(observed, masked, own={"umask"})
+    assert "umask" in serving({**observed, "umask": {"start"}}, masked, own={"umask"})
 
 
 def test_a_second_filter_that_notifies_refuses_as_much() -> None:

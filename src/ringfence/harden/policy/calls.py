@@ -90,10 +90,11 @@ def serving(
     """As `allowed`, for the time after the service has come up. `further` names lists that hold
     beside `serving`: threads, scripts. `own` are calls of the program's own code: those that are
     harmless stay, since a command or a request may ask for them at any time. Where no code could
-    be followed, those that it was seen to make at the start."""
+    be followed, those that it was seen to make at the start; of some calls always."""
     later = {call: phases for call, phases in observed.items() if set(phases) - {START}}
     ordinary = frozenset(call for name in ("serving", *further) for call in lists()[name].calls)
     ordinary |= {call for call in lists()["harmless"].calls if call in own or not reachable}
+    ordinary |= {call for call in lists()["shown"].calls if call in observed}
     known = {**reachable, **dict.fromkeys(observed, "observed when starting")}
     wanted = {
         call: why

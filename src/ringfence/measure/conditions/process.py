@@ -54,6 +54,9 @@ def _call(subject: str, place: Foothold, scene: Scene) -> Condition:
         return opened(evidence)
     if verdict.through:
         return _as_foreign(verdict, evidence, scene)
+    if "notify" in verdict.actions and "trace" not in verdict.actions and filters.answered:
+        known = filters.answered
+        return closed(noted(known, f"{evidence.detail}: {known.detail}"))
     if HANDED_ON & set(verdict.actions):
         return unknown(evidence.source, f"{evidence.detail}: another process decides")
     return closed(evidence)
