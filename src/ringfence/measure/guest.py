@@ -13,6 +13,7 @@ import msgspec
 
 from ringfence.knowledge.guests import Guests, System, load_guests
 from ringfence.knowledge.records import Knowledge, Template, TemplateService
+from ringfence.knowledge.vocabulary import OF_THE_KERNEL
 from ringfence.measure.place import place
 from ringfence.model.deployment import (
     Condition,
@@ -43,7 +44,7 @@ def examined_deployment(
     """The deployment that the examination shows. `service`: what is known to run inside, from
     another target that runs the same; None: nothing but that it listens.
 
-    Files, programs and system calls were counted where that other target runs, not in here.
+    Kernel, files and system calls of that other target are its own: none of them is in here.
     """
     guests = load_guests()
     system = system_of(guest.kernel, guests)
@@ -51,8 +52,7 @@ def examined_deployment(
     ring = ring_of(guest)
     template = with_ring(knowledge.templates[choice.template], ring)
     alone = service_alone(guest.name, (supposed_point(guest.name),))
-    uncounted = msgspec.structs.replace(service or alone, counts={})
-    placed = place(uncounted, template, knowledge)
+    placed = place(_elsewhere(service or alone), template, knowledge)
     unknown = _unknown(guest.name, knowledge) if system is guests.unknown else {}
     seen = probed(guest.facts, ring if ring is not None else template.ring, knowledge)
     if ring is not None:
@@ -91,6 +91,16 @@ def with_ring(template: Template, ring: int | None) -> Template:
         return template
     user = "kernel" if ring == 0 else "unprivileged"
     return msgspec.structs.replace(template, ring=ring, service=TemplateService(user, False))
+
+
+def _elsewhere(service: Deployment) -> Deployment:
+    """What is the service's own, wherever it runs: without what was counted and seen around it."""
+    own = {
+        name: condition
+        for name, condition in service.conditions.items()
+        if not name.startswith((*OF_THE_KERNEL, "file:"))
+    }
+    return msgspec.structs.replace(service, conditions=own, counts={})
 
 
 def probed(facts: GuestFacts, ring: int, knowledge: Knowledge) -> dict[str, Condition]:

@@ -15,11 +15,17 @@ from ringfence.guest import result
 from ringfence.guest.devices import Device
 from ringfence.knowledge.loader import load
 from ringfence.measure.assemble import Asked, measure
-from ringfence.measure.guest import ASLR, PAGE_ZERO
+from ringfence.measure.guest import (
+    ASLR,
+    PAGE_ZERO,
+    examined_deployment,
+    service_alone,
+    supposed_point,
+)
 from ringfence.measure.judge import deployment_of
 from ringfence.measure.openings import landing
 from ringfence.model import guest as model
-from ringfence.model.deployment import Deployment
+from ringfence.model.deployment import Condition, Deployment
 from ringfence.model.evidence import Evidence, Grade, Seen, Unseen
 from ringfence.model.need import State
 from ringfence.model.position import Level
@@ -301,6 +307,26 @@ def test_compare_takes_it_beside_others_for_the_same_service(tmp_path: Path) -> 
     alone = ringfence("measure", path, "--format", "json", "--no-plan")
     (point,) = msgspec.json.decode(alone.out)["entry_points"]
     assert point["id"] == "tcp:unstated"
+
+
+def test_what_surrounds_the_service_elsewhere_is_not_in_the_guest() -> None:
+    """Kernel and files are those of the other target; code and entry points go along."""
+    seen = Condition(CLOSED, (Evidence(Grade.OBSERVED, "/proc/config.gz"),))
+    names = ("feature:bpf", "sysctl:kernel.kptr_restrict<=0", "kernel:lockdown-off", "file:shell",
+             "code:no-canary")  # fmt: skip
+    service = msgspec.structs.replace(
+        service_alone("web", (supposed_point("web"),)), conditions=dict.fromkeys(names, seen)
+    )
+    guest = msgspec.json.decode(msgspec.json.encode(
+        {"name": "g.json"} | msgspec.to_builtins(examination())), type=model.ExaminedGuest
+    )  # fmt: skip
+    found = examined_deployment(guest, KNOWLEDGE, service)
+    alone = examined_deployment(guest, KNOWLEDGE)
+    for name in names[:-1]:
+        assert found.conditions[name] == alone.conditions[name], name
+        assert found.conditions[name].evidence[0].grade is Grade.ASSUMED
+        assert "/proc" not in str(found.conditions[name].evidence)
+    assert found.conditions["code:no-canary"] == seen
 
 
 @pytest.mark.parametrize("kernel", [LINUX, "unknown kernel"])
