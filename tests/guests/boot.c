@@ -20,6 +20,9 @@
 #define SLOT_CODE 1
 #define SLOT_STACK 2
 #define SLOT_HEAP 3
+#define SLOT_ALIAS 4
+#define SLOT_TABLES 5
+#define SLOT_GDT 6
 #include "areas.h"
 
 extern u8 image_start[];
@@ -27,12 +30,16 @@ extern u8 kernel_text[], kernel_text_end[], app_text[], app_text_end[];
 extern u8 kernel_constants[], kernel_constants_end[], app_constants[], app_constants_end[];
 extern u8 kernel_data[], kernel_data_end[], app_data[], app_data_end[];
 extern u64 boot_level4[512];
-extern u8 enter_kernel[];
+extern u8 enter_kernel[], gdt[];
+#if HELPER
+extern u8 helper[];
+#endif
 
 #define FRAMES __attribute__((section(".frames,\"aw\",@nobits#"), aligned(PAGE)))
 static u8 stack_frames[JOURNAL_SIZE + GAP_SIZE + STACK_SIZE] FRAMES;
 static u8 heap_frames[HEAP_SIZE] FRAMES;
-static u64 tables[32][512] FRAMES; /* at most 19: five for each area, three for page 0, the top */
+static u64 tables[32][512] FRAMES; /* at most 28: five for each of three areas, three for
+                                     each other slot and for page 0, the top */
 static u8 zero_frame[PAGE] FRAMES;
 static u64 tables_used FRAMES;
 
@@ -89,6 +96,16 @@ static void map_everything(void) {
     map_area(layout.stack, stack_frames + JOURNAL_SIZE + GAP_SIZE, STACK_SIZE, DATA | APP);
     if (PAGE_ZERO)
         map(0, (u64)zero_frame, DATA | APP);
+    if (ALIAS) /* the application's code, a second time and as data */
+        map_area(place(SLOT_ALIAS, app_text_end - app_text), app_text, app_text_end - app_text,
+                 DATA | APP);
+    if (USER_TABLES)
+        map_area(place(SLOT_TABLES, sizeof tables), (u8 *)tables, sizeof tables, DATA | USER);
+    if (USER_GDT)
+        map_area(place(SLOT_GDT, PAGE), gdt - (u64)gdt % PAGE, PAGE, DATA | USER);
+#if HELPER
+    map(moved(helper), (u64)helper, CODE | USER);
+#endif
 }
 
 __attribute__((noreturn)) void boot(void) {

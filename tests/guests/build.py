@@ -43,7 +43,11 @@ class Truth(msgspec.Struct, frozen=True):
     address of each area. `canary`: all functions that stay mapped have one, drawn at boot.
     `guard`: the page below the application's stack is unmapped, else it is writable memory and so
     is what follows. `sleeps`: halts in ring 0 while it waits, else works on in the application's
-    ring. `multiboot`: started by multiboot 1, else by PVH.
+    ring. `multiboot`: started by multiboot 1, else by PVH. `aliased`: the application's code can
+    be written by a second name. `user_tables`, `user_gdt`: ring 3 can write the page tables, the
+    descriptor table. `user_ports`: the application has IOPL 3. `lifted`: the kernel runs with
+    EFLAGS.AC set, so that SMAP keeps it from nothing. `helper`: beside the application in ring 0,
+    which answers, a page of code runs in ring 3 now and then.
     """
 
     ring3: bool = False
@@ -60,6 +64,12 @@ class Truth(msgspec.Struct, frozen=True):
     guard: bool = False
     sleeps: bool = False
     multiboot: bool = False
+    aliased: bool = False
+    user_tables: bool = False
+    user_gdt: bool = False
+    user_ports: bool = False
+    lifted: bool = False
+    helper: bool = False
 
 
 BASE = Truth()
@@ -83,7 +93,16 @@ VARIANTS: dict[str, Truth] = {
     "smep": replace(RING3, smap=False),  # Nanos: SMEP and UMIP, never SMAP
     "smap": replace(RING3, smep=False),
     "sleep": replace(RING3, sleeps=True),
+    "alias": replace(BASE, aliased=True),
+    "ring3alias": replace(RING3, aliased=True),
+    "usertables": replace(RING3, user_tables=True),
+    "usergdt": replace(RING3, user_gdt=True),
+    "userports": replace(RING3, user_ports=True),
+    "lifted": replace(RING3, lifted=True),
 }
+
+# One whose stack and heap are not those of all that runs.
+SPLIT = {"helper": replace(BASE, helper=True)}
 
 # Guests that an examination must survive, and the macro that makes each.
 HOSTILE = {
@@ -114,7 +133,9 @@ def kernel(variant: str) -> Path:
 
     Raises KeyError for a name that is neither.
     """
-    commands = _hostile(HOSTILE[variant]) if variant in HOSTILE else _guest(VARIANTS[variant])
+    commands = (
+        _hostile(HOSTILE[variant]) if variant in HOSTILE else _guest((VARIANTS | SPLIT)[variant])
+    )
     image = CACHE / "guests" / f"{variant}-{_digest(commands)}.elf"
     if not image.exists():
         image.parent.mkdir(parents=True, exist_ok=True)
@@ -158,6 +179,12 @@ def _macros(truth: Truth) -> dict[str, bool]:
         "GUARD": truth.guard,
         "SLEEP": truth.sleeps,
         "MULTIBOOT": truth.multiboot,
+        "ALIAS": truth.aliased,
+        "USER_TABLES": truth.user_tables,
+        "USER_GDT": truth.user_gdt,
+        "USER_PORTS": truth.user_ports,
+        "LIFTED": truth.lifted,
+        "HELPER": truth.helper,
     }
 
 

@@ -48,7 +48,7 @@ enter_app:
 #if RING3
         pushq $(USER_DATA | 3)
         pushq %rdi
-        pushq $2
+        pushq $(2 | USER_PORTS * 0x3000) /* EFLAGS.IOPL */
         pushq $(USER_CODE | 3)
 #else
         pushq $KERNEL_DATA
@@ -64,6 +64,39 @@ enter_app:
  * by IRETQ, which unlike SYSRET is safe for any RCX. What the kernel left in registers is wiped. */
         .globl call_entry
 call_entry:
+#if HELPER
+        movq app_rsp(%rip), %rsp
+        .irp register, r15, r14, r13, r12, rbp, rbx
+        popq %\register
+        .endr
+        ret
+
+/* help(): from ring 0, for a while in ring 3, where a page of its own spins and comes back by
+ * SYSCALL. It has no stack. */
+        .globl help
+help:
+        .irp register, rbx, rbp, r12, r13, r14, r15
+        pushq %\register
+        .endr
+        movq %rsp, app_rsp(%rip)
+        pushq $(USER_DATA | 3)
+        pushq $0
+        pushq $2
+        pushq $(USER_CODE | 3)
+        leaq helper(%rip), %rax
+        pushq %rax
+        iretq
+
+        .balign PAGE
+        .globl helper
+helper: movl $HELPER_STEPS, %ecx
+1:      loop 1b
+        syscall
+        .balign PAGE
+#else
+#if LIFTED
+        stac                            /* and never CLAC */
+#endif
         movq %rsp, app_rsp(%rip)
         leaq kernel_stack_top(%rip), %rsp
         pushq $(USER_DATA | 3)
@@ -78,6 +111,7 @@ call_entry:
         xorl %\register, %\register
         .endr
         iretq
+#endif
 
 /* One stub of 16 bytes for each vector; those for which the processor pushes no error code push
  * a zero, so that all frames are alike. */

@@ -1,6 +1,6 @@
 /* What the parts of the guest agree on. Every property of a variant is a macro that build.py
  * gives: RING3, WP, NX, WX_PAGES, TEXT_WRITABLE, SMEP, SMAP, UMIP, PAGE_ZERO, RANDOM, GUARD,
- * SLEEP, MULTIBOOT. Each is 0 or 1. The stack canary is an option of the compiler. */
+ * SLEEP, MULTIBOOT, ALIAS, USER_TABLES, USER_GDT, USER_PORTS, LIFTED, HELPER. Each is 0 or 1. The stack canary is an option of the compiler. */
 #ifndef GUEST_H
 #define GUEST_H
 
@@ -16,6 +16,9 @@
 #define USER_DATA 0x18
 #define USER_CODE 0x20
 #define TASK 0x28
+
+/* What a helper in ring 3 spins, at each call of an application in ring 0: a small part of its time. */
+#define HELPER_STEPS 4000
 
 /* The vector of the serial line's interrupt (IRQ 4), the last that is used. */
 #define VECTOR_SERIAL 0x24

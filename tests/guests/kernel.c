@@ -62,7 +62,15 @@ __attribute__((noreturn)) static void stop(const char *reason, u64 number, u64 c
 __attribute__((noreturn)) void __stack_chk_fail(void) { stop("stack smashed", 0, 0); }
 #endif
 
+#if HELPER
+void help(void);
+#endif
+
 u64 kernel_call(u64 number, u64 argument) {
+#if HELPER
+    if (number == CALL_READ)
+        help();
+#endif
     switch (number) {
     case CALL_READ:
         return serial_read();
@@ -140,7 +148,7 @@ static void protect(void) {
 __attribute__((noreturn)) void kernel_main(void) {
     load_task();
     load_idt();
-    if (RING3)
+    if (RING3 || HELPER)
         open_calls();
     protect();
     serial_start();

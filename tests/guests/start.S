@@ -57,7 +57,7 @@ start:  cli
         movl $MSR_EFER, %ecx
         rdmsr
         andl $~EFER_NXE, %eax
-        orl $(RING3 * EFER_SCE | EFER_LME | NX * EFER_NXE), %eax
+        orl $((RING3 | HELPER) * EFER_SCE | EFER_LME | NX * EFER_NXE), %eax
         wrmsr
         movl $(CR0_PE | CR0_ET | CR0_NE | WP * CR0_WP | CR0_PG), %eax
         movl %eax, %cr0

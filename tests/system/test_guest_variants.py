@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ringfence.collect.targets import collect
+from ringfence.knowledge.loader import load
+from ringfence.measure.judge import deployment_of
 from tests.guests.build import VARIANTS, Truth, kernel
-from tests.system.guests import ask_on_serial, examined, values
+from tests.system.guests import ask_on_serial, examined, hurried, values
 
 pytestmark = pytest.mark.system
 
 AREAS = ("code", "stack", "heap")
+KNOWLEDGE = load()
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -41,15 +47,19 @@ def test_rings(seen: tuple[dict[str, Any], Truth]) -> None:
 
 def test_switches_of_the_processor(seen: tuple[dict[str, Any], Truth]) -> None:
     facts, truth = seen
-    for name in ("wp", "nx", "smep", "smap", "umip"):
+    for name in ("wp", "nx", "smep", "umip"):
         assert facts[name] == getattr(truth, name), name
+    assert facts["smap"] == (truth.smap and not truth.lifted)
+    assert facts["ring3_ports"] == (truth.user_ports if truth.ring3 else None)
 
 
 def test_rights_of_pages(seen: tuple[dict[str, Any], Truth]) -> None:
     facts, truth = seen
     assert facts["paging"] == "4-level"
     assert (facts["writable_executable_pages"] > 0) == truth.wx_pages
-    assert (facts["writable_aliases_of_code"] > 0) == truth.wx_pages
+    assert (facts["writable_aliases_of_code"] > 0) == (truth.wx_pages or truth.aliased)
+    tables = facts["user_writable_tables"]
+    assert tables == 1 if truth.user_gdt else (tables > 0) == truth.user_tables
     assert facts["stack_executable"] == facts["heap_executable"] == truth.wx_pages
     assert (facts["user_pages"] > 0) == truth.ring3
 
@@ -75,3 +85,36 @@ def test_the_serial_line_is_what_it_drives(seen: tuple[dict[str, Any], Truth]) -
     assert touched["serial"] > 0
     assert touched.get("ide", 0) == 0
     assert "isa-serial" in facts["devices_given"]
+
+
+JUDGED = {
+    "base": ("open", "closed", None),
+    "ring3": ("closed", "closed", "closed"),
+    "alias": ("open", "open", None),
+    "ring3alias": ("closed", "open", "closed"),
+    "usertables": ("open", "closed", "closed"),
+    "usergdt": ("open", "closed", "closed"),
+    "userports": ("open", "closed", "closed"),
+    "lifted": ("closed", "closed", "open"),
+    "helper": ("unknown", "closed", None),
+}
+"""Of a variant under load: whether the application may be in ring 0, code can be written, SMAP is
+off where it was to be on."""
+
+
+@pytest.mark.parametrize("variant", JUDGED)
+def test_what_is_measured_of_it(variant: str, tmp_path: Path) -> None:
+    with hurried(40):
+        found = examined(kernel(variant), "--boots", 1, "--memory", "64m",
+                         "--exercise", ask_on_serial("GET /", "200 hello", 0.2))  # fmt: skip
+    path = tmp_path / "examined.json"
+    path.write_text(json.dumps(found))
+    deployment = deployment_of(collect(str(path), KNOWLEDGE), KNOWLEDGE)
+    ring, code, smap = JUDGED[variant]
+    assert str(deployment.conditions["ring:0"].state) == ring
+    assert str(deployment.conditions["code:writable-executable"].state) == code
+    if smap is not None:
+        assert str(deployment.conditions["kernel:smap-off"].state) == smap
+    assert deployment.ring == (3 if ring == "closed" else 0)
+    if variant == "helper":
+        assert 0 < values(found)["ring3_share"] < 0.4

@@ -8,7 +8,7 @@ from ringfence.guest import rights, steady
 from ringfence.guest.arch.architecture import Architecture, Words
 from ringfence.guest.devices import Device
 from ringfence.guest.observation import Look, Observation, Phase
-from ringfence.guest.protection import absent, switches, tables
+from ringfence.guest.protection import absent, ring3_ports, switches, tables
 from ringfence.guest.randomness import randomness
 from ringfence.guest.result import GuestFacts
 from ringfence.model.evidence import Evidence, Grade, Seen, Unseen
@@ -37,7 +37,7 @@ def facts(
     spaces = [one.space for one in first.spaces if one.phase is looks[-1].phase]
     places = [one for one in first.places if one.phase is looks[-1].phase]
     words = arch.words
-    found = rights.paged(spaces, looks, words) | rights.regions(places, looks, words)
+    found = rights.paged(spaces, looks, arch) | rights.regions(places, looks, words)
     if not all(look.registers.paged for look in looks):
         found |= rights.unpaged(memory, looks, spaces, words)
     return GuestFacts(
@@ -46,6 +46,7 @@ def facts(
         ring3_share_before=_ring(first.during(Phase.BEFORE), 3, words),
         halted_share=_halted(serving, words),
         **switches(looks, arch),
+        **ring3_ports(looks, arch),
         **tables(looks, spaces, arch),
         **absent(arch),
         **found,

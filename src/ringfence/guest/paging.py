@@ -130,6 +130,11 @@ class Tables:
                 found[joined(tree.root.upper, rights)] += count
         return tuple(found)
 
+    def frames(self) -> Iterator[tuple[int, int]]:
+        """Where the tables lie that were read: physical addresses, from the first to behind the
+        last."""
+        return itertools.chain.from_iterable(tree.frames() for tree in self._trees)
+
     def leaves(self, wanted: frozenset[int]) -> Iterator[Leaf]:
         """The pages that have one of these rights, in order of their linear addresses."""
         return itertools.chain.from_iterable(tree.leaves(wanted) for tree in self._trees)
@@ -175,6 +180,10 @@ class _Tree:
 
     def counts(self) -> Counts:
         return self._sum(self.root.table, 0)
+
+    def frames(self) -> Iterator[tuple[int, int]]:
+        for table, level in self._tables.keys() - self.unread:
+            yield table, table + self._form.size(level)
 
     def leaves(self, wanted: frozenset[int]) -> Iterator[Leaf]:
         return self._leaves(self.root.table, 0, 0, self.root.upper, wanted)

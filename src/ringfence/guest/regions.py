@@ -44,8 +44,10 @@ class Space(msgspec.Struct, frozen=True):
     executable, `lent` user pages that ring 0 can execute, `both` writable and executable (`shown`:
     the first regions of them), `aliases` physical pages that are executable under one name and
     writable under another. `complete`: all tables could be read. `tables`: for each of the
-    processor's own tables whether its page is writable, None where it is not mapped. `cut`: not all
-    pages were looked at for `shown` (its last region may go on) or, `aliases_cut`, for `aliases`.
+    processor's own tables whether its page is writable, None where it is not mapped. `exposed`: how
+    many pages of the page tables, and of each of those tables, ring 3 can write by any name. `cut`:
+    not all pages were looked at for `shown` (its last region may go on), `aliases_cut` for
+    `aliases`, `exposed_cut` for `exposed`.
     """
 
     root: tuple[int, ...]
@@ -63,6 +65,8 @@ class Space(msgspec.Struct, frozen=True):
     tables: tuple[bool | None, ...]
     cut: bool = False
     aliases_cut: bool = False
+    exposed: tuple[int, ...] = ()
+    exposed_cut: bool = False
 
 
 class Bounded:
@@ -95,6 +99,7 @@ def space(found: Tables, registers: Registers) -> Space:
     both = registers.both
     shown, cut = _first(found, both)
     aliased, aliases_cut = aliases(found, registers)
+    open_tables, exposed_cut = exposed(found, registers)
     zero = found.translate(0) is not None
     return Space(
         root=registers.space,
@@ -112,6 +117,8 @@ def space(found: Tables, registers: Registers) -> Space:
         tables=tuple(_writable_at(found, address) for address in registers.tables),
         cut=cut,
         aliases_cut=aliases_cut,
+        exposed=open_tables,
+        exposed_cut=exposed_cut,
     )
 
 
@@ -222,9 +229,29 @@ def aliases(found: Tables, registers: Registers) -> tuple[int, bool]:
         Bounded(found, rights)
         for rights in (code & USERS, WRITABLE & USERS, code - USERS, WRITABLE)
     ]
-    user_code, user_data, kernel_code, data = map(_frames, names)
+    user_code, user_data, kernel_code, data = (_stretches(map(_frame, one)) for one in names)
     pages = _overlap(user_code, user_data) + _overlap(kernel_code, data)
     return pages, any(one.cut for one in names)
+
+
+def exposed(found: Tables, registers: Registers) -> tuple[tuple[int, ...], bool]:
+    """Pages of 4 KiB that ring 3 can write, by whatever name: of the page tables that were read,
+    and of each of the processor's own tables; and whether there are names that were not looked at.
+    """
+    names = Bounded(found, WRITABLE & USERS)
+    data = _stretches(map(_frame, names))
+    own = zip(registers.tables, registers.lengths, strict=True)
+    tables = [found.frames(), *(_held(found, base, length) for base, length in own)]
+    return tuple(_overlap(_stretches(one), data) for one in tables), names.cut
+
+
+def _held(found: Tables, base: int, length: int) -> Iterator[tuple[int, int]]:
+    """The physical pages in which a linear stretch lies, as far as it is mapped."""
+    for address in range(base & -PAGE, base + length, PAGE):
+        leaf = found.translate(address)
+        if leaf is not None:
+            at = leaf.physical + address - leaf.start
+            yield at, at + PAGE
 
 
 def _overlap(code: list[tuple[int, int]], data: list[tuple[int, int]]) -> int:
@@ -240,10 +267,14 @@ def _overlap(code: list[tuple[int, int]], data: list[tuple[int, int]]) -> int:
     return pages
 
 
-def _frames(leaves: Iterable[Leaf]) -> list[tuple[int, int]]:
-    """Physical stretches that these pages name: in order, without overlap."""
+def _frame(leaf: Leaf) -> tuple[int, int]:
+    return leaf.physical, leaf.physical + leaf.size
+
+
+def _stretches(frames: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Physical stretches in whole pages: in order, without overlap."""
     joined: list[tuple[int, int]] = []
-    for start, end in sorted((leaf.physical, leaf.physical + leaf.size) for leaf in leaves):
+    for start, end in sorted((start & -PAGE, -(-end // PAGE) * PAGE) for start, end in frames):
         if joined and start <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:

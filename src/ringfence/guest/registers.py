@@ -18,8 +18,10 @@ class Registers(msgspec.Struct, frozen=True, kw_only=True):
     `ring`: 3 where programs run, 0 where kernels do (of aarch64 EL0 and EL1). `halted`: it waits
     for an interrupt. `ip`, `sp`: linear addresses. `roots`: the page tables in force, none where
     paging is off; `unread` says why where it is on and its tables are of no form that is known.
-    `tables`: where the architecture's own tables lie, in the order of Architecture.tables.
-    `switches`: those of Architecture.switches that are on. `executes`, `user_executes`: the rights
+    `tables`: where the architecture's own tables lie, in the order of Architecture.tables, and
+    `lengths` their bytes. `switches`: those of Architecture.switches that are on. `lifted`: what
+    Architecture.lifted names is suspended now. `ports`: this ring may use all ports of devices,
+    whatever it is. `executes`, `user_executes`: the rights
     of pages whose code rings 0 and 3 can execute.
     """
 
@@ -30,7 +32,10 @@ class Registers(msgspec.Struct, frozen=True, kw_only=True):
     paged: bool
     roots: tuple[Root, ...]
     tables: tuple[int, ...]
+    lengths: tuple[int, ...]
     switches: frozenset[str]
+    lifted: bool
+    ports: bool
     executes: frozenset[int]
     user_executes: frozenset[int]
     unread: str = ""

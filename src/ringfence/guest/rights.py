@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ringfence.guest.arch.architecture import Words
+from ringfence.guest.arch.architecture import Architecture, Words
 from ringfence.guest.observation import Look, Placed
 from ringfence.guest.paging import PAGE, USER
 from ringfence.guest.regions import Run, Space
@@ -22,11 +22,11 @@ def _mapped(space: Space) -> str:
     return f"{space.mapped} pages mapped"
 
 
-def paged(spaces: Sequence[Space], looks: Sequence[Look], words: Words) -> dict[str, Any]:
+def paged(spaces: Sequence[Space], looks: Sequence[Look], arch: Architecture) -> dict[str, Any]:
     """What the address spaces allow that were seen: the worst of them, and of their moments, where
     they differ. None of something is told only where everything was looked at."""
     roots = {look.registers.space for look in looks if look.registers.roots}
-    gaps = _gaps(spaces, looks)
+    gaps, words = _gaps(spaces, looks), arch.words
     source, whole = _tables(words), _whole(spaces, gaps)
     most = functools.partial(_most, spaces, gaps, source)
     return {
@@ -41,6 +41,11 @@ def paged(spaces: Sequence[Space], looks: Sequence[Look], words: Words) -> dict[
         "writable_executable_pages": most(lambda one: one.both, _both),
         "writable_aliases_of_code": most(lambda one: one.aliases, cut=lambda one: one.aliases_cut),
         "user_pages": most(lambda one: one.user),
+        "user_writable_tables": most(
+            lambda one: sum(one.exposed),
+            lambda one: _exposed(one, arch),
+            cut=lambda one: one.exposed_cut,
+        ),
         "ring0_executable_user_pages": most(lambda one: one.lent, _lent),
         "page_zero_mapped": _zero(spaces, bool(gaps), source, whole),
     }
@@ -94,6 +99,7 @@ def unpaged(
         "ring0_executable_user_pages": Seen(0, why),
     }
     modes = sorted({space.mode for space in spaces})
+    bare = any(look.registers.ring == 3 and not look.registers.paged for look in looks)
     return {
         "paging": Seen(", ".join(["off", *modes]), why),
         "writable_executable_pages": Seen(memory // PAGE, why),
@@ -102,6 +108,7 @@ def unpaged(
         "stack_executable": Seen(True, why),
         "heap_executable": Seen(True, why),
         "stack_guard_page": Seen(False, why),
+        **({"user_writable_tables": Seen(memory // PAGE, why)} if bare else {}),
         **(tabled if off == len(looks) else {}),
     }
 
@@ -149,6 +156,14 @@ def _whole(spaces: Sequence[Space], gaps: str) -> str:
     roots = len({space.root for space in spaces})
     walked = f"{roots} address {'space' if roots == 1 else 'spaces'} walked"
     return f"{walked}, {gaps}: at least" if gaps else walked
+
+
+def _exposed(space: Space, arch: Architecture) -> str:
+    names = ("page tables", *arch.tables)
+    found = [
+        f"{count} of {name}" for name, count in zip(names, space.exposed, strict=False) if count
+    ]
+    return ", ".join(found) or _mapped(space)
 
 
 def _lent(space: Space) -> str:

@@ -29,7 +29,7 @@ from ringfence.knowledge.records import (
     Template,
     VectorEntry,
 )
-from ringfence.knowledge.vocabulary import check_condition
+from ringfence.knowledge.vocabulary import OF_THE_KERNEL, check_condition
 from ringfence.model.need import All, Leaf, Need, leaves
 from ringfence.model.need import Any as AnyOf
 from ringfence.untrusted import read_toml
@@ -255,12 +255,25 @@ def _check_references(knowledge: Knowledge) -> None:
         for part in (template.conditions, template.admin):
             patterns = (*part.open, *part.closed, *part.unknown, *part.keep)
             _check_conditions(template.id, patterns, knowledge)
+        _check_kernel(template, f"{knowledge.where[template.id]}: {template.id}")
         zones = [zone.name for zone in template.zones]
         for zone in (template.kernel_zone, *(line.zone for line in template.boundaries)):
             if zone not in zones:
                 raise KnowledgeError(
                     f"no zone {zone!r}", where=f"{knowledge.where[template.id]}: {template.id}"
                 )
+
+
+def _check_kernel(template: Template, where: str) -> None:
+    """What was measured of a kernel is true of that kernel alone."""
+    kept = [one for one in template.conditions.keep if one.startswith((*OF_THE_KERNEL, "*"))]
+    if kept and template.kernel == "other":
+        raise KnowledgeError(
+            f"keeps {kept[0]!r}, which is the measured kernel's, under another kernel", where=where,
+            remedy='leave it out, or say kernel = "measured" or "alike"',
+        )  # fmt: skip
+    if template.kernel == "measured" and any(one.kind == "machine" for one in template.boundaries):
+        raise KnowledgeError("a machine of its own does not run the measured kernel", where=where)
 
 
 def _check_mechanism(mechanism: Mechanism, knowledge: Knowledge) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Literal
 
 import msgspec
 
@@ -221,6 +222,8 @@ class TemplateCount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Template(Entry, frozen=True, kw_only=True):
     """A deployment that a service can be placed into. All its facts are of grade `assumed`.
 
+    `kernel`: which one is under the service here: `measured`, the one that it was measured on;
+    `alike`, one of its own that is by definition the same, which nobody has looked at; or `other`.
     `lower_bound`: the base has few of this system's interfaces, so its surface can only be larger.
     """
 
@@ -233,6 +236,7 @@ class Template(Entry, frozen=True, kw_only=True):
     conditions: TemplateConditions
     admin: TemplateConditions = TemplateConditions()
     notes: tuple[str, ...] = ()
+    kernel: Literal["measured", "alike", "other"] = "other"
     lower_bound: bool = False
     counts: dict[str, TemplateCount] = {}
 

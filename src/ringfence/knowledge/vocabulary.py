@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 from ringfence.knowledge.records import Knowledge
 
+OF_THE_KERNEL = ("feature:", "sysctl:", "kernel:")
+"""Kinds of conditions that are facts about the kernel under a service, none about the service."""
 SUBJECTS: dict[str, frozenset[str]] = {
     "kernel": frozenset(
         "shared lockdown-off modules-unsigned smep-off smap-off umip-off mitigations-off "

@@ -13,9 +13,11 @@ import msgspec
 
 from ringfence.knowledge.guests import Guests, System, load_guests
 from ringfence.knowledge.records import Knowledge, Template, TemplateService
-from ringfence.measure.place import place
+from ringfence.knowledge.vocabulary import OF_THE_KERNEL
+from ringfence.measure.place import SYSTEM_CALLS, place
 from ringfence.model.deployment import (
     Condition,
+    Count,
     Deployment,
     EntryPoint,
     Handler,
@@ -34,6 +36,10 @@ NOT_LOADED = "the guest under load"
 SUPPOSED_LISTENER = Unseen(
     "entry points", "an image names no port: one listening socket reachable by everyone is assumed"
 )
+MOSTLY = 0.5
+"""The share of running code under load from which on it is what answers."""
+_RANKS = (State.CLOSED, State.UNKNOWN, State.OPEN)
+_OF_A_STACK = ("code:executable-stack", "code:no-guard-pages")
 _SWITCHES = {"smep": "kernel:smep-off", "smap": "kernel:smap-off", "umip": "kernel:umip-off"}
 
 
@@ -43,26 +49,24 @@ def examined_deployment(
     """The deployment that the examination shows. `service`: what is known to run inside, from
     another target that runs the same; None: nothing but that it listens.
 
-    Files, programs and system calls were counted where that other target runs, not in here.
+    Kernel, files and system calls of that other target are its own: none of them is in here.
     """
     guests = load_guests()
     system = system_of(guest.kernel, guests)
     choice = system.deployments[-1]
-    ring = ring_of(guest)
-    template = with_ring(knowledge.templates[choice.template], ring)
+    usual = knowledge.templates[choice.template]
+    ring = ring_of(guest, apart=system.application == "apart")
+    template = with_ring(usual, ring)
     alone = service_alone(guest.name, (supposed_point(guest.name),))
-    uncounted = msgspec.structs.replace(service or alone, counts={})
-    placed = place(uncounted, template, knowledge)
+    placed = place(_elsewhere(service or alone), template, knowledge)
     unknown = _unknown(guest.name, knowledge) if system is guests.unknown else {}
-    seen = probed(guest.facts, ring if ring is not None else template.ring, knowledge)
-    if ring is not None:
-        evidence = guest.facts.ring3_share.evidence
-        seen[RING_0] = Condition(State.OPEN if ring == 0 else State.CLOSED, (evidence,))
+    seen = _seen(guest, ring, usual, knowledge)
     return msgspec.structs.replace(
         placed,
         name=guest.name,
         conditions=placed.conditions | unknown | seen,
-        notes=(*_notes(guest, template, ring, service), *(placed.notes if choice.notes else ())),
+        counts=_counts(placed, ring),
+        notes=(*_notes(guest, usual, ring, service), *(placed.notes if choice.notes else ())),
         unseen=guest.unseen if service else (*guest.unseen, SUPPOSED_LISTENER),
     )
 
@@ -75,29 +79,103 @@ def system_of(kernel: str, guests: Guests) -> System:
     return guests.unknown
 
 
-def ring_of(guest: ExaminedGuest) -> int | None:
-    """The ring of the application: 3 where code was ever seen there; 0 where the guest was driven
-    and no code was seen in ring 3; else None: an idle guest shows its kernel alone."""
-    ring3, ring0 = guest.facts.ring3_share.value, guest.facts.ring0_share.value
-    if ring3:
-        return 3
-    driven = all(gap.what != NOT_LOADED for gap in guest.unseen)
-    return 0 if driven and ring3 == 0 and ring0 else None
+class Ring(msgspec.Struct, frozen=True):
+    """Where the application runs, as far as it was told. `runs`: rings in which its code may be,
+    none if that was not told; `state`: of `ring:0`, None where the deployment decides."""
+
+    runs: tuple[int, ...]
+    state: State | None
+    evidence: Evidence
 
 
-def with_ring(template: Template, ring: int | None) -> Template:
-    """The template with its application in that ring, and landing where that ring lands."""
-    if ring is None or ring == template.ring:
+def ring_of(guest: ExaminedGuest, *, apart: bool) -> Ring:
+    """The ring of the application. `apart`: its system is known to run applications in ring 3.
+
+    Code that was seen in ring 3 is the application's where the system keeps it there; else where
+    the guest was driven and most of its code ran there: what answers may be a kernel that a small
+    program helps. Ring 3 that can write the processor's own tables, or drives all devices, is no
+    boundary. No code in ring 3 of a guest that was driven: ring 0; of an idle guest: not told.
+    """
+    facts, driven = guest.facts, all(gap.what != NOT_LOADED for gap in guest.unseen)
+    share = facts.ring3_share.value
+    seen = facts.ring3_share.evidence
+    if not share:
+        alone = driven and share == 0 and facts.ring0_share.value
+        return Ring((0,), State.OPEN, seen) if alone else Ring((), None, seen)
+    told = apart or (driven and share >= MOSTLY)
+    runs = (3,) if told else (0, 3)
+    tables, ports = facts.user_writable_tables, facts.ring3_ports
+    for breach in (tables, ports):
+        if breach.value:
+            return Ring(runs, State.OPEN, breach.evidence)
+    if not told:
+        why = f"most of what answers was not seen in ring 3: {seen.detail}"
+        return Ring(runs, State.UNKNOWN, Evidence(Grade.ASSUMED, seen.source, why))
+    if tables.value is None:
+        return Ring(runs, State.UNKNOWN, tables.evidence)
+    return Ring(runs, State.CLOSED, seen)
+
+
+def with_ring(template: Template, ring: Ring) -> Template:
+    """The template with its application where `ring` says, and landing where that lands: ring 3
+    that is no boundary, or may be none, lands where ring 0 does."""
+    if ring.state is None:
         return template
-    user = "kernel" if ring == 0 else "unprivileged"
-    return msgspec.structs.replace(template, ring=ring, service=TemplateService(user, False))
+    number = 3 if ring.state is State.CLOSED else 0
+    if number == template.ring:
+        return template
+    user = "kernel" if number == 0 else "unprivileged"
+    return msgspec.structs.replace(template, ring=number, service=TemplateService(user, False))
 
 
-def probed(facts: GuestFacts, ring: int, knowledge: Knowledge) -> dict[str, Condition]:
+def _elsewhere(service: Deployment) -> Deployment:
+    """What is the service's own, wherever it runs: without what was counted and seen around it."""
+    own = {
+        name: condition
+        for name, condition in service.conditions.items()
+        if not name.startswith((*OF_THE_KERNEL, "file:"))
+    }
+    return msgspec.structs.replace(service, conditions=own, counts={})
+
+
+def _counts(placed: Deployment, ring: Ring) -> dict[str, Count]:
+    """Without the remark that ring 0 makes no system calls where programs were seen in ring 3."""
+    calls = placed.ring == 0 and 3 in ring.runs
+    return {
+        name: one for name, one in placed.counts.items() if not (calls and name == SYSTEM_CALLS)
+    }
+
+
+def _seen(
+    guest: ExaminedGuest, ring: Ring, template: Template, knowledge: Knowledge
+) -> dict[str, Condition]:
+    """All that the examination decides: of a ring that is not told, as the deployment has it; where
+    the application may be in either, nothing is closed that is not closed in both."""
+    first, *others = (probed(guest, number, knowledge) for number in ring.runs or (template.ring,))
+    for other in others:
+        first = {name: _worse(name, first.get(name), other.get(name)) for name in first | other}
+    if ring.state is not None:
+        first[RING_0] = Condition(ring.state, (ring.evidence,))
+    return first
+
+
+def _worse(name: str, one: Condition | None, other: Condition | None) -> Condition:
+    """Of what two rings show. The stack that was looked at is that of one of them."""
+    known = [condition for condition in (one, other) if condition is not None]
+    worst = max(known, key=lambda condition: _RANKS.index(condition.state))
+    if worst.state is State.CLOSED and (len(known) == 1 or name in _OF_A_STACK):
+        (seen, *_) = worst.evidence
+        why = f"seen of one ring, and the application may be in another: {seen.detail}"
+        return Condition(State.UNKNOWN, (Evidence(Grade.ASSUMED, seen.source, why),))
+    return worst
+
+
+def probed(guest: ExaminedGuest, ring: int, knowledge: Knowledge) -> dict[str, Condition]:
     """The conditions that the examination decides; `ring` is the application's."""
+    facts = guest.facts
     found = {
         **{condition: _closed_by(getattr(facts, name)) for name, condition in _SWITCHES.items()},
-        **_privileged(facts),
+        **_privileged(guest),
         "code:writable-executable": _memory(facts, ring),
         "code:executable-stack": _open_by(facts.stack_executable),
         "code:no-guard-pages": _closed_by(facts.stack_guard_page),
@@ -113,13 +191,17 @@ def probed(facts: GuestFacts, ring: int, knowledge: Knowledge) -> dict[str, Cond
     }
 
 
-def _privileged(facts: GuestFacts) -> dict[str, Condition | None]:
-    """What keeps a kernel from its programs' pages on aarch64: PAN does what SMAP does on x86, PXN
-    of every one of them what SMEP does. Where there is no PAN nothing is told: x86."""
-    lent = facts.ring0_executable_user_pages
-    if facts.pan.value is None:
-        return {}
-    found = {_SWITCHES["smap"]: _closed_by(facts.pan)}
+def _privileged(guest: ExaminedGuest) -> dict[str, Condition | None]:
+    """What keeps a kernel from its programs' pages: SMAP on x86, PAN on aarch64, of which the
+    examination may leave open whether they are on; and PXN of every page, which does on aarch64
+    what SMEP does."""
+    facts = guest.facts
+    lent, x86 = facts.ring0_executable_user_pages, guest.architecture == "x86_64"
+    keeps = facts.smap if x86 else facts.pan
+    untold = Condition(State.UNKNOWN, (keeps.evidence,))
+    found: dict[str, Condition | None] = {_SWITCHES["smap"]: _closed_by(keeps) or untold}
+    if x86:
+        return found
     if lent.value is None:
         found[_SWITCHES["smep"]] = _cut(facts, lent.evidence)
     elif facts.user_pages.value:
@@ -149,13 +231,20 @@ def _closed_by(seen: Seen[bool]) -> Condition | None:
 
 
 def _memory(facts: GuestFacts, ring: int) -> Condition | None:
-    """Pages with both rights; in ring 0 without CR0.WP every executable page can be written."""
+    """Pages with both rights, by one name or by two; in ring 0 without CR0.WP every executable page
+    can be written."""
     pages, protect = facts.writable_executable_pages, facts.wp
+    aliases = facts.writable_aliases_of_code
     if ring == 0 and protect.value is False:
         return Condition(State.OPEN, (protect.evidence, pages.evidence))
+    both = tuple(one.evidence for one in (pages, aliases) if one.value)
+    if both:
+        return Condition(State.OPEN, both)
     if pages.value is None:
         return _cut(facts, pages.evidence)
-    return Condition(State.OPEN if pages.value else State.CLOSED, (pages.evidence,))
+    if aliases.value is None:
+        return Condition(State.UNKNOWN, (aliases.evidence,))
+    return Condition(State.CLOSED, (pages.evidence, aliases.evidence))
 
 
 def _layout(facts: GuestFacts, ring: int) -> dict[str, Condition | None]:
@@ -209,10 +298,13 @@ def _unknown(name: str, knowledge: Knowledge) -> dict[str, Condition]:
 
 
 def _notes(
-    guest: ExaminedGuest, template: Template, ring: int | None, service: Deployment | None
+    guest: ExaminedGuest, template: Template, ring: Ring, service: Deployment | None
 ) -> tuple[str, ...]:
     times = "boot" if guest.boots == 1 else "boots"
-    told = "not told" if ring is None else str(ring)
+    told = " or ".join(map(str, ring.runs)) or "not told"
+    if ring.runs == (3,) and ring.state is not State.CLOSED:
+        open_ = ring.state is State.OPEN
+        told += ", which is no boundary here" if open_ else ", which may be no boundary here"
     return (
         f"examined: {guest.image} ({guest.kernel}, {guest.kind}, {guest.architecture}), "
         f"{guest.boots} {times} under {guest.accelerator} with {guest.cpu}",

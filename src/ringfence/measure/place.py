@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ringfence.knowledge.records import Knowledge, Template, TemplateConditions
+from ringfence.knowledge.vocabulary import OF_THE_KERNEL
 from ringfence.measure.needs import decide
 from ringfence.measure.openings import LANDING_ADMIN, LANDING_ROOT, landing_need
 from ringfence.model.deployment import (
@@ -36,12 +37,13 @@ OF_THE_TREE = frozenset(
 def place(service: Deployment, template: Template, knowledge: Knowledge) -> Deployment:
     """`service` as it would stand in `template`.
 
-    Kept: its entry points, and what the template's `keep` names and was measured. Replaced:
+    Kept: its entry points, and what the template's `keep` names and was measured; what was measured
+    of a kernel that is not under it there, but by definition alike, is kept as `assumed`. Replaced:
     zones, boundaries and every other condition, graded `assumed` with the template as source.
     """
     source = Evidence(Grade.ASSUMED, f"deployments/{template.id}.toml", template.version)
     names = (*knowledge.conditions, *service.conditions)
-    user = {name: _state(name, template.conditions, service, source) for name in names}
+    user = {name: _state(name, template, service, source) for name in names}
     admin = {
         name: condition
         for name in names
@@ -57,7 +59,7 @@ def place(service: Deployment, template: Template, knowledge: Knowledge) -> Depl
         conditions={**user, **_identity(service, template, source)},
         admin_conditions=admin,
         default=_default(template.conditions, source),
-        counts=_counts(service, template),
+        counts=_counts(service, template, source),
         notes=_notes(service, template),
         lower_bound=template.lower_bound,
         unseen=service.unseen,
@@ -71,16 +73,28 @@ def _without(conditions: dict[str, Condition], names: tuple[str, ...]) -> dict[s
     return {name: state for name, state in conditions.items() if name not in names}
 
 
-def _state(
-    name: str, rules: TemplateConditions, service: Deployment, source: Evidence
-) -> Condition:
-    measured = service.conditions.get(name)
+def _state(name: str, template: Template, service: Deployment, source: Evidence) -> Condition:
+    rules, measured = template.conditions, service.conditions.get(name)
     if measured is not None and any(matches(pattern, name) for pattern in rules.keep):
         known = any(item.grade.rank >= Grade.DECLARED.rank for item in measured.evidence)
         if known and measured.state is not State.UNKNOWN:
-            return measured
+            alike = template.kernel == "alike" and name.startswith(OF_THE_KERNEL)
+            return _supposed(measured, source) if alike else measured
     stated = _override(name, rules, source)
     return stated if stated is not None else _default(rules, source)
+
+
+def _supposed(measured: Condition, source: Evidence) -> Condition:
+    """What another kernel shows that is alike by definition: nobody has looked at this one."""
+    evidence = tuple(_as_supposed(item, source) for item in measured.evidence)
+    return msgspec.structs.replace(measured, evidence=evidence)
+
+
+def _as_supposed(seen: Evidence, source: Evidence) -> Evidence:
+    """Evidence of the measured kernel, for one that is supposed to be the same."""
+    shown = ": ".join(filter(None, (seen.source, seen.detail)))
+    detail = f"supposed to run the measured kernel, which shows {shown}"
+    return msgspec.structs.replace(source, grade=Grade.ASSUMED, detail=detail)
 
 
 def _default(rules: TemplateConditions, source: Evidence) -> Condition:
@@ -162,7 +176,7 @@ def _notes(service: Deployment, template: Template) -> tuple[str, ...]:
     return template.notes
 
 
-def _counts(service: Deployment, template: Template) -> dict[str, Count]:
+def _counts(service: Deployment, template: Template, source: Evidence) -> dict[str, Count]:
     """Counts of the file tree stay where the tree stays; the rest are the template's figures. In
     the kernel's ring there are no system calls to count: that is no open number of none."""
     keeps_tree = any(matches(pattern, "file:shell") for pattern in template.conditions.keep)
@@ -181,11 +195,15 @@ def _counts(service: Deployment, template: Template) -> dict[str, Count]:
     free = service.condition(UNFILTERED, Level.USER).state is State.OPEN
     if calls is not None and free and UNFILTERED in template.conditions.open:
         # No filter here and none there, on the same kernel: every call of the table.
-        kept[SYSTEM_CALLS] = calls
+        if template.kernel == "measured":
+            kept[SYSTEM_CALLS] = calls
+        elif template.kernel == "alike":
+            kept[SYSTEM_CALLS] = msgspec.structs.replace(
+                calls, evidence=_as_supposed(calls.evidence, source)
+            )
     if template.ring == 0:
         detail = "none to count: in the kernel's ring they are function calls, and all can be made"
-        source = Evidence(Grade.ASSUMED, f"deployments/{template.id}.toml", detail)
-        kept[SYSTEM_CALLS] = Count(None, source)
+        kept[SYSTEM_CALLS] = Count(None, msgspec.structs.replace(source, detail=detail))
     stated = {
         name: Count(count.value, Evidence(Grade.ASSUMED, count.source))
         for name, count in template.counts.items()

@@ -51,7 +51,10 @@ class GuestFacts(msgspec.Struct, frozen=True, kw_only=True):
     randomised_bits: Seen[Randomised]
     devices: Seen[tuple[Driven, ...]]
     pan: Seen[bool] = UNTOLD
+    ring3_ports: Seen[bool] = UNTOLD
+    writable_aliases_of_code: Seen[int] = UNTOLD_COUNT
     user_pages: Seen[int] = UNTOLD_COUNT
+    user_writable_tables: Seen[int] = UNTOLD_COUNT
     ring0_executable_user_pages: Seen[int] = UNTOLD_COUNT
     tables_complete: Seen[bool] = UNTOLD
 

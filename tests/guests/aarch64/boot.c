@@ -34,6 +34,8 @@
 #define SLOT_CODE 1
 #define SLOT_STACK 2
 #define SLOT_HEAP 3
+#define SLOT_ALIAS 4
+#define SLOT_TABLES 5
 #include "../areas.h"
 
 #define STEP (GRANULE - 3)
@@ -50,7 +52,7 @@ extern u8 first_vectors[], enter_kernel[];
 #define FRAMES __attribute__((section(".frames,\"aw\",@nobits//"), aligned(PAGE)))
 static u8 stack_frames[JOURNAL_SIZE + GAP_SIZE + STACK_SIZE] FRAMES;
 static u8 heap_frames[HEAP_SIZE] FRAMES;
-static u64 tables[34][ENTRIES] FRAMES; /* two tops; at most two a level for each of four areas */
+static u64 tables[48][ENTRIES] FRAMES; /* two tops; at most two a level for each of six areas */
 static u8 zero_frame[PAGE] FRAMES;
 static u64 tables_used FRAMES;
 
@@ -109,6 +111,11 @@ static void map_everything(void) {
     map_area(layout.stack, stack, STACK_SIZE, AREA, above);
     if (PAGE_ZERO)
         map(tables[0], 0, (u64)zero_frame, DATA | APP, 0);
+    if (ALIAS) /* the application's code, a second time and as data */
+        map_area(place(SLOT_ALIAS, app_text_end - app_text), app_text, app_text_end - app_text,
+                 DATA | APP, 0);
+    if (USER_TABLES)
+        map_area(place(SLOT_TABLES, sizeof tables), (u8 *)tables, sizeof tables, DATA | FOR_EL0, 0);
     tables_used++; /* the upper half's top */
     u64 *upper = tables[tables_used];
     for (u64 at = 0; at < CONTROLLER_SIZE; at += PAGE)

@@ -29,7 +29,9 @@ class Truth(msgspec.Struct, frozen=True):
     SCTLR_EL1.WXN takes execution from all that is writable. `table_pxn`: stack and heap are kept
     from execution by entries of the tables above them alone; `hpd`: TCR_EL1.HPD0, by which such
     rights do not count. `pxn`: EL1 cannot execute the application's code. `pan`: SCTLR_EL1.SPAN is
-    clear. `page_zero_mapped`, `random`, `guard`, `sleeps`: as in `tests.guests.build`. `granule`:
+    clear, so that calls from EL0 set PSTATE.PAN; `lifted`: the kernel clears it again. `aliased`:
+    the application's code can be written by a second name. `user_tables`: EL0 can write the page
+    tables. `page_zero_mapped`, `random`, `guard`, `sleeps`: as in `tests.guests.build`. `granule`:
     bits of an address inside a page; `bits`: of an address in each half. `image`: a flat Image.
     """
 
@@ -42,6 +44,9 @@ class Truth(msgspec.Struct, frozen=True):
     hpd: bool = False
     pxn: bool = True
     pan: bool = True
+    lifted: bool = False
+    aliased: bool = False
+    user_tables: bool = False
     page_zero_mapped: bool = False
     random: bool = False
     guard: bool = False
@@ -77,6 +82,10 @@ VARIANTS: dict[str, Truth] = {
     "el0wx": replace(EL0, wx_pages=True),
     "nopan": replace(EL0, pan=False),
     "nopxn": replace(EL0, pxn=False),
+    "lifted": replace(EL0, lifted=True),
+    "alias": replace(BASE, aliased=True),
+    "el0alias": replace(EL0, aliased=True),
+    "usertables": replace(EL0, user_tables=True),
     "busy": replace(EL0, sleeps=False),
     "16k": replace(BASE, granule=14),
     "64k": replace(BASE, granule=16),
@@ -147,6 +156,9 @@ def _macros(truth: Truth) -> dict[str, int]:
         "HPD": truth.hpd,
         "PXN": truth.pxn,
         "PAN": truth.pan,
+        "LIFTED": truth.lifted,
+        "ALIAS": truth.aliased,
+        "USER_TABLES": truth.user_tables,
         "PAGE_ZERO": truth.page_zero_mapped,
         "RANDOM": truth.random,
         "GUARD": truth.guard,

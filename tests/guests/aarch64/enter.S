@@ -74,7 +74,11 @@ vectors:
 fault:  save
         mov x0, sp
         bl stop
-call:   save
+call:
+#if LIFTED
+        .inst 0xd500409f                /* msr pan, #0 */
+#endif
+        save
         mov x0, sp
         bl exception
         ldp x0, x1, [sp, #8 * 31]

@@ -1,6 +1,6 @@
 /* What the parts of the aarch64 guest agree on. Every property of a variant is a macro that
- * build.py gives: EL0, MMU, WX_PAGES, TEXT_WRITABLE, WXN, TABLE_PXN, HPD, PXN, PAN, PAGE_ZERO,
- * RANDOM, GUARD, SLEEP (0 or 1), GRANULE (12, 14 or 16: bits of an address inside a page), BITS
+ * build.py gives: EL0, MMU, WX_PAGES, TEXT_WRITABLE, WXN, TABLE_PXN, HPD, PXN, PAN, LIFTED,
+ * ALIAS, USER_TABLES, PAGE_ZERO, RANDOM, GUARD, SLEEP (0 or 1), GRANULE (12, 14 or 16: bits of an address inside a page), BITS
  * (of an address in each half). Registers and tables: Arm Architecture Reference Manual, DDI
  * 0487, D8 and D19. */
 #ifndef GUEST_H

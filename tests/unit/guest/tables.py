@@ -59,9 +59,11 @@ class Physical:
 def registers(
     ip: int = 0, sp: int = 0, *, cpl: int = 0, nx: bool = True, wp: bool = True,
     paged: bool = True, halted: bool = False, root: int = 0x1000, cr4: int = 0x20, idt: int = 0,
+    gdt: int = 0, flags: int = 2,
 ) -> Registers:  # fmt: skip
     """A processor in long mode."""
     return state({
         "CPL": cpl, "HLT": halted, "IP": ip, "SP": sp, "CR0": (paged << 31) | (wp << 16) | 1,
-        "CR3": root, "CR4": cr4, "EFER": 0x500 | (nx << 11), "GDT": 0, "IDT": idt,
+        "CR3": root, "CR4": cr4, "EFER": 0x500 | (nx << 11), "FL": flags,
+        "GDT": gdt, "IDT": idt, "GDT limit": 0x2F, "IDT limit": 0xFFF,
     })  # fmt: skip

@@ -78,6 +78,8 @@ def test_a_processor_that_waits_stands_behind_its_wfi() -> None:
 def test_switches_and_vectors() -> None:
     assert at().switches == {"pan"}
     assert at(control=SCTLR | 1 << 23).switches == frozenset()
+    assert at().lifted and not at(5 | 1 << 22).lifted
+    assert (at().lengths, at(0).ports) == ((2048,), False)
     assert at(control=SCTLR | 1 << 19).switches == {"pan", "wxn"}
     assert at().tables == (0xFFFF000000010800,)
 

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from ringfence.guest.arch import aarch64 as arm
+from ringfence.guest.arch.aarch64 import AARCH64
 from ringfence.guest.arch.x86 import X86
 from ringfence.guest.devices import Device
 from ringfence.guest.facts import facts, unseen
@@ -66,6 +68,88 @@ def test_a_switch_is_on_only_if_on_in_every_sample() -> None:
     assert str(found.smep.evidence.grade) == "probed"
 
 
+AC, IOPL_3 = 1 << 18, 3 << 12
+SMAP = 0x200020
+
+
+def kernels(running: int, lifted: int, *, halted: int = 0, waiting: int = 0) -> list[Registers]:
+    """Samples of ring 0 with SMAP: that run, that run with EFLAGS.AC, that halt, that halt so."""
+    return [
+        registers(cr4=SMAP, flags=flags, halted=halts)
+        for count, flags, halts in ((running - lifted, 2, False), (lifted, AC | 2, False),
+                                    (halted - waiting, 2, True), (waiting, AC | 2, True))
+        for _ in range(count)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("states", "value"),
+    [
+        (kernels(40, 0), True),
+        (kernels(40, 4), True),
+        (kernels(40, 5), None),
+        (kernels(40, 20), None),
+        (kernels(40, 21), False),
+        (kernels(40, 40), False),
+        (kernels(40, 0, halted=9, waiting=1), False),
+        (kernels(2, 1, halted=90), None),
+        (kernels(40, 0) + [registers(cpl=3, cr4=SMAP, flags=AC | 2)] * 90, True),
+        ([registers(cr4=0x20)] * 40, False),
+    ],
+)
+def test_smap_is_on_only_where_the_kernel_does_not_lift_it(
+    states: list[Registers], value: bool | None
+) -> None:
+    """Linux lifts it while it copies; a kernel that has left it so, always. What a program sets
+    for itself counts for nothing."""
+    found = facts([boot(looks=looks(Phase.BEFORE, states))], X86, "tcg", MEMORY).smap
+    assert found.value is value
+    lifted = sum(one.lifted for one in states if one.ring == 0)
+    assert ("lifted (EFLAGS.AC)" in found.evidence.detail) == (lifted > 0)
+
+
+def test_pan_is_on_only_where_the_kernel_does_not_lift_it() -> None:
+    """SCTLR_EL1.SPAN is clear in both: exceptions set PAN, and nobody else does."""
+    core = {"PC": 0x1000, "SP": 0x2000}
+    for pstate, value in ((1 << 22 | 5, True), (5, False)):
+        states = [arm.state(core | {"PSTATE": pstate}, SYSTEM, None)] * 4
+        found = facts([boot(looks=looks(Phase.BEFORE, states), spaces=())], AARCH64, "tcg", MEMORY)
+        assert found.pan.value is value
+        assert found.ring3_ports.value is None
+
+
+@pytest.mark.parametrize(
+    ("states", "value"),
+    [
+        ([registers(cpl=3)] * 9, False),
+        ([registers(cpl=3)] * 9 + [registers(cpl=3, flags=IOPL_3)], True),
+        ([registers(flags=IOPL_3)] * 9, None),
+        ([registers(flags=IOPL_3), registers(cpl=3)], False),
+    ],
+)
+def test_ports_that_programs_drive(states: list[Registers], value: bool | None) -> None:
+    found = facts([boot(looks=looks(Phase.BEFORE, states))], X86, "tcg", MEMORY)
+    assert found.ring3_ports.value is value
+
+
+def test_tables_that_programs_can_write_are_named() -> None:
+    bad = msgspec.structs.replace(SPACE, exposed=(2, 0, 1))
+    spaces = tuple(Walked(Phase.BEFORE, one) for one in (SPACE, bad))
+    found = facts([boot(spaces=spaces)], X86, "tcg", MEMORY).user_writable_tables
+    assert found.value == 3 and "2 of page tables, 1 of gdt" in found.evidence.detail
+    assert facts([boot()], X86, "tcg", MEMORY).user_writable_tables.value == 0
+    cut = msgspec.structs.replace(SPACE, exposed_cut=True)
+    unsure = facts([boot(spaces=(Walked(Phase.BEFORE, cut),))], X86, "tcg", MEMORY)
+    assert unsure.user_writable_tables.value is None
+
+
+def test_without_paging_programs_write_everything() -> None:
+    kernel, program = registers(paged=False), registers(cpl=3, paged=False)
+    for states, value in (([kernel, program], MEMORY // PAGE), ([kernel, registers(cpl=3)], 0)):
+        found = facts([boot(looks=looks(Phase.BEFORE, states))], X86, "tcg", MEMORY)
+        assert found.user_writable_tables.value == value
+
+
 def test_protections_are_those_under_load_where_there_was_load() -> None:
     """A guest still in its firmware when it seemed to rest: the load shows it at work."""
     firmware = looks(Phase.BEFORE, [registers(paged=False, wp=False)] * 5)
@@ -112,8 +196,10 @@ def test_paging_that_is_off_at_times_counts_as_off() -> None:
     assert always.paging.evidence.detail == "in 4 samples"
 
 
+SYSTEM = {"SCTLR": 1, "TCR_EL1": 16 | 16 << 16 | 2 << 30, "TTBR0_EL1": 0x1000,
+          "TTBR1_EL1": 0x2000, "VBAR": 0x10800}  # fmt: skip
 NONE_SEEN = ("writable_executable_pages", "writable_aliases_of_code", "ring0_executable_user_pages",
-             "page_zero_mapped")  # fmt: skip
+             "page_zero_mapped", "user_writable_tables")  # fmt: skip
 
 
 def test_none_found_in_tables_that_were_not_all_read_is_not_known() -> None:

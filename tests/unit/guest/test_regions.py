@@ -9,7 +9,17 @@ import pytest
 
 from ringfence.guest import regions
 from ringfence.guest.paging import NO_EXECUTE, USER, WRITE, Root, Tables
-from ringfence.guest.regions import Run, aliases, around, place, room, runs, space, tables
+from ringfence.guest.regions import (
+    Run,
+    aliases,
+    around,
+    exposed,
+    place,
+    room,
+    runs,
+    space,
+    tables,
+)
 from ringfence.guest.registers import Registers
 from tests.unit.guest.tables import ALL, NX, PRESENT, WRITABLE, Physical, registers
 from tests.unit.guest.tables import USER as USER_BIT
@@ -136,6 +146,50 @@ def test_a_kernel_may_write_the_code_of_its_programs() -> None:
     assert aliases(memory.walked(), at_work()) == (0, False)
     memory.map(0x800001000, 0x101000, ALL | NX)
     assert aliases(memory.walked(), at_work()) == (1, False)
+
+
+IDT, GDT = 0x50000000, 0x60000800
+"""Tables of a page and of 48 bytes."""
+
+
+def with_tables(*more: tuple[int, int, int]) -> Physical:
+    """A program and its kernel's tables, which are the kernel's to write, and further pages: where,
+    which physical page, rights. The page tables stand from 0x1000 on, the top first."""
+    memory = laid_out(user=True)
+    memory.map(IDT, 0x500000, PRESENT | WRITABLE | NX)
+    memory.map(GDT, 0x501000, PRESENT | WRITABLE | NX)
+    for page in more:
+        memory.map(*page)
+    return memory
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ((), (0, 0, 0)),
+        (((0x800000000, 0x1000, ALL | NX),), (1, 0, 0)),
+        (((0x800000000, 0x1000, PRESENT | WRITABLE | NX),), (0, 0, 0)),
+        (((0x800000000, 0x1000, PRESENT | USER_BIT | NX),), (0, 0, 0)),
+        (((IDT, 0x500000, ALL | NX),), (0, 1, 0)),
+        (((0x800000000, 0x500000, ALL | NX),), (0, 1, 0)),
+        (((GDT, 0x501000, ALL | NX),), (0, 0, 1)),
+        (((0x800000000, 0x501000, ALL | NX),), (0, 0, 1)),
+    ],
+)
+def test_tables_that_a_program_can_write_by_any_name(
+    more: tuple[tuple[int, int, int], ...], expected: tuple[int, int, int]
+) -> None:
+    found = space(with_tables(*more).walked(), at_work(cpl=3, idt=IDT, gdt=GDT))
+    assert (found.exposed, found.exposed_cut) == (expected, False)
+
+
+def test_all_pages_of_a_table_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that begins in the middle of a page, and goes on in a page of its own."""
+    memory = with_tables((IDT + 0x1000, 0x700000, ALL | NX))
+    assert exposed(memory.walked(), at_work(idt=IDT + 0x800, gdt=GDT))[0] == (0, 1, 0)
+    assert exposed(memory.walked(), at_work(idt=IDT, gdt=GDT))[0] == (0, 0, 0)
+    monkeypatch.setattr(regions, "MOST_LEAVES", 8)
+    assert exposed(memory.walked(), at_work(idt=IDT, gdt=GDT)) == ((0, 0, 0), True)
 
 
 def test_runs_join_equal_neighbours_only() -> None:

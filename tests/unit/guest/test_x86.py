@@ -46,6 +46,18 @@ def test_long_mode_while_halted() -> None:
     assert USER in state.user_executes and USER | NO_EXECUTE not in state.user_executes
 
 
+def test_flags_and_lengths_of_tables() -> None:
+    """RFL has IF, ZF, PF: no AC, IOPL 0, which ring 0 does not ask."""
+    for flags, ring, lifted, ports in (
+        ("00000246", 0, False, True), ("00040246", 0, True, True), ("00000246", 3, False, False),
+        ("00003246", 3, False, True), ("00002246", 3, False, False), ("00043246", 3, True, True),
+    ):  # fmt: skip
+        state = parse(LONG.replace("RFL=00000246", f"RFL={flags}").replace("CPL=0", f"CPL={ring}"))
+        assert state is not None
+        assert (state.ring, state.lifted, state.ports) == (ring, lifted, ports)
+        assert state.lengths == (0x1000, 0x80)
+
+
 def test_real_mode_while_running() -> None:
     state = parse(REAL)
     assert state is not None

@@ -84,6 +84,19 @@ def test_a_deployment_must_name_its_own_zones(base: Path) -> None:
         load_from(base)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "said"),
+    [("other", "keeps 'sysctl:\\*'"), ("measured", "a machine of its own"), ("mine", "kernel")],
+)
+def test_a_deployment_keeps_what_was_seen_of_a_kernel_under_that_kernel_alone(
+    base: Path, kernel: str, said: str
+) -> None:
+    path = base / "deployments" / "vm.toml"
+    path.write_text(path.read_text().replace('kernel = "alike"', f'kernel = "{kernel}"'))
+    with pytest.raises(KnowledgeError, match=rf"deployments/vm.toml.*{said}"):
+        load_from(base)
+
+
 def test_a_scale_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('id = "mine"\ndata = 2\nuser = 4\nadmin = 8\nadmin_alone = 8\ndiscount = 2\n')

@@ -86,6 +86,58 @@ def test_measured_facts_win_where_the_template_keeps_them() -> None:
         assert result.conditions["file:setuid"] == said(state)
 
 
+KERNELS = {
+    "measured": "bare-metal server container-default container-privileged container-minimal",
+    "alike": "vm vm-hardened microvm container-in-vm",
+}
+OF_THE_KERNEL = ("feature:af-key", "sysctl:kernel.kptr_restrict<=0", "kernel:lockdown-off")
+
+
+@pytest.mark.parametrize("template", KNOWLEDGE.templates)
+@pytest.mark.parametrize("state", [State.OPEN, State.CLOSED])
+def test_facts_of_the_measured_kernel_are_observed_where_it_runs_alone(
+    template: str, state: State
+) -> None:
+    """In a machine of its own another kernel runs: at most one that is supposed to be alike."""
+    names = {kernel: names.split() for kernel, names in KERNELS.items()}
+    plain = placed(template, service())
+    measured = {name: said(state) for name in OF_THE_KERNEL}
+    item = service()
+    found = placed(template, msgspec.structs.replace(item, conditions=item.conditions | measured))
+    kept = [
+        name
+        for name in OF_THE_KERNEL
+        if found.conditions[name] != plain.condition(name, Level.USER)
+    ]
+    assert bool(kept) == any(template in known for known in names.values())
+    for name in kept:
+        (evidence,) = found.conditions[name].evidence
+        assert found.conditions[name].state is state
+        if template in names["measured"]:
+            assert found.conditions[name] == measured[name]
+        else:
+            assert evidence.grade is Grade.ASSUMED and "supposed" in evidence.detail
+            assert evidence.source == f"deployments/{template}.toml"
+
+
+@pytest.mark.parametrize("template", KERNELS["alike"].split())
+def test_a_kernel_that_is_supposed_to_be_alike_is_told(template: str) -> None:
+    assert any(
+        "supposed to run a kernel like" in note for note in placed(template, service()).notes
+    )
+    assert not any("supposed to run" in note for note in placed("server", service()).notes)
+
+
+def test_system_calls_are_those_of_the_same_kernel() -> None:
+    calls = Count(370, Evidence(Grade.OBSERVED, "/proc/1/status"))
+    item = msgspec.structs.replace(
+        service(seccomp__absent=said(State.OPEN)), counts={"system_calls": calls}
+    )
+    assert placed("server", item).counts["system_calls"] == calls
+    count = placed("vm", item).counts["system_calls"]
+    assert (count.value, count.evidence.grade) == (370, Grade.ASSUMED)
+
+
 def test_what_was_only_assumed_does_not_win() -> None:
     result = placed("server", service(file__setuid=said(State.CLOSED, Grade.ASSUMED)))
     assert result.conditions["file:setuid"].state is State.OPEN

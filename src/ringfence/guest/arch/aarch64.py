@@ -32,6 +32,10 @@ _WIDE = re.compile(r"\b(PC|SP|PSTATE)=([0-9a-f]+)")
 _NARROW = re.compile(r"\b(R15|R13|PSR)=([0-9a-f]+)")
 _NARROW_NAMES = {"R15": "PC", "R13": "SP", "PSR": "PSTATE"}
 _NRW, _USER_MODE = 1 << 4, 0x10
+_PAN = 1 << 22
+"""Of PSTATE. Each exception to EL1 sets it where SPAN is clear; code of EL1 may clear it."""
+_VECTORS = 2048
+"""Bytes of the exception vectors: sixteen of 128."""
 
 _M, _WXN, _SPAN, _EE = 1 << 0, 1 << 19, 1 << 23, 1 << 25
 _HD, _DS = 1 << 40, 1 << 59
@@ -184,9 +188,12 @@ def state(core: dict[str, int], system: dict[str, int], before: bytes | None) ->
         paged=paged,
         roots=trees,
         tables=(system["VBAR"],),
+        lengths=(_VECTORS,),
         switches=frozenset(
             name for name, on in (("wxn", locked), ("pan", not sctlr & _SPAN)) if on
         ),
+        lifted=not pstate & _PAN,
+        ports=False,
         # EL1 never executes what EL0 can write (D8.4.5).
         executes=frozenset(one for one in ALL_RIGHTS if not one & KERNEL_NO_EXECUTE)
         - (WRITABLE & USERS) - shut,
@@ -227,6 +234,7 @@ AARCH64 = Architecture(
     look=look,
     switches={"wxn": "SCTLR_EL1.WXN", "pan": "SCTLR_EL1.SPAN is 0"},
     tables=("vectors",),
+    lifted=("pan", "PSTATE.PAN is 0"),
     absent={
         "wp": "x86 has it; of aarch64 read-only pages bind EL1 always",
         "nx": "x86 has it; of aarch64 UXN and PXN count always",
@@ -235,6 +243,7 @@ AARCH64 = Architecture(
         "umip": "x86 has it; of aarch64 EL0 reads no register of the system",
         "idt": "x86 has it; of aarch64 it is vectors",
         "gdt": _SEGMENTS,
+        "ring3_ports": "x86 has it; aarch64 has no ports",
     },
     words=Words(
         ring="PSTATE.EL",

@@ -27,7 +27,8 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     for. `kvm`: whether KVM is tried. `debugger`: whether `look` needs QEMU's debugging interface.
 
     `look`: the state of a processor that stands still; raises Ended. `switches`: facts that are one
-    bit each, and where it stands. `tables`: facts that are places of the processor's own tables.
+    bit each, and where it stands. `lifted`: the one of them that keeps ring 0 from users' data, and
+    what suspends it. `tables`: facts that are places of the processor's own tables.
     `absent`: facts that this architecture does not have, and why.
     """
 
@@ -40,6 +41,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     debugger: bool
     look: Callable[[Monitor], Awaitable[Registers]]
     switches: Mapping[str, str]
+    lifted: tuple[str, str]
     tables: tuple[str, ...]
     absent: Mapping[str, str]
     words: Words

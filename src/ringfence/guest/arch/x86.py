@@ -1,7 +1,7 @@
 """x86: control registers from QEMU's monitor, paging of two to five levels.
 
 Format of `info registers`: x86_cpu_dump_state in QEMU's target/i386/cpu-dump.c. Bits: Intel SDM
-volume 3, 2.2 and 2.5; segments: 3.4 and 5.2.1; page tables: 4.3 to 4.6.
+volume 3, 2.2, 2.3 and 2.5; segments: 3.4 and 5.2.1; page tables: 4.3 to 4.6.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from ringfence.guest.paging import NO_EXECUTE, PAGE, USER, WRITE, Entry, Root
 from ringfence.guest.registers import ALL_RIGHTS, USERS, Registers
 
 _WORD = re.compile(r"\b(CR0|CR3|CR4|EFER|CPL|HLT)=([0-9a-f]+)")
-_LINE = re.compile(r"\b[RE](IP|SP)=([0-9a-f]+)")
+_LINE = re.compile(r"\b[RE](IP|SP|FL)=([0-9a-f]+)")
 _TABLE = re.compile(r"^(GDT|IDT)=\s*([0-9a-f]+) ([0-9a-f]+)", re.MULTILINE)
 _SEGMENT = re.compile(r"^(CS|SS) *=[0-9a-f]{4} ([0-9a-f]+) [0-9a-f]+ ([0-9a-f]+)", re.MULTILINE)
-_NEEDED = frozenset({"CR0", "CR3", "CR4", "EFER", "CPL", "HLT", "IP", "SP", "GDT", "IDT"})
+_NEEDED = frozenset({"CR0", "CR3", "CR4", "EFER", "CPL", "HLT", "IP", "SP", "FL", "GDT", "IDT"})
 
 _PG, _PSE, _PAE, _LA57, _LMA = 1 << 31, 1 << 4, 1 << 5, 1 << 12, 1 << 10
 _ROOT = 0x000FFFFFFFFFF000
 """The part of CR3 that is an address; the rest is the address space's number (PCID) and flags."""
 _LONG, _BIG = 1 << 21, 1 << 22
 """L and D/B in the second word of a descriptor (3.4.5)."""
+_IOPL, _AC = 3 << 12, 1 << 18
+"""Of EFLAGS: the rings that may use all ports, and what suspends SMAP (4.6.1)."""
 _PRESENT, _LARGE, _NX = 1, 1 << 7, 1 << 63
 _BITS = {
     "wp": ("CR0", 1 << 16),
@@ -103,8 +105,9 @@ def parse(text: str) -> Registers | None:
     found: dict[str, int] = {}
     for name, number in [*_WORD.findall(text), *_LINE.findall(text)]:
         found.setdefault(name, int(number, 16))
-    for name, base, _ in _TABLE.findall(text):
+    for name, base, limit in _TABLE.findall(text):
         found.setdefault(name, int(base, 16))
+        found.setdefault(f"{name} limit", int(limit, 16))
     segments: dict[str, tuple[int, int]] = {}
     for name, base, flags in _SEGMENT.findall(text):
         segments.setdefault(name, (int(base, 16), int(flags, 16)))
@@ -128,7 +131,7 @@ def _linear(
 
 def state(found: Mapping[str, int]) -> Registers:
     """One sample from the registers by their names; IP and SP as linear addresses, tables by their
-    bases."""
+    bases and limits."""
     on = frozenset(name for name, (word, bit) in _BITS.items() if found[word] & bit)
     paged = bool(found["CR0"] & _PG)
     # The no-execute bit counts only with EFER.NXE; SMEP takes pages of users from ring 0.
@@ -141,7 +144,10 @@ def state(found: Mapping[str, int]) -> Registers:
         paged=paged,
         roots=(_root(found["CR3"], found["CR4"], found["EFER"]),) if paged else (),
         tables=(found["IDT"], found["GDT"]),
+        lengths=tuple((found[f"{name} limit"] & 0xFFFF) + 1 for name in ("IDT", "GDT")),
         switches=on,
+        lifted=bool(found["FL"] & _AC),
+        ports=found["CPL"] <= (found["FL"] & _IOPL) >> 12,
         executes=code - USERS if "smep" in on else code,
         user_executes=code & USERS,
     )
@@ -173,6 +179,7 @@ X86 = Architecture(
         "umip": "CR4.UMIP",
     },
     tables=("idt", "gdt"),
+    lifted=("smap", "EFLAGS.AC"),
     absent={
         "pan": "aarch64 has it; of x86 it is smap",
         "wxn": "aarch64 has it; x86 has no such switch",

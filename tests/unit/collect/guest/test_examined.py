@@ -15,11 +15,17 @@ from ringfence.guest import result
 from ringfence.guest.devices import Device
 from ringfence.knowledge.loader import load
 from ringfence.measure.assemble import Asked, measure
-from ringfence.measure.guest import ASLR, PAGE_ZERO
+from ringfence.measure.guest import (
+    ASLR,
+    PAGE_ZERO,
+    examined_deployment,
+    service_alone,
+    supposed_point,
+)
 from ringfence.measure.judge import deployment_of
 from ringfence.measure.openings import landing
 from ringfence.model import guest as model
-from ringfence.model.deployment import Deployment
+from ringfence.model.deployment import Condition, Deployment
 from ringfence.model.evidence import Evidence, Grade, Seen, Unseen
 from ringfence.model.need import State
 from ringfence.model.position import Level
@@ -32,6 +38,7 @@ LINUX = "Linux 6.1.0-13-cloud-amd64"
 BASE: dict[str, Any] = {
     "ring3_share": 0.4, "ring0_share": 0.6, "ring3_share_before": None, "halted_share": 0.5,
     "wp": True, "nx": True, "smep": True, "smap": True, "umip": True, "pan": None,
+    "ring3_ports": False, "user_writable_tables": 0,
     "wxn": None, "paging": "4-level", "idt": None, "gdt": None, "vectors": None,
     "address_spaces": 2, "tables_complete": True, "writable_executable_pages": 0,
     "writable_aliases_of_code": 0, "user_pages": 90, "ring0_executable_user_pages": 0,
@@ -42,7 +49,10 @@ BASE: dict[str, Any] = {
 
 
 def examination(
-    kernel: str = LINUX, unseen: tuple[Unseen, ...] = (), **changes: Any
+    kernel: str = LINUX,
+    unseen: tuple[Unseen, ...] = (),
+    architecture: str = "x86_64",
+    **changes: Any,
 ) -> result.Examination:
     """What `ringfence guest` gives, with some facts changed."""
     facts = {
@@ -50,7 +60,7 @@ def examination(
         for name, value in (BASE | changes).items()
     }
     return result.Examination(
-        schema=result.SCHEMA, image="image", architecture="x86_64", kernel=kernel,
+        schema=result.SCHEMA, image="image", architecture=architecture, kernel=kernel,
         kind="bzImage", accelerator="tcg", cpu="max", memory=1 << 28, boots=5, ends=(),
         facts=result.GuestFacts(**facts),
         unseen=unseen,
@@ -94,7 +104,10 @@ def test_what_was_probed_is_kept_with_its_evidence(tmp_path: Path) -> None:
     assert evidence.source == f"{path}: smep (QEMU)" and evidence.detail == "smep"
 
 
-ARM: dict[str, Any] = dict.fromkeys(("wp", "nx", "smep", "smap", "umip")) | {"pan": True}
+ARM: dict[str, Any] = dict.fromkeys(("wp", "nx", "smep", "smap", "umip", "ring3_ports")) | {
+    "pan": True,
+    "architecture": "aarch64",
+}
 
 
 @pytest.mark.parametrize(
@@ -199,11 +212,80 @@ def test_ring_0_is_told_only_of_a_guest_that_was_driven(tmp_path: Path) -> None:
 
 
 def test_a_unikernel_whose_application_is_seen_in_ring_3_lands_there(tmp_path: Path) -> None:
-    found = judged(tmp_path, "OSv 0.57")
+    found = judged(tmp_path, "OSv 0.57", ring3_share=0.7)
     assert found.ring == 3 and state(found, "ring:0") == (CLOSED, Grade.PROBED)
     assert landing(found.entry_points[0], found).level is Level.USER
     usual = judged(tmp_path, "OSv 0.57", ring3_share=0.0, ring0_share=1.0)
     assert landing(usual.entry_points[0], usual).level is Level.ADMIN
+
+
+@pytest.mark.parametrize(
+    ("kernel", "share", "unseen", "expected"),
+    [("unknown kernel", 0.016, (), UNKNOWN), ("OSv 0.57", 0.4, (), UNKNOWN),
+     ("unknown kernel", 0.5, (), CLOSED), ("unknown kernel", 0.9, NOT_DRIVEN, UNKNOWN),
+     (LINUX, 0.04, (), CLOSED), (LINUX, 0.04, NOT_DRIVEN, CLOSED),
+     ("Nanos 0.1.55", 0.04, (), CLOSED)],
+)  # fmt: skip
+def test_ring_3_is_believed_where_what_answers_was_seen_there(
+    kernel: str, share: float, unseen: tuple[Unseen, ...], expected: State, tmp_path: Path
+) -> None:
+    """A kernel that serves in ring 0 with a small helper in ring 3 is not told from one whose
+    programs ask it for much, unless its system is known to keep them apart."""
+    found = judged(tmp_path, kernel, unseen, ring3_share=share, ring0_share=1 - share)
+    assert state(found, "ring:0")[0] is expected
+    assert found.ring == (3 if expected is CLOSED else 0)
+    assert "system_calls" not in found.counts
+
+
+def test_of_two_rings_nothing_is_closed_that_is_not_closed_in_both(tmp_path: Path) -> None:
+    both = result.Bits(code=9, stack=9, heap=9, user_code=9, user_stack=9, user_heap=9)
+    kernels = result.Bits(code=9, stack=9, heap=9, user_code=0, user_stack=9)
+    for bits, fixed in ((both, CLOSED), (kernels, OPEN), (result.Bits(user_code=9), UNKNOWN)):
+        found = judged(tmp_path, "OSv 0.57", ring3_share=0.1, randomised_bits=bits)
+        assert state(found, "code:fixed-address")[0] is fixed
+        assert state(found, "code:no-guard-pages")[0] is UNKNOWN
+        assert state(found, "code:writable-executable")[0] is CLOSED
+    assert state(judged(tmp_path, "OSv 0.57", ring3_share=0.9), "code:no-guard-pages")[0] is CLOSED
+    bad = judged(tmp_path, "OSv 0.57", ring3_share=0.1, stack_guard_page=False)
+    assert state(bad, "code:no-guard-pages")[0] is OPEN
+
+
+@pytest.mark.parametrize("kernel", [LINUX, "unknown kernel"])
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, CLOSED), ({"user_writable_tables": 2}, OPEN), ({"user_writable_tables": None}, UNKNOWN),
+     ({"ring3_ports": True}, OPEN), ({"ring3_ports": None}, CLOSED),
+     ({"ring3_ports": True, "ring3_share": 0.1}, OPEN)],
+)  # fmt: skip
+def test_ring_3_that_owns_the_machine_is_no_boundary(
+    kernel: str, changes: dict[str, Any], expected: State, tmp_path: Path
+) -> None:
+    found = judged(tmp_path, kernel, **({"ring3_share": 0.8} | changes))
+    assert state(found, "ring:0")[0] is expected
+    assert found.ring == (3 if expected is CLOSED else 0)
+
+
+@pytest.mark.parametrize(
+    ("pages", "aliases", "expected"),
+    [(0, 0, CLOSED), (0, 3, OPEN), (3, 0, OPEN), (None, 3, OPEN), (0, None, UNKNOWN)],
+)
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_code_that_can_be_written_by_another_name_is_writable(
+    share: float, pages: int | None, aliases: int | None, expected: State, tmp_path: Path
+) -> None:
+    found = judged(tmp_path, "OSv 0.57", ring3_share=share, writable_executable_pages=pages,
+                   writable_aliases_of_code=aliases)  # fmt: skip
+    assert state(found, "code:writable-executable")[0] is expected
+
+
+@pytest.mark.parametrize(
+    "changes", [{"smap": None}, ARM | {"pan": None}], ids=["x86_64", "aarch64"]
+)
+def test_a_protection_that_may_be_suspended_is_unknown(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    """Whatever the deployment says: of Linux it says that it is on."""
+    assert state(judged(tmp_path, **changes), "kernel:smap-off")[0] is UNKNOWN
 
 
 def test_in_ring_0_the_kernels_addresses_are_the_applications(tmp_path: Path) -> None:
@@ -214,7 +296,7 @@ def test_in_ring_0_the_kernels_addresses_are_the_applications(tmp_path: Path) ->
 
 
 def test_without_write_protection_ring_0_writes_all_of_its_code(tmp_path: Path) -> None:
-    for ring3, expected in ((0.0, OPEN), (0.4, CLOSED)):
+    for ring3, expected in ((0.0, OPEN), (0.1, OPEN), (0.6, CLOSED)):
         found = judged(tmp_path, "OSv 0.57", wp=False, ring3_share=ring3, ring0_share=1 - ring3)
         assert state(found, "code:writable-executable")[0] is expected
 
@@ -301,6 +383,26 @@ def test_compare_takes_it_beside_others_for_the_same_service(tmp_path: Path) -> 
     alone = ringfence("measure", path, "--format", "json", "--no-plan")
     (point,) = msgspec.json.decode(alone.out)["entry_points"]
     assert point["id"] == "tcp:unstated"
+
+
+def test_what_surrounds_the_service_elsewhere_is_not_in_the_guest() -> None:
+    """Kernel and files are those of the other target; code and entry points go along."""
+    seen = Condition(CLOSED, (Evidence(Grade.OBSERVED, "/proc/config.gz"),))
+    names = ("feature:bpf", "sysctl:kernel.kptr_restrict<=0", "kernel:lockdown-off", "file:shell",
+             "code:no-canary")  # fmt: skip
+    service = msgspec.structs.replace(
+        service_alone("web", (supposed_point("web"),)), conditions=dict.fromkeys(names, seen)
+    )
+    guest = msgspec.json.decode(msgspec.json.encode(
+        {"name": "g.json"} | msgspec.to_builtins(examination())), type=model.ExaminedGuest
+    )  # fmt: skip
+    found = examined_deployment(guest, KNOWLEDGE, service)
+    alone = examined_deployment(guest, KNOWLEDGE)
+    for name in names[:-1]:
+        assert found.conditions[name] == alone.conditions[name], name
+        assert found.conditions[name].evidence[0].grade is Grade.ASSUMED
+        assert "/proc" not in str(found.conditions[name].evidence)
+    assert found.conditions["code:no-canary"] == seen
 
 
 @pytest.mark.parametrize("kernel", [LINUX, "unknown kernel"])
