@@ -42,8 +42,9 @@ class Truth(msgspec.Struct, frozen=True):
     ELF's segments too. `page_zero_mapped`: virtual page 0 is. `randomised_bits`: of the lowest
     address of each area. `canary`: all functions that stay mapped have one, drawn at boot.
     `guard`: the page below the application's stack is unmapped, else it is writable memory and so
-    is what follows. `sleeps`: halts in ring 0 while it waits, else works on in the application's
-    ring. `multiboot`: started by multiboot 1, else by PVH.
+    is the journal that follows. `stack`, `journal`: pages of each. `sleeps`: halts in ring 0 while
+    it waits, else works on in the application's ring. `multiboot`: started by multiboot 1, else by
+    PVH.
     """
 
     ring3: bool = False
@@ -58,8 +59,23 @@ class Truth(msgspec.Struct, frozen=True):
     randomised_bits: Bits = Bits()
     canary: bool = True
     guard: bool = False
+    stack: int = 4
+    journal: int = 64
     sleeps: bool = False
     multiboot: bool = False
+
+    @property
+    def seen_guard(self) -> bool | None:
+        """What page tables tell of the guard: the application uses the uppermost page of its stack
+        alone, and whether other pages are its stack or data they do not say."""
+        return seen_guard(self.guard, self.stack, self.journal)
+
+
+def seen_guard(guard: bool, stack: int, journal: int) -> bool | None:
+    """The same for an application with these pages of 4 KiB. None: it cannot be told."""
+    if guard:
+        return True if stack == 1 else None
+    return False if stack + journal > 64 else None
 
 
 BASE = Truth()
@@ -77,7 +93,9 @@ VARIANTS: dict[str, Truth] = {
     "nocanary": replace(BASE, canary=False),
     "nowp": replace(BASE, wp=False),
     "random": replace(BASE, randomised_bits=Bits(code=27, stack=27, heap=27)),
-    "guard": replace(BASE, guard=True),
+    "guard": replace(BASE, guard=True, stack=1),
+    "deepguard": replace(BASE, guard=True),
+    "databelow": replace(BASE, journal=32),
     "multiboot": replace(BASE, multiboot=True),
     "ring3": RING3,
     "smep": replace(RING3, smap=False),  # Nanos: SMEP and UMIP, never SMAP
@@ -127,7 +145,7 @@ def kernel(variant: str) -> Path:
 
 def _guest(truth: Truth) -> list[list[str]]:
     """gcc's arguments, one command after the other, for an honest guest."""
-    macros = [f"-D{name}={int(value)}" for name, value in _macros(truth).items()]
+    macros = [f"-D{name}={value:d}" for name, value in _macros(truth).items()]
     protect = PROTECT if truth.canary else UNPROTECTED
     by_gs = [*PROTECT, *BY_GS] if truth.canary else UNPROTECTED
     options = {
@@ -142,7 +160,7 @@ def _guest(truth: Truth) -> list[list[str]]:
     return [*compiles, script, [*LINK, "-Wl,-T,guest.ld", *objects, "-o", "guest"]]
 
 
-def _macros(truth: Truth) -> dict[str, bool]:
+def _macros(truth: Truth) -> dict[str, int]:
     """The macros of guest.h."""
     return {
         "RING3": truth.ring3,
@@ -156,6 +174,8 @@ def _macros(truth: Truth) -> dict[str, bool]:
         "PAGE_ZERO": truth.page_zero_mapped,
         "RANDOM": truth.randomised_bits != Bits(),
         "GUARD": truth.guard,
+        "STACK_PAGES": truth.stack,
+        "JOURNAL_PAGES": truth.journal,
         "SLEEP": truth.sleeps,
         "MULTIBOOT": truth.multiboot,
     }

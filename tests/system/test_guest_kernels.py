@@ -107,7 +107,7 @@ def test_where_the_stack_and_the_heap_are(guest: tuple[Machine, Truth]) -> None:
     samples = [machine.registers() for _ in range(20)]
     own = [seen for seen in samples if seen["CPL"] == (3 if truth.ring3 else 0)]
     if not (truth.ring3 and truth.sleeps):
-        top = areas["stack"] + 4 * PAGE
+        top = areas["stack"] + truth.stack * PAGE
         assert any(areas["stack"] <= seen["RSP"] < top for seen in own)
 
 
@@ -162,7 +162,7 @@ def test_canaries_are_drawn_at_each_boot() -> None:
     assert all(canary and canary & 0xFF == 0 for canary in seen)
 
 
-@pytest.mark.parametrize("variant", ["base", "guard"])
+@pytest.mark.parametrize("variant", ["base", "guard", "deepguard", "databelow"])
 def test_an_overflow_is_noticed_by_the_guard_page(variant: str) -> None:
     with boot(kernel(variant)) as machine:
         answer = machine.ask("NEST")
