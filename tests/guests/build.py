@@ -24,8 +24,8 @@ SOURCES = Path(__file__).parent
 class Bits(msgspec.Struct, frozen=True):
     """How many bits of an address the guest draws at random when it boots; 0 is a fixed one.
 
-    The upper limit of what an examination can find: over n boots, each bit has come out the same
-    every time with a probability of 2^(1-n), so that five boots show about 15/16 of them.
+    The upper limit of what an examination may report. Over n boots each bit has come out the same
+    every time with a probability of 2^(1-n), so that in five boots about 15/16 of them differ.
     """
 
     code: int = 0
@@ -83,7 +83,7 @@ RING3 = replace(BASE, ring3=True, smep=True, smap=True, umip=True)
 
 # Each differs in one property from `base` or, where it is about ring 3, from `ring3`. Ring 3
 # brings the three bits with it, for they mean nothing without it; what follows from a property
-# is part of it (no NXE: data can be executed).
+# is part of it (no NXE: data can be executed). A guard can be told below a stack of one page only.
 VARIANTS: dict[str, Truth] = {
     "base": BASE,
     "wx": replace(BASE, nx=False, wx_pages=True, text_writable=True),  # Rumprun, Unikraft

@@ -183,8 +183,12 @@ def test_the_file_says_the_same(variant: str) -> None:
 
 def test_each_variant_has_one_property_of_its_own() -> None:
     """Beside `base` and `ring3` themselves; what follows from a property counts with it."""
-    together = {frozenset({"nx", "wx_pages", "text_writable"}), frozenset({"nx", "wx_pages"}),
-                frozenset({"wx_pages", "text_writable"})}  # fmt: skip
+    together = {
+        frozenset({"nx", "wx_pages", "text_writable"}),
+        frozenset({"nx", "wx_pages"}),
+        frozenset({"wx_pages", "text_writable"}),
+        frozenset({"guard", "stack"}),
+    }
     names = Truth.__struct_fields__
     for variant, truth in VARIANTS.items():
         parent = RING3 if truth.ring3 else BASE
