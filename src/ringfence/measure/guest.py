@@ -207,7 +207,7 @@ def _unknown(name: str, knowledge: Knowledge) -> dict[str, Condition]:
     return {
         condition: Condition(State.UNKNOWN, (why,))
         for condition in knowledge.conditions
-        if condition.startswith(("code:", "kernel:", RING_0))
+        if condition.startswith(("code:", "kernel:", RING_0)) or condition == ASLR
     }
 
 

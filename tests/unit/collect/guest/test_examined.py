@@ -172,6 +172,11 @@ def test_a_stack_that_moves_says_nothing_of_a_heap_that_was_not_told(tmp_path: P
     """With kernel.randomize_va_space at 1 the stack moves, and what follows the data does not."""
     bits = result.Bits(user_stack=2)
     assert state(judged(tmp_path, randomised_bits=bits), ASLR)[1] is Grade.ASSUMED
+    unknown = judged(tmp_path, "unknown kernel", randomised_bits=bits)
+    assert state(unknown, ASLR)[0] is UNKNOWN
+    both = result.Bits(user_stack=2, user_heap=2)
+    known = judged(tmp_path, "unknown kernel", randomised_bits=both)
+    assert state(known, ASLR) == (CLOSED, Grade.PROBED)
 
 
 @pytest.mark.parametrize(
