@@ -15,10 +15,11 @@
 #define CALL_RING 4    /* aarch64: the ring of whoever calls */
 
 /* The application's memory. The journal lies below its stack, with one page between the two:
- * mapped in most variants, so that an overflow runs on into the journal; unmapped with GUARD. */
-#define STACK_SIZE (4 * PAGE)
+ * mapped in most variants, so that an overflow runs on into the journal; unmapped with GUARD.
+ * STACK_PAGES and JOURNAL_PAGES are given by build.py. */
+#define STACK_SIZE (STACK_PAGES * PAGE)
 #define GAP_SIZE PAGE
-#define JOURNAL_SIZE (64 * PAGE)
+#define JOURNAL_SIZE (JOURNAL_PAGES * PAGE)
 #define HEAP_SIZE (16 * PAGE)
 #define WORK_SIZE 65536 /* of the heap: what work() goes over */
 

@@ -24,8 +24,8 @@ SOURCES = Path(__file__).parent
 class Bits(msgspec.Struct, frozen=True):
     """How many bits of an address the guest draws at random when it boots; 0 is a fixed one.
 
-    The upper limit of what an examination can find: over n boots, each bit has come out the same
-    every time with a probability of 2^(1-n), so that five boots show about 15/16 of them.
+    The upper limit of what an examination may report. Over n boots each bit has come out the same
+    every time with a probability of 2^(1-n), so that in five boots about 15/16 of them differ.
     """
 
     code: int = 0
@@ -42,9 +42,9 @@ class Truth(msgspec.Struct, frozen=True):
     ELF's segments too. `page_zero_mapped`: virtual page 0 is. `randomised_bits`: of the lowest
     address of each area. `canary`: all functions that stay mapped have one, drawn at boot.
     `guard`: the page below the application's stack is unmapped, else it is writable memory and so
-    is what follows. `sleeps`: halts in ring 0 while it waits, else works on in the application's
-    ring. `multiboot`: started by multiboot 1, else by PVH. `aliased`: the application's code can
-    be written by a second name. `user_tables`, `user_gdt`: ring 3 can write the page tables, the
+    is the journal that follows. `stack`, `journal`: pages of each. `sleeps`: halts in ring 0 while
+    it waits, else works on in the application's ring. `multiboot`: started by multiboot 1, else by
+    PVH. `aliased`: the application's code can be written by a second name. `user_tables`, `user_gdt`: ring 3 can write the page tables, the
     descriptor table. `user_ports`: the application has IOPL 3. `lifted`: the kernel runs with
     EFLAGS.AC set, so that SMAP keeps it from nothing. `helper`: beside the application in ring 0,
     which answers, a page of code runs in ring 3 now and then.
@@ -62,6 +62,8 @@ class Truth(msgspec.Struct, frozen=True):
     randomised_bits: Bits = Bits()
     canary: bool = True
     guard: bool = False
+    stack: int = 4
+    journal: int = 64
     sleeps: bool = False
     multiboot: bool = False
     aliased: bool = False
@@ -71,13 +73,26 @@ class Truth(msgspec.Struct, frozen=True):
     lifted: bool = False
     helper: bool = False
 
+    @property
+    def seen_guard(self) -> bool | None:
+        """What page tables tell of the guard: the application uses the uppermost page of its stack
+        alone, and whether other pages are its stack or data they do not say."""
+        return seen_guard(self.guard, self.stack, self.journal)
+
+
+def seen_guard(guard: bool, stack: int, journal: int) -> bool | None:
+    """The same for an application with these pages of 4 KiB. None: it cannot be told."""
+    if guard:
+        return True if stack == 1 else None
+    return False if stack + journal > 64 else None
+
 
 BASE = Truth()
 RING3 = replace(BASE, ring3=True, smep=True, smap=True, umip=True)
 
 # Each differs in one property from `base` or, where it is about ring 3, from `ring3`. Ring 3
 # brings the three bits with it, for they mean nothing without it; what follows from a property
-# is part of it (no NXE: data can be executed).
+# is part of it (no NXE: data can be executed). A guard can be told below a stack of one page only.
 VARIANTS: dict[str, Truth] = {
     "base": BASE,
     "wx": replace(BASE, nx=False, wx_pages=True, text_writable=True),  # Rumprun, Unikraft
@@ -87,7 +102,9 @@ VARIANTS: dict[str, Truth] = {
     "nocanary": replace(BASE, canary=False),
     "nowp": replace(BASE, wp=False),
     "random": replace(BASE, randomised_bits=Bits(code=27, stack=27, heap=27)),
-    "guard": replace(BASE, guard=True),
+    "guard": replace(BASE, guard=True, stack=1),
+    "deepguard": replace(BASE, guard=True),
+    "databelow": replace(BASE, journal=32),
     "multiboot": replace(BASE, multiboot=True),
     "ring3": RING3,
     "smep": replace(RING3, smap=False),  # Nanos: SMEP and UMIP, never SMAP
@@ -148,7 +165,7 @@ def kernel(variant: str) -> Path:
 
 def _guest(truth: Truth) -> list[list[str]]:
     """gcc's arguments, one command after the other, for an honest guest."""
-    macros = [f"-D{name}={int(value)}" for name, value in _macros(truth).items()]
+    macros = [f"-D{name}={value:d}" for name, value in _macros(truth).items()]
     protect = PROTECT if truth.canary else UNPROTECTED
     by_gs = [*PROTECT, *BY_GS] if truth.canary else UNPROTECTED
     options = {
@@ -163,7 +180,7 @@ def _guest(truth: Truth) -> list[list[str]]:
     return [*compiles, script, [*LINK, "-Wl,-T,guest.ld", *objects, "-o", "guest"]]
 
 
-def _macros(truth: Truth) -> dict[str, bool]:
+def _macros(truth: Truth) -> dict[str, int]:
     """The macros of guest.h."""
     return {
         "RING3": truth.ring3,
@@ -177,6 +194,8 @@ def _macros(truth: Truth) -> dict[str, bool]:
         "PAGE_ZERO": truth.page_zero_mapped,
         "RANDOM": truth.randomised_bits != Bits(),
         "GUARD": truth.guard,
+        "STACK_PAGES": truth.stack,
+        "JOURNAL_PAGES": truth.journal,
         "SLEEP": truth.sleeps,
         "MULTIBOOT": truth.multiboot,
         "ALIAS": truth.aliased,

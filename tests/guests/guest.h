@@ -1,6 +1,7 @@
 /* What the parts of the guest agree on. Every property of a variant is a macro that build.py
  * gives: RING3, WP, NX, WX_PAGES, TEXT_WRITABLE, SMEP, SMAP, UMIP, PAGE_ZERO, RANDOM, GUARD,
- * SLEEP, MULTIBOOT, ALIAS, USER_TABLES, USER_GDT, USER_PORTS, LIFTED, HELPER. Each is 0 or 1. The stack canary is an option of the compiler. */
+ * SLEEP, MULTIBOOT, ALIAS, USER_TABLES, USER_GDT, USER_PORTS, LIFTED, HELPER, each 0 or 1, and
+ * those of app.h. The stack canary is an option of the compiler. */
 #ifndef GUEST_H
 #define GUEST_H
 

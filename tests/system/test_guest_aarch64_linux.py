@@ -57,9 +57,9 @@ def test_a_stock_kernel(kernel: Path, tmp_path: Path) -> None:
     bits = facts["randomised_bits"]
     # KASLR of arm64 moves the kernel in steps of 2 MiB by less than 2^46 (kaslr_early.c), beside
     # bits of the offset below that; arch_randomize_brk and mmap_rnd_bits move the program's areas.
-    # init is no PIE.
-    assert bits["code"] > 2 and bits["user_stack"] > 2 and bits["user_heap"] > 2
-    assert bits["user_code"] == 0
+    # init is no PIE: its own data lies still beside the area that it maps. Two boots, two values.
+    assert bits["code"] == bits["user_stack"] == 1
+    assert bits["user_code"] == 0 and bits["user_heap"] is None
     touched = {one["name"]: one["serving"] for one in facts["devices"]}
     assert touched["pl011"] > 0 and touched["gic_cpu"] > 0
 

@@ -85,15 +85,24 @@ def test_a_stock_kernel(kernel: Path, initrd: Path) -> None:
     bits = facts["randomised_bits"]
     # CONFIG_RANDOMIZE_BASE: 1 GiB in steps of 2 MiB, 9 bits; mmap_rnd_bits of x86-64: 28, of
     # which the stack has 22 in pages (arch/x86/mm/mmap.c). busybox is static, not a PIE.
-    assert 2 < bits["code"] <= 9
-    assert 8 < bits["user_stack"] <= 34
-    assert bits["user_code"] == 0
+    # Four boots show four values, once in 85 three of the code.
+    assert bits["code"] in (1.5, 2)
+    assert bits["user_stack"] == 2
+    # Its own data lies still beside a heap that moves: which is which is not told.
+    assert bits["user_code"] == 0 and bits["user_heap"] is None
 
 
 def test_the_same_without_kaslr(kernel: Path, initrd: Path) -> None:
     bits = values(boots(kernel, initrd, "nokaslr"))["randomised_bits"]
-    assert bits["code"] == bits["stack"] == bits["heap"] == 0
-    assert bits["user_stack"] > 8
+    assert bits["code"] == bits["stack"] == 0
+    assert bits["heap"] in (0, None)
+    assert bits["user_stack"] == 2
+
+
+def test_the_same_without_random_addresses_of_programs(kernel: Path, initrd: Path) -> None:
+    bits = values(boots(kernel, initrd, "nokaslr norandmaps"))["randomised_bits"]
+    assert bits["code"] == bits["stack"] == bits["user_code"] == bits["user_stack"] == 0
+    assert bits["heap"] in (0, None) and bits["user_heap"] in (0, None)
 
 
 def test_a_kernel_told_to_go_without(kernel: Path, initrd: Path) -> None:

@@ -67,16 +67,16 @@ def test_rights_of_pages(seen: tuple[dict[str, Any], Truth]) -> None:
 def test_page_zero_and_guard(seen: tuple[dict[str, Any], Truth]) -> None:
     facts, truth = seen
     assert facts["page_zero_mapped"] == truth.page_zero_mapped
-    assert facts["stack_guard_page"] == truth.guard
+    assert facts["stack_guard_page"] is truth.seen_guard
 
 
 def test_randomised_bits(seen: tuple[dict[str, Any], Truth]) -> None:
-    """At least so many: never more than were drawn; of 27, three boots show most."""
+    """At least so many: of 27 bits that are drawn, three boots show three values."""
     facts, truth = seen
     for area in AREAS:
         found = facts["randomised_bits"][f"user_{area}" if truth.ring3 else area]
         drawn = getattr(truth.randomised_bits, area)
-        assert found == 0 if drawn == 0 else 12 < found <= drawn, area
+        assert found == (1.5 if drawn else 0), area
 
 
 def test_the_serial_line_is_what_it_drives(seen: tuple[dict[str, Any], Truth]) -> None:

@@ -21,7 +21,7 @@ from ringfence.guest.debugger import Debugger
 from ringfence.guest.devices import devices, given
 from ringfence.guest.drive import Drive, drive
 from ringfence.guest.exercise import environment
-from ringfence.guest.machine import Machine, published, words
+from ringfence.guest.machine import Machine, complaint, published, words
 from ringfence.guest.memory import Memory
 from ringfence.guest.monitor import Ended, monitor
 from ringfence.guest.observation import Observation, Phase
@@ -76,7 +76,7 @@ async def boot(build: Build, plan: Plan) -> Observation:
                     return await _observe(sampler, plan)
             except Ended as ended:
                 await asyncio.sleep(_LATEST_BREATH / 10)
-                raise _refused(output, machine.arch.program, str(ended)) from None
+                raise _refused(output, machine, str(ended)) from None
 
 
 async def _observe(sampler: Sampler, plan: Plan) -> Observation:
@@ -127,10 +127,12 @@ async def _virtio(sampler: Sampler) -> dict[str, bool]:
     return found
 
 
-def _refused(output: Output, program: str, reason: str) -> InputError:
+def _refused(output: Output, machine: Machine, reason: str) -> InputError:
     """QEMU gave up before there was a guest: its own last words."""
-    words = [line.removeprefix(f"{program}: ") for line in output.said]
-    return InputError(words[-1] if words else reason, where="qemu", remedy="is the image whole?")
+    option, said = complaint(machine, output.said[-1] if output.said else reason)
+    disk = option == "-drive"
+    remedy = "try qemu-img check on the disk" if disk else "is the image whole?"
+    return InputError(said, where="qemu", remedy=remedy)
 
 
 @contextlib.asynccontextmanager

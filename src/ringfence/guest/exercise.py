@@ -5,17 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
-import time
+import socket
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-from ringfence.collect.process import procfs
-from ringfence.run.kernel import adopt_orphans
-
-_PATIENCE, _AGAIN = 2.0, 0.001
-"""Seconds for what was killed to be gone, and between looks. What is another user's by a
-set-user-ID program is not ours to kill without root."""
+from ringfence.guest import keeper
 
 
 def environment(serial: Path, ports: Mapping[int, int]) -> dict[str, str]:
@@ -32,39 +26,23 @@ def environment(serial: Path, ports: Mapping[int, int]) -> dict[str, str]:
 async def running(
     command: str, more: Mapping[str, str]
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The shell command in a session of its own; whatever it left is killed at the end, in other
-    sessions too. Nothing else may be started meanwhile.
+    """The shell command in a session of its own, once it has started; whatever it left is killed at
+    its end, in other sessions too, and so is all of it at ours, however sudden.
 
     Its standard output is thrown away, its standard error is ours.
     """
-    others = set(procfs.children(os.getpid()))
-    # What it leaves becomes our child, however it has parted from its parents and its session.
-    adopt_orphans(True)
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "setpriv", "--pdeathsig", "KILL", "--", "/bin/sh", "-c", command,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-            env={**os.environ, **more}, start_new_session=True,
-        )  # fmt: skip
+    ours, theirs = socket.socketpair()
+    with contextlib.closing(ours):
+        with contextlib.closing(theirs):
+            process = await asyncio.create_subprocess_exec(
+                *keeper.words(theirs.fileno(), command),
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+                env={**os.environ, **more}, pass_fds=[theirs.fileno()], start_new_session=True,
+            )  # fmt: skip
         try:
+            ours.setblocking(False)
+            await asyncio.get_running_loop().sock_recv(ours, 1)
             yield process
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            ours.close()
             await process.wait()
-            await _end(others)
-    finally:
-        adopt_orphans(False)
-
-
-async def _end(others: set[int]) -> None:
-    """Kill all below us but `others` and theirs, generation by generation, until none is left."""
-    until = time.monotonic() + _PATIENCE
-    while (ours := set(procfs.children(os.getpid())) - others) and time.monotonic() < until:
-        for pid in ours:
-            for one in (pid, *procfs.below(pid)):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(one, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-        await asyncio.sleep(_AGAIN)

@@ -1,45 +1,39 @@
 """How much the layout of memory differs from boot to boot: a lower bound in bits.
 
-Few boots show few values, and what can be said is the lesser of two counts. The bits of the address
-that came out differently: each of n random bits is the same in all of k boots with a probability of
-2^(1-k). And the steps in the range seen: log2(span / step + 1), where the step is the largest power
-of two that divides all differences; two neighbours differ in many bits, but by one step only. Equal
-addresses are 0 bits. It is a lower bound for positions that are equally likely.
+What is proven is that so many different values came up: a position that was seen in n places is
+drawn from n at least, which takes log2(n) bits. Nothing is concluded from how far apart they lie:
+four places that are scattered wide are four. So k boots show log2(k) bits at most, 2.3 for five.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-import operator
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 
-def usual(values: Sequence[int]) -> int | None:
-    """The value seen most often in one boot, the lowest of equals; None where nothing was seen."""
-    counts = Counter(values)
-    return min(counts, key=lambda value: (-counts[value], value), default=None)
+def bits(boots: Sequence[Iterable[Hashable]]) -> float | None:
+    """At least so many random bits, rounded down to a tenth; `boots` holds the values that each one
+    showed of one thing, or of several that cannot be told apart.
 
-
-def bits(boots: Sequence[Sequence[int]]) -> float | None:
-    """At least so many random bits, rounded down to a tenth; `boots` holds what each one showed.
-
-    None where fewer than two boots showed anything. 0 where one address came again in every boot:
-    what differs beside it (other threads, other programs) shows no randomness.
+    0 where one value came again in every boot: what differs beside it (other threads, other
+    programs) shows no randomness. None where fewer than two boots showed anything, and where values
+    came again in some boots, so that all hang together, but none in every one.
     """
-    seen = [values for values in boots if values]
+    seen = [found for values in boots if (found := set(values))]
     if len(seen) < 2:
         return None
-    if set(seen[0]).intersection(*seen[1:]):
+    if set.intersection(*seen):
         return 0.0
-    chosen = [value for values in seen if (value := usual(values)) is not None]
-    span = max(chosen) - min(chosen)
-    if span == 0:
-        return 0.0
-    low = min(chosen)
-    step = math.gcd(*(value - low for value in chosen))
-    step &= -step
-    steps = math.floor(math.log2(span // step + 1) * 10) / 10
-    changed = functools.reduce(operator.or_, (value ^ low for value in chosen))
-    return min(steps, float(changed.bit_count()))
+    apart = len(separate(seen))
+    return math.floor(math.log2(apart) * 10) / 10 if apart > 1 else None
+
+
+def separate(boots: Sequence[set[Hashable]]) -> list[set[Hashable]]:
+    """The boots joined where they share a value: whatever a thing's value is in one of these, it is
+    another in each of the others."""
+    found: list[set[Hashable]] = []
+    for values in boots:
+        mine = [one for one in found if one & values]
+        found = [one for one in found if not one & values]
+        found.append(values.union(*mine))
+    return found

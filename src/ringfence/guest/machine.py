@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -148,6 +149,16 @@ def _network(machine: Machine) -> list[str]:
         "-netdev", f"user,id=net,restrict=on,ipv6=off{forwards}",
         "-device", f"virtio-net-pci,netdev=net,romfile=,{_IN_SIGHT}",
     ]  # fmt: skip
+
+
+def complaint(machine: Machine, line: str) -> tuple[str, str]:
+    """The option of ours that a line of QEMU's begins with ("" for none), and what QEMU says of it
+    without its value, which is long and means nothing to users."""
+    said = line.removeprefix(f"{machine.arch.program}: ")
+    for option, value in itertools.pairwise(words(machine)):
+        if said.startswith(start := f"{option} {value}: "):
+            return option, said.removeprefix(start)
+    return "", said
 
 
 def published(text: str) -> dict[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Iterable, Iterator
 
@@ -14,6 +15,8 @@ MOST_LEAVES = 1 << 16
 """Pages looked at one by one for each question; beyond it the answer is a lower bound."""
 MOST_STEPS = 1 << 13
 """Pages by which a region is followed on each side."""
+MOST_DATA = 512
+"""Regions of data kept of one sample."""
 SHOWN = 4
 """Regions named in evidence."""
 
@@ -26,17 +29,40 @@ class Run(msgspec.Struct, frozen=True):
     rights: int
 
 
+class Below(enum.StrEnum):
+    """What lies directly below a region: nothing, a page with other rights or one to which it was
+    not followed, the end of all addresses, or a page of which the tables could not be read."""
+
+    UNMAPPED = "unmapped"
+    MAPPED = "mapped"
+    ZERO = "address 0"
+    UNREAD = "unread"
+
+
+class Floor(msgspec.Struct, frozen=True):
+    """Where the region of a stack ends: `room` bytes of it below the stack pointer's page, and what
+    lies below them."""
+
+    room: int
+    below: Below
+
+
 class Place(msgspec.Struct, frozen=True):
-    """Where code runs: the regions that hold instruction and stack pointer, and the largest other
-    writable one of the same kind (heap or data). `room`: mapped bytes between the stack pointer's
-    page and the first unmapped page below, None where none was found within MOST_STEPS pages.
-    `cut`: not all pages that may be a heap were looked at, and none is named."""
+    """Where code runs: the regions that hold instruction and stack pointer, and where the stack's
+    ends. `data`: the other writable regions of the same kind that begin in memory, in order of
+    their addresses: a heap, if there is one, is among them. `cut`: not all that may be were looked
+    at, and none is named."""
 
     code: Run | None
     stack: Run | None
-    heap: Run | None
-    room: int | None
+    data: tuple[Run, ...]
+    floor: Floor | None
     cut: bool = False
+
+    @property
+    def largest(self) -> Run | None:
+        """The largest of `data`, the lowest of equals."""
+        return max(self.data, key=lambda run: run.end - run.start, default=None)
 
 
 class Space(msgspec.Struct, frozen=True):
@@ -139,12 +165,13 @@ def _writable_at(found: Tables, address: int) -> bool | None:
 
 
 def place(found: Tables, registers: Registers) -> Place:
-    """Where this sample's code runs. The heap is looked for only beside code and stack."""
+    """Where this sample's code runs. Data is looked for only beside code and stack."""
     code = around(found, registers.ip)
     stack = around(found, registers.sp)
     user = bool(code and code.rights & USER)
-    heap, cut = _heap(found, user, (code, stack))
-    return Place(code, stack, heap, room(found, registers), cut)
+    data, cut = _data(found, user, (code, stack))
+    floor = floor_of(found, stack, registers.sp) if stack else None
+    return Place(code, stack, data, floor, cut)
 
 
 def around(found: Tables, address: int) -> Run | None:
@@ -167,25 +194,22 @@ def around(found: Tables, address: int) -> Run | None:
     return Run(start, end, middle.rights)
 
 
-def room(found: Tables, registers: Registers) -> int | None:
-    """Mapped bytes below the stack pointer's page, down to the first unmapped page. What tables
-    say that could not be read is not known to be unmapped."""
-    top = registers.sp & ~(PAGE - 1)
-    at = top
-    for _ in range(MOST_STEPS):
-        if at == 0:
-            return top
-        leaf = found.translate(at - 1)
-        if leaf is None or leaf.start + leaf.size < at:
-            return top - at if found.readable(at - 1) else None
-        at = leaf.start
-    return None
+def floor_of(found: Tables, stack: Run, pointer: int) -> Floor:
+    """Where the region `stack` ends below a stack pointer in it. What tables say that could not be
+    read is not known to be unmapped."""
+    room = (pointer & ~(PAGE - 1)) - stack.start
+    if stack.start == 0:
+        return Floor(room, Below.ZERO)
+    if found.translate(stack.start - 1) is not None:
+        return Floor(room, Below.MAPPED)
+    readable = found.readable(stack.start - 1)
+    return Floor(room, Below.UNMAPPED if readable else Below.UNREAD)
 
 
-def _heap(found: Tables, user: bool, known: Iterable[Run | None]) -> tuple[Run | None, bool]:
-    """The largest writable region of the same kind (user's or supervisor's) that begins in memory,
-    not in a device, and holds neither code nor stack; None where everything is one region. None,
-    too, where time was over before all were seen, and that it was: which is largest is not known.
+def _data(found: Tables, user: bool, known: Iterable[Run | None]) -> tuple[tuple[Run, ...], bool]:
+    """The writable regions of the same kind (user's or supervisor's) that begin in memory, not in
+    a device, and hold neither code nor stack; none where everything is one region. None, too,
+    where not all could be looked at, and that it is so: which is missing is not known.
     """
     kind = USERS if user else ALL_RIGHTS - USERS
     taken = [run for run in known if run is not None]
@@ -195,10 +219,9 @@ def _heap(found: Tables, user: bool, known: Iterable[Run | None]) -> tuple[Run |
         for run in runs(leaves)
         if not any(run.start < other.end and other.start < run.end for other in taken)
     ]
-    if found.late:
-        return None, True
-    free.sort(key=lambda run: run.start - run.end)
-    return next((run for run in free if found.backed(run.start)), None), False
+    if found.late or leaves.cut or len(free) > MOST_DATA:
+        return (), True
+    return tuple(run for run in free if found.backed(run.start)), False
 
 
 def runs(leaves: Iterable[Leaf]) -> Iterator[Run]:

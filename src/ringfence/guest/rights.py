@@ -9,12 +9,12 @@ from typing import Any
 from ringfence.guest.arch.architecture import Architecture, Words
 from ringfence.guest.observation import Look, Placed
 from ringfence.guest.paging import PAGE, USER
-from ringfence.guest.regions import Run, Space
+from ringfence.guest.regions import Below, Floor, Run, Space
 from ringfence.model.evidence import Evidence, Grade, Seen
 
 GUARDED = 256 << 10
-"""Bytes below the stack pointer within which an unmapped page counts as a guard. Larger than the
-stacks that kernels give their threads; a stack that runs on for longer runs into its neighbours."""
+"""Bytes below the stack pointer beyond which an unmapped page is no guard. Larger than the stacks
+that kernels give their threads; a stack that runs on for longer runs into its neighbours."""
 _NOTHING = "that none was found says nothing"
 
 
@@ -194,8 +194,9 @@ def _executable(
 
 
 def _heap(places: Sequence[Placed], code: frozenset[int], ring: str, source: str) -> Seen[bool]:
-    """As `_executable`; which region is largest is not known where the search was cut."""
-    seen = _executable([one.place.heap for one in places], code, ring, source)
+    """As `_executable`, of the largest region of data; which that is is not known where the search
+    was cut."""
+    seen = _executable([one.place.largest for one in places], code, ring, source)
     cut = sum(one.place.cut for one in places)
     if not cut or seen.value:
         return seen
@@ -203,17 +204,38 @@ def _heap(places: Sequence[Placed], code: frozenset[int], ring: str, source: str
 
 
 def _guard(places: Sequence[Placed], ring: str, source: str) -> Seen[bool]:
-    """By the sample whose stack pointer has most room below; a page that has only not been touched
-    yet looks like a guard."""
-    rooms = [one.place.room for one in places if one.place.stack is not None]
-    if not rooms:
+    """By the worst sample. Pages between the stack pointer's and an unmapped one may be the stack's
+    or other data, which an overflow would reach first: page tables do not tell, so that neither is
+    claimed. A page that has only not been touched yet looks like a guard."""
+    floors = [one.place.floor for one in places if one.place.floor is not None]
+    if not floors:
         return Seen(None, _evidence(source, f"{ring}: the stack pointer points to no mapped page"))
-    known = [room for room in rooms if room is not None]
-    if len(known) < len(rooms):
-        return Seen(False, _evidence(source, f"{ring}: no unmapped page found below the stack"))
-    pages = max(known) // PAGE
-    detail = f"{ring}: first unmapped page {pages} pages below that of the stack pointer"
-    return Seen(max(known) <= GUARDED, _evidence(source, detail))
+    bad = [floor for floor in floors if _unguarded(floor)]
+    worst = max(bad or floors, key=lambda floor: (floor.below is Below.UNREAD, floor.room))
+    pages = worst.room // PAGE
+    detail = f"{ring}: {_BELOW[worst.below]} {pages + 1} pages below that of the stack pointer"
+    if bad:
+        return Seen(False, _evidence(source, detail))
+    if worst.below is Below.UNMAPPED and worst.room == 0:
+        detail = f"{ring}: the page below that of the stack pointer is unmapped in every sample"
+        return Seen(True, _evidence(source, detail))
+    why = "whether all between is stack cannot be told"
+    return Seen(None, _evidence(source, f"{detail}; {why}"))
+
+
+_BELOW = {
+    Below.UNMAPPED: "first unmapped page",
+    Below.MAPPED: "other memory, mapped,",
+    Below.ZERO: "all is mapped down to address 0,",
+    Below.UNREAD: "page tables that could not be read",
+}
+
+
+def _unguarded(floor: Floor) -> bool:
+    """Whether no page that could be the stack's guard is unmapped."""
+    if floor.below is Below.UNMAPPED:
+        return floor.room > GUARDED
+    return floor.below is not Below.UNREAD
 
 
 def _evidence(source: str, detail: str) -> Evidence:

@@ -17,7 +17,7 @@ from ringfence.model.need import All, Need, State, leaves
 
 FILE = "guests.toml"
 MARKS = frozenset(
-    "format section note guest-os interpreter osabi symbol string magic filesystem".split()
+    "format section note guest-os interpreter osabi symbol string version magic filesystem".split()
 )
 """Kinds of marks that a formula may ask for."""
 

@@ -178,7 +178,8 @@ def probed(guest: ExaminedGuest, ring: int, knowledge: Knowledge) -> dict[str, C
         **_privileged(guest),
         "code:writable-executable": _memory(facts, ring),
         "code:executable-stack": _open_by(facts.stack_executable),
-        "code:no-guard-pages": _closed_by(facts.stack_guard_page),
+        "code:no-guard-pages": _closed_by(facts.stack_guard_page)
+        or _cut(facts, facts.stack_guard_page.evidence),
         **_layout(facts, ring),
     }
     zero = facts.page_zero_mapped
@@ -248,7 +249,8 @@ def _memory(facts: GuestFacts, ring: int) -> Condition | None:
 
 
 def _layout(facts: GuestFacts, ring: int) -> dict[str, Condition | None]:
-    """Code that lies at the same address in every boot is fixed; so are stack and heap."""
+    """Code that lies at the same address in every boot is fixed. Of stack and heap, one that does
+    is enough to open the condition, and both must be seen to move to close it."""
     seen = facts.randomised_bits
     bits = seen.value
     if bits is None:
@@ -259,9 +261,10 @@ def _layout(facts: GuestFacts, ring: int) -> dict[str, Condition | None]:
         else (bits.user_code, bits.user_stack, bits.user_heap)
     )
     known = [one for one in data if one is not None]
+    told = known and (min(known) == 0 or len(known) == len(data))
     return {
         "code:fixed-address": _random(code, seen.evidence),
-        ASLR: _random(min(known) if known else None, seen.evidence),
+        ASLR: _random(min(known) if told else None, seen.evidence),
     }
 
 
@@ -293,7 +296,7 @@ def _unknown(name: str, knowledge: Knowledge) -> dict[str, Condition]:
     return {
         condition: Condition(State.UNKNOWN, (why,))
         for condition in knowledge.conditions
-        if condition.startswith(("code:", "kernel:", RING_0))
+        if condition.startswith(("code:", "kernel:", RING_0)) or condition == ASLR
     }
 
 

@@ -17,8 +17,6 @@ from tests.system.conftest import CACHE, program
 SOURCES = Path(__file__).parent
 APPLICATION = SOURCES.parent
 COMPILER, OBJCOPY = "aarch64-linux-gnu-gcc", "aarch64-linux-gnu-objcopy"
-RANDOM_BITS = 27
-"""Of each address, with pages of 4 KiB and addresses of 48 bits."""
 
 
 class Truth(msgspec.Struct, frozen=True):
@@ -31,8 +29,9 @@ class Truth(msgspec.Struct, frozen=True):
     rights do not count. `pxn`: EL1 cannot execute the application's code. `pan`: SCTLR_EL1.SPAN is
     clear, so that calls from EL0 set PSTATE.PAN; `lifted`: the kernel clears it again. `aliased`:
     the application's code can be written by a second name. `user_tables`: EL0 can write the page
-    tables. `page_zero_mapped`, `random`, `guard`, `sleeps`: as in `tests.guests.build`. `granule`:
-    bits of an address inside a page; `bits`: of an address in each half. `image`: a flat Image.
+    tables. `page_zero_mapped`, `random`, `guard`, `stack`, `journal`, `sleeps`: as in
+    `tests.guests.build`. `granule`: bits of an address inside a page; `bits`: of an address in each
+    half. `image`: a flat Image.
     """
 
     el0: bool = False
@@ -50,6 +49,8 @@ class Truth(msgspec.Struct, frozen=True):
     page_zero_mapped: bool = False
     random: bool = False
     guard: bool = False
+    stack: int = 4
+    journal: int = 64
     sleeps: bool = True
     granule: int = 12
     bits: int = 48
@@ -77,7 +78,9 @@ VARIANTS: dict[str, Truth] = {
     "hpd": replace(BASE, table_pxn=True, hpd=True),
     "pagezero": replace(BASE, page_zero_mapped=True),
     "random": replace(BASE, random=True),
-    "guard": replace(BASE, guard=True),
+    "guard": replace(BASE, guard=True, stack=1),
+    "deepguard": replace(BASE, guard=True),
+    "databelow": replace(BASE, journal=32),
     "el0": EL0,
     "el0wx": replace(EL0, wx_pages=True),
     "nopan": replace(EL0, pan=False),
@@ -162,6 +165,8 @@ def _macros(truth: Truth) -> dict[str, int]:
         "PAGE_ZERO": truth.page_zero_mapped,
         "RANDOM": truth.random,
         "GUARD": truth.guard,
+        "STACK_PAGES": truth.stack,
+        "JOURNAL_PAGES": truth.journal,
         "SLEEP": truth.sleeps,
         "GRANULE": truth.granule,
         "BITS": truth.bits,

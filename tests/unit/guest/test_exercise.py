@@ -6,12 +6,25 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from ringfence.collect.process.procfs import below, children
 from ringfence.guest.exercise import running
+
+WAIT = """
+import asyncio, sys
+from ringfence.guest.exercise import running
+
+async def run():
+    async with running(sys.argv[1], {}) as process:
+        await process.wait()
+
+asyncio.run(run())
+"""
 
 LEAVES = {
     "job": "sleep 777 & echo $! >{note}",
@@ -24,16 +37,18 @@ LEAVES = {
 @pytest.mark.parametrize("how", LEAVES)
 @pytest.mark.parametrize("cut", [False, True])
 def test_what_it_leaves_is_killed(how: str, cut: bool, tmp_path: Path) -> None:
-    note = tmp_path / "pid"
+    note, go = tmp_path / "pid", tmp_path / "go"
 
     async def run() -> bool:
-        command = f"{LEAVES[how].format(note=note)}\nuntil [ -s {note} ]; do sleep 0.01; done"
-        async with running(command + ("; sleep 777" if cut else ""), {}) as process:
+        command = f"{LEAVES[how].format(note=note)}\nuntil [ -e {go} ]; do sleep 0.01; done"
+        async with running(command, {}) as process:
             while not (note.exists() and note.read_text().strip()):
                 await asyncio.sleep(0.01)
+            seen = alive(int(note.read_text()))
             if not cut:
+                go.touch()
                 assert await process.wait() == 0
-            return alive(int(note.read_text()))
+            return seen
 
     other = subprocess.Popen([shutil.which("sleep") or "sleep", "777"])
     try:
@@ -43,6 +58,39 @@ def test_what_it_leaves_is_killed(how: str, cut: bool, tmp_path: Path) -> None:
     finally:
         other.kill()
         other.wait()
+
+
+@pytest.mark.parametrize("how", LEAVES)
+def test_our_sudden_end_is_the_end_of_all_of_it(how: str, tmp_path: Path) -> None:
+    """Nobody can catch SIGKILL."""
+    note = tmp_path / "pid"
+    command = f"{LEAVES[how].format(note=note)}\nsleep 777"
+    ours = subprocess.Popen([sys.executable, "-c", WAIT, command])
+    try:
+        until = time.monotonic() + 20
+        while not (note.exists() and note.read_text().strip()):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        (keeper,) = children(ours.pid)
+        everything = {keeper, *below(keeper)}
+        assert int(note.read_text()) in everything
+        assert all(map(alive, everything))
+    finally:
+        ours.kill()
+        ours.wait()
+    until = time.monotonic() + 20
+    while any(map(alive, everything)):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("command", "status"), [("exit 3", 3), ("kill -9 $$", 137), (":", 0)])
+def test_it_ends_as_its_command_does(command: str, status: int) -> None:
+    async def run() -> int:
+        async with running(command, {}) as process:
+            return await process.wait()
+
+    assert asyncio.run(run()) == status
 
 
 def test_afterwards_orphans_are_not_ours(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ringfence.guest.devices import Device
 from ringfence.guest.facts import facts, unseen
 from ringfence.guest.observation import Look, Observation, Phase, Placed, Walked
 from ringfence.guest.paging import NO_EXECUTE, PAGE, USER, WRITE
-from ringfence.guest.regions import Place, Run, Space
+from ringfence.guest.regions import Below, Floor, Place, Run, Space
 from ringfence.guest.registers import Registers
 from ringfence.guest.report import heading, report
 from ringfence.guest.result import SCHEMA, Examination
@@ -23,6 +23,9 @@ from tests.unit.guest.tables import registers
 
 MEMORY = 64 << 20
 SPACE = Space((0x1000,), "4-level", 100, 10, 20, 0, 0, 0, (), False, 0, True, (False, False))
+
+
+NO_ROOM = Floor(0, Below.UNMAPPED)
 
 
 def looks(phase: Phase, states: list[Registers]) -> tuple[Look, ...]:
@@ -40,11 +43,11 @@ def boot(**fields: Any) -> Observation:
     return Observation(**(plain | fields))
 
 
-def placed(cpl: int, code: int, stack: int, *, room: int | None = 0, rights: int = WRITE | 4,
-           halted: bool = False, phase: Phase = Phase.BEFORE) -> Placed:  # fmt: skip
-    place = Place(
-        Run(code, code + PAGE, 0), Run(stack - PAGE, stack, rights), Run(0x9000, 0xA000, 7), room
-    )
+def placed(cpl: int, code: int, stack: int, *, floor: Floor | None = NO_ROOM,
+           rights: int = WRITE | 4, halted: bool = False, phase: Phase = Phase.BEFORE,
+           data: tuple[int, ...] = (0x9000,)) -> Placed:  # fmt: skip
+    areas = tuple(Run(start, start + PAGE, 7) for start in data)
+    place = Place(Run(code, code + PAGE, 0), Run(stack - PAGE, stack, rights), areas, floor)
     return Placed(phase, cpl, halted, place)
 
 
@@ -249,9 +252,9 @@ def test_rights_that_changed_count_at_their_worst_and_how_often_is_said() -> Non
 def test_a_heap_of_which_not_all_was_looked_at_is_not_known() -> None:
     quiet = placed(0, 0x1000, 0x8000)
     kept = Placed(quiet.phase, 0, False, msgspec.structs.replace(
-        quiet.place, heap=Run(0x9000, 0xA000, WRITE | NO_EXECUTE)))  # fmt: skip
+        quiet.place, data=(Run(0x9000, 0xA000, WRITE | NO_EXECUTE),)))  # fmt: skip
     none = Placed(quiet.phase, 0, False, msgspec.structs.replace(
-        quiet.place, heap=None, cut=True))  # fmt: skip
+        quiet.place, data=(), cut=True))  # fmt: skip
     assert facts([boot(places=(kept,))], X86, "tcg", MEMORY).heap_executable.value is False
     assert facts([boot(places=(kept, none))], X86, "tcg", MEMORY).heap_executable.value is None
 
@@ -266,13 +269,24 @@ def test_regions_are_ring_3s_where_there_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rooms", "guarded"),
-    [([0], True), ([64 * PAGE], True), ([65 * PAGE], False), ([0, 68 * PAGE], False),
-     ([0, None], False)],
+    ("floors", "guarded", "said"),
+    [([NO_ROOM], True, "the page below that of the stack pointer is unmapped in every sample"),
+     ([Floor(PAGE, Below.UNMAPPED)], None, "2 pages below that of the stack pointer; whether"),
+     ([NO_ROOM, Floor(64 * PAGE, Below.UNMAPPED)], None, "65 pages below"),
+     ([NO_ROOM, Floor(65 * PAGE, Below.UNMAPPED)], False, "first unmapped page 66 pages below"),
+     ([NO_ROOM, Floor(0, Below.MAPPED)], False, "other memory, mapped, 1 pages below"),
+     ([NO_ROOM, Floor(7 * PAGE, Below.ZERO)], False, "mapped down to address 0, 8 pages below"),
+     ([NO_ROOM, Floor(0, Below.UNREAD)], None, "page tables that could not be read 1 pages"),
+     ([Floor(0, Below.UNREAD), Floor(0, Below.MAPPED)], False, "other memory"),
+     ([NO_ROOM, None], True, "in every sample"),
+     ([None], None, "no mapped page")],
 )  # fmt: skip
-def test_guards(rooms: list[int | None], guarded: bool) -> None:
-    places = tuple(placed(0, 0x1000, 0x8000, room=room) for room in rooms)
-    assert facts([boot(places=places)], X86, "tcg", MEMORY).stack_guard_page.value is guarded
+def test_guards(floors: list[Floor | None], guarded: bool | None, said: str) -> None:
+    """Only what lies directly below pages that were seen to be the stack's guards it."""
+    places = tuple(placed(0, 0x1000, 0x8000, floor=floor) for floor in floors)
+    found = facts([boot(places=places)], X86, "tcg", MEMORY).stack_guard_page
+    assert found.value is guarded
+    assert said in found.evidence.detail
 
 
 def test_layout_over_boots() -> None:
@@ -284,6 +298,50 @@ def test_layout_over_boots() -> None:
     assert bits is not None
     assert (bits.code, bits.stack, bits.user_code, bits.user_stack) == (2.0, 0, 0, 0)
     assert facts(boots[:1], X86, "tcg", MEMORY).randomised_bits.value is None
+
+
+@pytest.mark.parametrize(
+    ("boots", "bits"),
+    [
+        ([[(0x9000, 0x40000)]] * 3, 0),
+        ([[(0x9000, 0x40000)], [(0x9000, 0x50000)], [(0x9000, 0x60000)]], None),
+        ([[(0x9000, 0x40000)], [(0xA000, 0x50000)], [(0xB000, 0x60000)]], 1.5),
+        ([[(0x9000, 0x40000)], [(0xA000, 0x40000)], [(0xB000, 0x60000)]], 1.0),
+        ([[(0x9000,), (0x8000,)], [(0x9000,), (0x7000, 0x8000)]], 0),
+        ([[(0x9000,)], [()], [(0xA000,)]], None),
+        ([[(0x9000,)], []], None),
+    ],
+)  # fmt: skip
+def test_a_heap_is_told_only_by_what_holds_of_all_data(
+    boots: list[list[tuple[int, ...]]], bits: float | None
+) -> None:
+    """`boots`: of each sample where data lay. A program's own lies still beside a moving heap."""
+    seen = [
+        boot(places=tuple(placed(0, 0x1000, 0x8000, data=data) for data in samples))
+        for samples in boots
+    ]
+    found = facts(seen, X86, "tcg", MEMORY).randomised_bits.value
+    assert (None if found is None else found.heap) == bits
+
+
+def test_data_that_was_not_all_looked_at_tells_nothing_of_the_heap() -> None:
+    whole = placed(0, 0x1000, 0x8000)
+    cut = Placed(whole.phase, 0, False, msgspec.structs.replace(whole.place, data=(), cut=True))
+    for places, bits in (((whole,), 0), ((whole, cut), None)):
+        found = facts([boot(places=places)] * 2, X86, "tcg", MEMORY).randomised_bits.value
+        assert found is not None and found.heap == bits
+
+
+def test_a_programs_data_that_is_touched_elsewhere_has_not_moved() -> None:
+    """Its pages are mapped as they are touched; a kernel's are not."""
+    for ring, bits in ((3, None), (0, 1.0)):
+        boots = [
+            boot(places=(placed(ring, 0x400000, 0x800000, data=(start,)),))
+            for start in (0x5E2000, 0x5E3000)
+        ]
+        found = facts(boots, X86, "tcg", MEMORY).randomised_bits.value
+        assert found is not None
+        assert (found.user_heap if ring == 3 else found.heap) == bits
 
 
 def test_the_waiting_thread_is_compared_not_those_that_come_and_go() -> None:

@@ -14,15 +14,19 @@ from ringfence.guest.arch.aarch64 import AARCH64
 from ringfence.guest.arch.x86 import X86
 from ringfence.guest.confine import Confinement
 from ringfence.guest.kinds import Kind
-from ringfence.guest.machine import Disk, Machine, published, words
+from ringfence.guest.machine import Disk, Machine, complaint, published, words
 
 
-def command(**fields: Any) -> str:
+def made(**fields: Any) -> Machine:
     plain: dict[str, Any] = {
         "arch": X86, "kind": Kind.PVH, "accel": "tcg", "cpu": "max", "memory": 64 << 20,
         "memory_handle": 3, "monitor": 4, "console": 5,
     }  # fmt: skip
-    return " ".join(words(Machine(**(plain | fields))))
+    return Machine(**(plain | fields))
+
+
+def command(**fields: Any) -> str:
+    return " ".join(words(made(**fields)))
 
 
 def test_a_kernel_has_no_disk_and_no_network() -> None:
@@ -56,6 +60,17 @@ def test_a_qcow2_is_read_through_its_checked_header_and_has_no_backing_file() ->
     bytes_of_file = {"driver": "file", "filename": "/dev/fdset/9"}
     assert tree["file"]["backing"] == {"driver": "raw", "file": bytes_of_file}
     assert "if=none,id=disk0,snapshot=on" in text
+
+
+def test_a_complaint_is_told_without_the_option_that_it_is_of() -> None:
+    machine = made(kind=Kind.QCOW2, disks=(Disk(9, "qcow2", header=10),))
+    drive = words(machine)[words(machine).index("-drive") + 1]
+    why = "Unsupported cluster size: 2^63"
+    program = X86.program
+    assert complaint(machine, f"{program}: -drive {drive}: {why}") == ("-drive", why)
+    assert complaint(machine, f"{program}: {why}") == ("", why)
+    other = f"-drive file=/dev/fdset/9: {why}"
+    assert complaint(machine, f"{program}: {other}") == ("", other)
 
 
 def test_a_comma_in_a_folders_name_ends_no_option() -> None:

@@ -10,12 +10,14 @@ import pytest
 from ringfence.guest import regions
 from ringfence.guest.paging import NO_EXECUTE, USER, WRITE, Root, Tables
 from ringfence.guest.regions import (
+    Below,
+    Floor,
+    Place,
     Run,
     aliases,
     around,
     exposed,
     place,
-    room,
     runs,
     space,
     tables,
@@ -49,47 +51,73 @@ def test_where_a_program_lies() -> None:
     found = place(laid_out().walked(), at_work())
     assert found.code == Run(CODE, CODE + 0x2000, 0)
     assert found.stack == Run(STACK, STACK + 0x4000, WRITE | NO_EXECUTE)
-    assert found.heap == Run(HEAP, HEAP + 0x10000, WRITE | NO_EXECUTE)
-    assert found.room == 2 * 4096
+    assert found.largest == Run(HEAP, HEAP + 0x10000, WRITE | NO_EXECUTE)
+    other = Run(0x20000000, 0x20001000, WRITE | NO_EXECUTE)
+    assert found.data == (found.largest, other)
+    assert found.floor == Floor(2 * 4096, Below.UNMAPPED)
 
 
-def test_the_heap_is_of_the_same_kind_as_the_code() -> None:
+def test_data_is_of_the_same_kind_as_the_code() -> None:
     memory = laid_out(user=True)
     for page in range(64):
         memory.map((0xFFFF << 48) | (1 << 47) | page * 4096, 0, PRESENT | WRITABLE | NX)
     found = place(memory.walked(), at_work(cpl=3))
-    assert found.heap is not None and found.heap.start == HEAP
+    assert [run.start for run in found.data] == [HEAP, 0x20000000]
 
 
-def test_a_device_is_no_heap() -> None:
+def test_a_device_is_no_data() -> None:
     """Registers of devices are mapped as memory is, often in more pages than the heap has."""
     memory = laid_out()
     for page in range(64):
         memory.map(0x30000000 + page * 4096, 0xFE000000 + page * 4096, PRESENT | WRITABLE | NX)
     found = place(memory.walked(), at_work())
-    assert found.heap is not None and found.heap.start == HEAP
+    assert [run.start for run in found.data] == [HEAP, 0x20000000]
 
 
-def test_one_region_for_everything_has_no_heap() -> None:
+def test_one_region_for_everything_has_no_data() -> None:
     memory = Physical()
     for number in range(4):
         memory.map(number << 21, number << 21, PRESENT | WRITABLE, at=21)
     found = place(memory.walked(), registers(0x1000, 0x400000))
     assert found.code == found.stack == Run(0, 4 << 21, WRITE)
-    assert found.heap is None
+    assert found.data == () and found.largest is None
 
 
-def test_room_below_runs_through_neighbours() -> None:
-    """A region with other rights below is no guard: an overflow writes it, or reads its bytes."""
+def floor(memory: Physical, pointer: int = STACK + 0x2FF8) -> Floor | None:
+    return place(memory.walked(), registers(CODE, pointer)).floor
+
+
+def test_a_region_with_other_rights_directly_below_is_mapped() -> None:
+    """It is no guard: an overflow writes it, or reads its bytes."""
     memory = laid_out()
     memory.map(STACK - 4096, 0x500000, PRESENT)
-    assert room(memory.walked(), at_work()) == 3 * 4096
+    assert floor(memory) == Floor(2 * 4096, Below.MAPPED)
 
 
-def test_a_stack_down_to_address_zero_has_all_of_it_as_room() -> None:
+def test_data_directly_below_looks_like_more_of_the_stack() -> None:
+    memory = laid_out()
+    memory.map(STACK - 4096, 0x500000, PRESENT | WRITABLE | NX)
+    assert floor(memory) == Floor(3 * 4096, Below.UNMAPPED)
+
+
+def test_below_address_zero_there_is_no_unmapped_page() -> None:
     memory = Physical()
     memory.map(0, 0, PRESENT | WRITABLE, at=21)
-    assert room(memory.walked(), registers(0, 0x5010)) == 0x5000
+    assert floor(memory, 0x5010) == Floor(0x5000, Below.ZERO)
+    above = Physical()
+    above.map(1 << 21, 0, PRESENT | WRITABLE, at=21)
+    assert floor(above, (1 << 21) + 0x5010) == Floor(0x5000, Below.UNMAPPED)
+
+
+def test_a_stack_pointer_that_points_nowhere_has_no_floor() -> None:
+    assert floor(laid_out(), STACK - 8) is None
+
+
+def test_a_stack_of_more_pages_than_are_followed_has_memory_below(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(regions, "MOST_STEPS", 1)
+    assert floor(laid_out()) == Floor(4096, Below.MAPPED)
 
 
 def test_a_region_ends_where_the_addresses_do() -> None:
@@ -236,21 +264,30 @@ def test_after_the_end_of_time_no_table_is_read_and_nothing_is_unmapped() -> Non
     cut = space(found, at_work())
     assert (cut.mapped, cut.complete) == (0, False)
     assert not found.readable(STACK)
-    assert room(found, at_work()) is None
-    assert room(memory.walked(), at_work()) == 2 * 4096
-    here = place(found, at_work())
-    assert here.heap is None and here.cut
+    assert place(found, at_work()) == Place(None, None, (), None, cut=True)
+
+
+def test_of_more_data_than_is_looked_at_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = place(laid_out().walked(), at_work())
+    assert len(whole.data) == 2 and not whole.cut
+    monkeypatch.setattr(regions, "MOST_DATA", 1)
+    many = place(laid_out().walked(), at_work())
+    assert (many.data, many.cut) == ((), True)
+    monkeypatch.undo()
+    monkeypatch.setattr(regions, "MOST_LEAVES", 8)
+    long = place(laid_out().walked(), at_work())
+    assert (long.data, long.cut) == ((), True)
 
 
 def test_a_table_below_the_stack_that_cannot_be_read_is_no_guard() -> None:
     memory = laid_out()
-    assert room(memory.walked(), at_work()) == 2 * 4096
+    assert floor(memory) == Floor(2 * 4096, Below.UNMAPPED)
     below = STACK - (1 << 30)
     memory.map(below, 0, PRESENT | WRITABLE)
     level = memory.tables[memory.root][STACK >> 39] & ~0xFFF
     memory.tables[level][below >> 30 & 511] = 0xDEADBEEF000 | ALL
     assert not memory.walked().readable(STACK - 4096)
-    assert room(memory.walked(), at_work()) is None
+    assert floor(memory) == Floor(2 * 4096, Below.UNREAD)
 
 
 def test_no_tables_without_paging() -> None:

@@ -38,9 +38,10 @@ class Partition(msgspec.Struct, frozen=True):
 
 
 def is_disk(source: Source, guests: Guests) -> bool:
-    """Whether there is a partition table, or a file system from the first byte on."""
+    """Whether there is a boot sector, with a partition table or without, or a file system from the
+    first byte on."""
     try:
-        return bool(_mbr(source)) or _is_nanos(source) or _filesystem(source, 0, guests) is not None
+        return source.read(510, 2) == b"\x55\xaa" or _filesystem(source, 0, guests) is not None
     except Cut:
         return False
 

@@ -49,7 +49,8 @@ def _hits(window: bytes, raw: bytes, start: int, hits: list[int]) -> None:
 
 
 def read_strings(source: Source, guests: Guests, reading: Reading) -> None:
-    """Mark every string that a formula asks for, and note what versions are named."""
+    """Mark every string that a formula asks for, and every system of which a version is named in
+    its own form; note what versions are named."""
     asked = guests.asked("string")
     versions = [version for entry in guests.named() for version in entry.versions]
     found = search(source, dict.fromkeys((*asked, *(item.string for item in versions))))
@@ -67,6 +68,8 @@ def read_strings(source: Source, guests: Guests, reading: Reading) -> None:
             named = named_at(source, version, found[version.string])
             if named is not None:
                 reading.version(system.id, source, *named)
+                at, text = named
+                reading.mark(f"version:{system.id}", source, at, f"{version.string}{text}")
     if source.size > MOST_SEARCHED:
         reading.miss("strings", f"only the first {MOST_SEARCHED >> 20} MiB were searched")
 

@@ -30,7 +30,9 @@ from tests.unit.collect.guest.samples import (
 WX = ((R | W | X, BASE, 0x1000),)
 NET = solo5_manifest(("service", 2))
 WRITABLE = "code:writable-executable"
-LINUX = elf(sections={".init.text": b"\0"}, contents=b"Linux version 6.1.0 (a) #1\0", loads=WX)
+LINUX = elf(
+    sections={".init.text": b"\0"}, contents=b"Linux version 6.1.0 (a@b) (c) #1\0", loads=WX
+)
 
 
 def grade(condition: Condition) -> Grade:

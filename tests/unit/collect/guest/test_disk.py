@@ -130,6 +130,18 @@ def test_what_cannot_be_read_inside_is_said(data: bytes, why: str) -> None:
     assert any(why in item.why for item in guest.unseen)
 
 
+@pytest.mark.parametrize("size", [512, 1 << 20])
+def test_a_boot_sector_without_a_partition_table_is_a_disk_of_an_unknown_kernel(size: int) -> None:
+    """As firmware takes it: by the signature at the end of the first sector."""
+    start = b"\xeb\xfe".ljust(510, b"\0")
+    guest = read((start + b"\x55\xaa").ljust(size, b"\0"))
+    assert (guest.format, guest.system.id) == ("disk", "unknown")
+    assert [entry.id for entry, _ in guest.protocols] == ["boot-sector"]
+    assert guest.facts["disk"].detail.endswith("bytes, no partition table")
+    with pytest.raises(InputError, match="no image that can be read"):
+        read((start + b"\x55\xab").ljust(size, b"\0"))
+
+
 def test_detection_by_the_first_bytes(tmp_path: Path) -> None:
     def detected(data: bytes) -> bool:
         path = tmp_path / "file"
@@ -140,7 +152,9 @@ def test_detection_by_the_first_bytes(tmp_path: Path) -> None:
     assert detected(qcow2())
     assert detected(with_ext4(b"", 0))
     assert not detected(bytes(4096))
-    assert not detected(b"\x55\xaa" * 2048)
+    assert detected(b"\xeb\xfe".ljust(510, b"\0") + b"\x55\xaa")
+    assert not detected(b"\xeb\xfe".ljust(510, b"\0") + b"\xaa\x55")
+    assert not detected(b"\xaa\x55" * 2048)
     assert not detected(b"")
     assert not accepts(str(tmp_path))
     assert not accepts("/dev/zero")

@@ -161,6 +161,7 @@ def test_an_examination_of_an_earlier_version_is_read(tmp_path: Path) -> None:
         ("randomised_bits", result.Bits(user_code=9, user_stack=9), "code:fixed-address", CLOSED),
         ("randomised_bits", result.Bits(user_stack=0, user_heap=9), ASLR, OPEN),
         ("randomised_bits", result.Bits(user_stack=9, user_heap=9), ASLR, CLOSED),
+        ("randomised_bits", result.Bits(user_stack=0), ASLR, OPEN),
     ],
 )
 def test_a_probed_fact_replaces_the_template(
@@ -173,16 +174,29 @@ def test_a_probed_fact_replaces_the_template(
     ("fact", "condition"),
     [("smep", "kernel:smep-off"), ("stack_executable", "code:executable-stack"),
      ("writable_executable_pages", "code:writable-executable"),
-     ("randomised_bits", "code:fixed-address"), ("page_zero_mapped", PAGE_ZERO)],
+     ("randomised_bits", "code:fixed-address"), ("page_zero_mapped", PAGE_ZERO),
+     ("stack_guard_page", "code:no-guard-pages")],
 )  # fmt: skip
 def test_what_was_not_seen_stays_assumed(fact: str, condition: str, tmp_path: Path) -> None:
     assert state(judged(tmp_path, **{fact: None}), condition)[1] is Grade.ASSUMED
+
+
+def test_a_stack_that_moves_says_nothing_of_a_heap_that_was_not_told(tmp_path: Path) -> None:
+    """With kernel.randomize_va_space at 1 the stack moves, and what follows the data does not."""
+    bits = result.Bits(user_stack=2)
+    assert state(judged(tmp_path, randomised_bits=bits), ASLR)[1] is Grade.ASSUMED
+    unknown = judged(tmp_path, "unknown kernel", randomised_bits=bits)
+    assert state(unknown, ASLR)[0] is UNKNOWN
+    both = result.Bits(user_stack=2, user_heap=2)
+    known = judged(tmp_path, "unknown kernel", randomised_bits=both)
+    assert state(known, ASLR) == (CLOSED, Grade.PROBED)
 
 
 @pytest.mark.parametrize(
     ("ring", "changes", "condition"),
     [(3, {"writable_executable_pages": None}, "code:writable-executable"),
      (0, {"page_zero_mapped": None}, PAGE_ZERO),
+     (3, {"stack_guard_page": None}, "code:no-guard-pages"),
      (3, ARM | {"ring0_executable_user_pages": None}, "kernel:smep-off")],
 )  # fmt: skip
 def test_what_may_be_in_tables_that_were_not_read_is_unknown(

@@ -41,6 +41,12 @@ SYSTEMS = {
     "unikraft, stripped": elf(
         contents=multiboot() + b"Powered by Unikraft Telesto (0.16.1~aa)\0", notes=PVH
     ),
+    "unikraft, stripped, its drawn banner": elf(
+        contents=multiboot() + b"oOo oOO| | | | |   (| | | (_) |  _) :_\n\0"
+    ),
+    "unikraft, stripped, its classic banner": elf(
+        contents=b"\\_,_/_//_/_/_/\\_\\/_/  \\_,_/_/ \\__/\n\0", notes=PVH
+    ),
     "unikraft, Xen": elf(notes=note("Xen", 6, b"Unikraft\0")),
     "osv": elf(loads=RWX, sections={".start32_address": b"\0" * 4}),
     "osv, notes": elf(
@@ -113,6 +119,15 @@ UNKNOWN = {
     "notes of Xen that name nobody": elf(notes=note("Xen", 6, b"other\0")),
     "a multiboot header": elf(contents=multiboot()),
     "the words of /proc/version": elf(contents=LINUX, notes=PVH),
+    "Unikraft's words in a kernel of another": elf(
+        contents=multiboot() + b"Powered by many; not Unikraft\0", notes=PVH
+    ),
+    "Unikraft's name without the rest of its banner": elf(
+        contents=multiboot() + b"Powered by Unikraft or by others\0", notes=PVH
+    ),
+    "Linux's words, without the rest of its banner, in a kernel of another": elf(
+        sections={".init.text": b"\0"}, contents=b"Linux version 9.9-compat\0", notes=PVH
+    ),
     "a program that mentions Unikraft": elf(contents=b"Powered by Unikraft Telesto (1)\0"),
     "the standalone OS/ABI": elf(osabi=255),
     "an EFI application": pe({".text": (0x60000020, b"\xc3")}),

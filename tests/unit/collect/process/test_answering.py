@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ringfence.collect.process import answering
+from ringfence.collect.process import answering, procfs
 from ringfence.collect.process.answering import Listeners, refusing
 from ringfence.model.evidence import Grade
 
@@ -44,5 +44,5 @@ def test_who_refuses(
 )  # fmt: skip
 def test_what_is_called_so(words: list[str], ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "".join(f"{word}\0" for word in words).encode()
-    monkeypatch.setattr(answering.procfs, "read", lambda pid, name: text)
+    monkeypatch.setattr(procfs, "read", lambda pid, name: text)
     assert answering._is_run(7) is ours
