@@ -44,10 +44,11 @@ class Truth(msgspec.Struct, frozen=True):
     `guard`: the page below the application's stack is unmapped, else it is writable memory and so
     is the journal that follows. `stack`, `journal`: pages of each. `sleeps`: halts in ring 0 while
     it waits, else works on in the application's ring. `multiboot`: started by multiboot 1, else by
-    PVH. `aliased`: the application's code can be written by a second name. `user_tables`, `user_gdt`: ring 3 can write the page tables, the
-    descriptor table. `user_ports`: the application has IOPL 3. `lifted`: the kernel runs with
-    EFLAGS.AC set, so that SMAP keeps it from nothing. `helper`: beside the application in ring 0,
-    which answers, a page of code runs in ring 3 now and then.
+    PVH. `aliased`: the application's code can be written by a second name. `user_tables`,
+    `user_gdt`: ring 3 can write the page tables, the descriptor table. `user_ports`: the
+    application has IOPL 3. `lifted`: the kernel runs with EFLAGS.AC set, so that SMAP keeps it from
+    nothing. `helper`: beside the application in ring 0, which answers, a page of code runs in ring
+    3 now and then.
     """
 
     ring3: bool = False
