@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from ringfence.errors import MissingError
-from ringfence.watch.ledger import repeats
+from ringfence.watch.ledger import auditgroup, repeats
 from ringfence.watch.ledger.auditgroup import line_of
 from ringfence.watch.live import denials as module
 from ringfence.watch.live.company import UNKNOWN
@@ -158,3 +158,31 @@ def test_a_datagram_of_the_audit_is_a_line_of_the_log() -> None:
     text = killed(1).removeprefix("audit: type=1326 ")
     assert line_of(head + text.encode() + b"\0") == [f"audit: type=1326 {text}"]
     assert line_of(head) == []
+
+
+@pytest.mark.parametrize(("links", "allowed", "wanted"), [
+    ({"pid": "pid:[4026531836]", "1": "net:[1]", "self": "net:[1]"}, True, "group"),
+    ({"pid": "pid:[4026531836]", "1": "", "self": "net:[1]"}, True, "group"),
+    ({"pid": "pid:[4026531836]", "1": "net:[1]", "self": "net:[2]"}, True, "log"),
+    ({"pid": "pid:[4026531836]", "1": "net:[1]", "self": "net:[1]"}, False, "log"),
+    ({"pid": "pid:[5]", "1": "net:[1]", "self": "net:[1]"}, True, ""),
+])  # fmt: skip
+def test_where_the_audit_is_read(
+    links: dict[str, str], allowed: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def group() -> str:
+        if not allowed:
+            raise PermissionError
+        return "group"
+
+    def link(name: str) -> str:
+        return links["pid" if name.endswith("/pid") else name.split("/")[2]]
+
+    monkeypatch.setattr(auditgroup, "_link", link)
+    monkeypatch.setattr(auditgroup, "AuditGroup", group)
+    monkeypatch.setattr(auditgroup, "KernelLog", lambda: "log")
+    if wanted:
+        assert auditgroup.audit_source() == wanted  # type: ignore[comparison-overlap]
+    else:
+        with pytest.raises(MissingError, match="first PID namespace"):
+            auditgroup.audit_source()

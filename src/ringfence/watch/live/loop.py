@@ -133,7 +133,9 @@ class Watching:
             elif self._denials is not None and fd == self._denials.fd:
                 self._denied(self._denials)
         if self._denials is not None:
-            self._queue.put([*self._denials.repeated(blind=self._census.fd < 0)])
+            repeated = self._denials.repeated(blind=self._census.fd < 0)
+            if repeated:
+                self._queue.put([*repeated])
         self._executed()
         if time.monotonic() >= self._look:
             self._at_its_path()
