@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ringfence.watch.ledger.record import Record
+from ringfence.watch.live.company import of_process
 from tests.system.conftest import program
 from tests.system.test_ledger_audit import LOGGED, REFUSED
 from tests.system.watch_runs import Run
@@ -40,13 +41,18 @@ def inside(tmp_path: Path) -> Iterator[Run]:
 
 
 def first_of(unshare: int) -> int:
-    """Its child, once that is there."""
+    """Its child, once that sleeps."""
+    return first_child(unshare, "sleep")
+
+
+def first_child(pid: int, program: str = "unshare") -> int:
+    """The child of a process, once it is this program."""
     for _ in range(200):
-        text = Path(f"/proc/{unshare}/task/{unshare}/children").read_text()
-        if text and os.readlink(f"/proc/{text.strip()}/exe").endswith("sleep"):
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        if text and os.readlink(f"/proc/{text.strip()}/exe").endswith(program):
             return int(text)
         time.sleep(0.02)
-    raise AssertionError("it has no child")
+    raise AssertionError("it has no such child")
 
 
 def watched(place: Path, pid: int) -> Run:
@@ -109,6 +115,24 @@ def test_all_that_a_loop_does_is_two_records(inside: Run) -> None:
     first, rest = denials(inside.told())
     assert "times" not in first.detail
     assert rest.detail["times"] == 5
+
+
+def test_a_pid_namespace_within_is_the_targets_and_the_one_around_is_not(inside: Run) -> None:
+    enter = [program("nsenter"), "-t", str(inside.target), "-p", "-m"]
+    nested = subprocess.Popen([*enter, program("unshare"), "--pid", "--fork", "--kill-child",
+                               "sleep", "600"])  # fmt: skip
+    try:
+        deepest = first_of(first_child(nested.pid))
+        of_target = of_process(int(str(inside.target)))
+        assert os.readlink(f"/proc/{deepest}/ns/pid") != os.readlink(
+            f"/proc/{inside.target}/ns/pid"
+        )
+        assert of_target(deepest) is True
+        assert of_target(os.getpid()) is False
+        assert of_process(deepest)(int(str(inside.target))) is False
+    finally:
+        nested.kill()
+        nested.wait()
 
 
 @pytest.mark.parametrize("kept", [True, False])
