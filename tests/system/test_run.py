@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.command import ringfence
 from tests.full_pipe import filled
 from tests.system.conftest import program
 from tests.system.hardening import RINGFENCE, Done, fenced, static_server
+from tests.system.test_ledger_audit import REFUSED
 
 pytestmark = pytest.mark.system
 
@@ -194,6 +196,26 @@ def test_the_ledger_keeps_what_was_done_and_refused(tree: Path, tmp_path: Path) 
     verified = ringfence("watch", "log", tmp_path / "ledger", "--verify",
                          "--public-key", tmp_path / "k.pub")  # fmt: skip
     assert verified.code == 0, verified.out + verified.err
+
+
+def test_the_ledger_keeps_what_the_kernel_killed_in_it_and_not_beside_it(
+    result: Path, tmp_path: Path
+) -> None:
+    """Not by the fence's own filter: that one's refusals are told by its listener."""
+    if os.uname().machine != "x86_64" or not Path("/proc/self/loginuid").exists():
+        pytest.skip("the numbers of the filter are those of x86-64, and it takes an audit")
+    subprocess.run([program("openssl"), *"genpkey -algorithm ed25519 -out k.key".split()],
+                   cwd=tmp_path, check=True)  # fmt: skip
+    kept = ("--ledger", str(tmp_path / "ledger"), "--key", str(tmp_path / "k.key"))
+    killed = [sys.executable, "-c", REFUSED, "80000000", "0"]
+    with fenced(result, 8080, *kept) as service:
+        assert service.ask("/")[1] == b"done"
+        subprocess.run(killed, check=False)
+        subprocess.run([program("nsenter"), "-t", str(service.pid()), "-p", *killed], check=False)
+        assert service.stop()[0] == 0
+    shown = ringfence("watch", "log", tmp_path / "ledger", "--format", "json", "--kind", "denial")
+    (row,) = map(json.loads, shown.out.splitlines())
+    assert (row["detail"]["source"], row["detail"]["call"]) == ("kernel audit", "getppid")
 
 
 def test_a_ledger_without_a_key(result: Path) -> None:

@@ -92,10 +92,11 @@ def command(
     ports = tuple(_published(text) for text in publish)
     workload = ready(folder, options)
     ports = ports or _default(workload.ports)
+    audit = ledger is not None
     with recording(ledger, key, sinks) as record:
         if trace:
-            sys.exit(_traced(folder, workload, ports, candidates(engine), record))
-        status = run_workload(workload, ports, candidates(engine), _say, record)
+            sys.exit(_traced(folder, workload, ports, candidates(engine), record, audit=audit))
+        status = run_workload(workload, ports, candidates(engine), _say, record, audit=audit)
     if 0 < status < KILLED:
         _say(f"ended with status {status}; run it with --trace to see what it lacked")
     sys.exit(status)
@@ -107,6 +108,8 @@ def _traced(
     ports: tuple[Published, ...],
     engines: tuple[str, ...],
     record: Record,
+    *,
+    audit: bool = False,
 ) -> int:
     from ringfence.harden.lacks import lacks
     from ringfence.run.workload import run_workload
@@ -114,7 +117,9 @@ def _traced(
     # Until the workload is there to be given them.
     unwind_on(signal.SIGTERM, signal.SIGHUP)
     with tempfile.TemporaryDirectory(prefix="ringfence-trace-") as place:
-        status = run_workload(workload, ports, engines, _say, record, trace=Path(place))
+        status = run_workload(
+            workload, ports, engines, _say, record, trace=Path(place), audit=audit
+        )
         fence = workload.fence
         for line in lacks(folder, Path(place), fence.root, fence.folder):
             _say(line)

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from ringfence.cli.delivery import colour, deliver, width, writable
+from ringfence.cli.ledgered import OWN_KEY, ledgered_beside_a_seal, opened
 from ringfence.cli.progress import progress
 from ringfence.cli.watch_init import KINDS
 from ringfence.errors import UsageError
 
 if TYPE_CHECKING:
     from ringfence.watch.baseline.result import Report
+    from ringfence.watch.baseline.seal import Signer
+    from ringfence.watch.baseline.targets import Target
+    from ringfence.watch.ledger.writer import Ledger
 
 FORMATS = ("terminal", "json", "sarif")
 WIDTH = 120
@@ -31,6 +35,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)
 @click.option("-o", "--output", type=FILE, callback=writable, help="Write to a file instead.")
 @click.option("--kind", type=click.Choice(KINDS), default=None, help="What the target is.")
+@ledgered_beside_a_seal
 def command(
     target: tuple[str, ...],
     baseline: Path,
@@ -41,6 +46,9 @@ def command(
     form: str,
     output: Path | None,
     kind: str | None,
+    ledger: Path | None,
+    ledger_key: Path | None,
+    sinks: tuple[str, ...],
 ) -> None:
     """What was added, removed or changed in TARGET since its baseline was sealed.
 
@@ -48,7 +56,6 @@ def command(
     be read.
     """
     from ringfence.watch.baseline import seal
-    from ringfence.watch.baseline.checking import check
     from ringfence.watch.baseline.targets import find_target
 
     if update and quick:
@@ -57,12 +64,27 @@ def command(
         raise UsageError("--update and --key belong together")
     public = seal.read_public(public_key)
     signer = seal.signer(key, public_key) if update else None
-    with progress("looking at every file"):
-        report = check(
-            find_target(target, kind or ""), baseline, public, quick=quick, update=signer
-        )
+    found = find_target(target, kind or "")
+    with opened(ledger, ledger_key, sinks, OWN_KEY) as kept, progress("looking at every file"):
+        report = _checked(kept, found, baseline, public, quick=quick, signer=signer)
     deliver(_text(report, form, output), output)
     sys.exit(0 if report.same else 1)
+
+
+def _checked(
+    ledger: Ledger | None, target: Target, baseline: Path, public: bytes, *,
+    quick: bool, signer: Signer | None,
+) -> Report:  # fmt: skip
+    from ringfence.watch.baseline.checking import check
+
+    if ledger is None:
+        return check(target, baseline, public, quick=quick, update=signer)
+    from ringfence.watch.baseline.kept import keep_check, keeping_failure
+
+    with keeping_failure(ledger, target, baseline):
+        report = check(target, baseline, public, quick=quick, update=signer)
+    keep_check(ledger, report, baseline, signer)
+    return report
 
 
 def _text(report: Report, form: str, output: Path | None) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ringfence.cli.delivery import say
+from ringfence.cli.ledgered import OWN_KEY, ledgered_beside_a_seal, opened
 from ringfence.cli.progress import progress
 from ringfence.errors import UsageError
 
@@ -46,6 +47,7 @@ FILE = click.Path(path_type=Path)
               help="Take over an aide.conf, or an AIDE database as the baseline. Repeatable.",
 )  # fmt: skip
 @click.option("--kind", type=click.Choice(KINDS), default=None, help="What the target is.")
+@ledgered_beside_a_seal
 def command(
     target: tuple[str, ...],
     output: Path,
@@ -59,6 +61,9 @@ def command(
     algorithm: str | None,
     from_aide: tuple[Path, ...],
     kind: str | None,
+    ledger: Path | None,
+    ledger_key: Path | None,
+    sinks: tuple[str, ...],
 ) -> None:
     """A baseline of TARGET: what every file is, sealed with a signature.
 
@@ -74,7 +79,11 @@ def command(
         raise UsageError("AIDE's files say which paths are looked at", remedy="leave out --only")
     wishes = Wishes(algorithm or "sha256", tuple(dict.fromkeys(chosen)), stated)
     found = find_target(target, kind or "", only)
-    with _signer(key, public_key, generate_key) as signer, progress("looking at every file"):
+    with (
+        opened(ledger, ledger_key, sinks, OWN_KEY) as kept,
+        _signer(key, public_key, generate_key) as signer,
+        progress("looking at every file"),
+    ):
         if from_aide:
             from ringfence.watch.baseline.aide import take_over
 
@@ -83,6 +92,10 @@ def command(
             made = take_over(found, wishes, signer, output, from_aide, given)
         else:
             made = make(found, wishes, signer, output)
+        if kept is not None:
+            from ringfence.watch.baseline.kept import keep_made
+
+            keep_made(kept, found, made, wishes, output, signer)
     _tell(made, output)
 
 

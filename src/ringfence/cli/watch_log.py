@@ -33,7 +33,8 @@ MOST_TEXT = 300
 
 @click.command("log")
 @click.argument("ledger", type=click.Path(path_type=Path), default=DEFAULT)
-@click.option("--since", metavar="TIME", default="", help="2026-11-24T20:00, or 15m, 2h, 7d ago.")
+@click.option("--since", metavar="TIME", default=None,
+              help="2026-11-24T20:00, which is UTC as in the log, or 15m, 2h, 7d ago.")  # fmt: skip
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Repeatable.")
 @click.option(
     "--format", "form", type=click.Choice(["terminal", "json"]),
@@ -53,7 +54,7 @@ MOST_TEXT = 300
 @click.option("--consistency", type=int, metavar="M", help="Prove that it began with M records.")
 def command(
     ledger: Path,
-    since: str,
+    since: str | None,
     kinds: tuple[str, ...],
     form: str | None,
     follow: bool,
@@ -77,7 +78,9 @@ def command(
         "--verify": verifying, "--print-head": print_head,
         "--inclusion": inclusion is not None, "--consistency": consistency is not None,
     })  # fmt: skip
-    listing = _given({"--since": since, "--kind": kinds, "--follow": follow, "--to": sink})
+    listing = _given(
+        {"--since": since is not None, "--kind": kinds, "--follow": follow, "--to": sink}
+    )
     if whole and listing:
         raise UsageError(f"{whole} is of the whole ledger", remedy=f"leave out {listing[0]}")
     if form and (sink or whole not in ("", "--verify")):
@@ -121,11 +124,11 @@ def _only(options: dict[str, object]) -> str:
     return "".join(given)
 
 
-def _wanted(since: str, kinds: tuple[str, ...]) -> Wanted:
+def _wanted(since: str | None, kinds: tuple[str, ...]) -> Wanted:
     from ringfence.watch.ledger.clock import read_clock
     from ringfence.watch.ledger.listing import Wanted, moment
 
-    start = moment(since, read_clock().wall) if since else ""
+    start = moment(since, read_clock().wall) if since is not None else ""
     return Wanted(start, frozenset(kinds))
 
 

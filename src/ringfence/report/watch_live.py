@@ -21,6 +21,7 @@ def line(told: Told, when: str) -> str:
     words.append(told.subject)
     words += [f"({', '.join(detail[name])})" for name in ("did",) if detail.get(name)]
     words += [f"{name}: {detail[name]}" for name in _SAID if detail.get(name) not in (None, "")]
+    words += _audited(detail)
     attributes = detail.get("attributes")
     if attributes and verdict == "changed":
         words.append(f"[{', '.join(attributes)}]")
@@ -29,7 +30,18 @@ def line(told: Told, when: str) -> str:
     return printable(" ".join(words))
 
 
-_SAID = ("other", "by", "why", "how", "reason", "mode", "found", "records", "marks", "exit")
+_SAID = (
+    "other", "by", "action", "call", "operation", "rights", "name", "path", "blockers", "why",
+    "how", "reason", "mode", "found", "records", "marks", "exit", "source", "times",
+)  # fmt: skip
+
+
+def _audited(detail: dict[str, Any]) -> list[str]:
+    """Which process a denial of the kernel's audit is about."""
+    if "audit" not in detail:
+        return []
+    words = [f"process {detail.get('pid') or 'unknown'}"]
+    return [*words, *(f"(unsure: {item})" for item in detail.get("unsure", ()))]
 
 
 def _who(found: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ringfence.errors import RingfenceError
+from ringfence.run.audited import Record, audited
 from ringfence.run.engine import Container, EngineError
 from ringfence.run.engines import CONTAINERS
 from ringfence.run.hearing import hears
@@ -38,14 +39,17 @@ def run_workload(
     ports: tuple[Published, ...],
     engines: tuple[str, ...],
     say: Callable[[str], None],
-    record: Callable[[str, str, dict[str, Any]], None] = lambda kind, subject, detail: None,
+    record: Record = lambda kind, subject, detail: None,
     trace: Path | None = None,
+    *,
+    audit: bool = False,
 ) -> int:
     """Run until it ends; its exit status (128 and the signal's number where one ended it).
 
     `engines` are tried in turn. `say` is given lines for the person at the terminal; the
     service's own output goes to standard output. `record` is given (kind, subject, detail) of what
     the ledger should keep. `trace` is a folder for strace's log of all that it does.
+    `audit`: the kernel's own words about its processes are recorded, too.
     """
     publisher = Publisher(ports)
     with contextlib.ExitStack() as stack:
@@ -55,6 +59,10 @@ def run_workload(
             _refused(workload, name, pid, say, record)
 
         container, listener, tracer = _launched(workload, engines, say, refused, stack, trace)
+        auditing = stack.enter_context(contextlib.ExitStack())
+        if audit:
+            keep = _keeping(say, record)
+            auditing.enter_context(audited(container.pid, workload.name, keep))
         # Before anybody can be answered: who was, may ask for the end.
         _signals(container, workload.signal)
         if trace is None:
@@ -68,6 +76,7 @@ def run_workload(
             record("policy", workload.name, {"event": "narrower filter", "pid": container.pid})
         status = _until_end(container)
         listener.settle()  # the ledger keeps the order of things
+        auditing.close()
         record("run", workload.name, {"event": "ended", "status": status})
         return status
 
@@ -131,18 +140,27 @@ def _refused(
     name: str,
     pid: int,
     say: Callable[[str], None],
-    record: Callable[[str, str, dict[str, Any]], None],
+    record: Record,
 ) -> None:
     """A call that the fence refused for the first time: said, and kept. A ledger that cannot take
     it (a full disk) is said, too, and where nobody hears, nothing is: the fence holds all the
     same."""
     with contextlib.suppress(OSError):
         say(_refusal(name, pid))
-    try:
-        record("denial", workload.name, {"call": name, "pid": pid, "by": "seccomp"})
-    except RingfenceError as error:
-        with contextlib.suppress(OSError):
-            say(f"not in the ledger: {error.line()}")
+    _keeping(say, record)("denial", workload.name, {"call": name, "pid": pid, "by": "seccomp"})
+
+
+def _keeping(say: Callable[[str], None], record: Record) -> Record:
+    """As `record`, but what cannot be kept is said."""
+
+    def keep(kind: str, subject: str, detail: dict[str, Any]) -> None:
+        try:
+            record(kind, subject, detail)
+        except RingfenceError as error:
+            with contextlib.suppress(OSError):
+                say(f"not in the ledger: {error.line()}")
+
+    return keep
 
 
 def _refusal(name: str, pid: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ringfence.watch.ledger.audit import Denial, denial
+from ringfence.watch.ledger.audit import Denial, denial, landlock_domain
 
 SECCOMP = (
     "audit(1594067860.484:14536): auid=4294967295 uid=0 gid=0 ses=4294967295 pid=29064 "
@@ -113,6 +113,24 @@ def test_a_process_cannot_forge_a_line_of_the_kernel() -> None:
     line = "{},352,1694323524,-;audit: type=1326 " + SECCOMP
     assert denial(line.format(5))
     assert denial(line.format(12)) is None
+
+
+def test_what_a_message_of_the_kernel_repeats_is_not_the_kernels_word() -> None:
+    """A process has it say things of facility 0 that hold a name of its choice."""
+    line = "5,352,1694323524,-;{}audit: type=1326 " + SECCOMP
+    assert denial(line.format(""))
+    for words in ("name kernel: ", "[ 1.5] ", "x kernel: [1.5] "):
+        assert denial(line.format(words)) is None, words
+
+
+def test_the_domain_that_a_denial_of_landlock_names() -> None:
+    rest = ("audit(1729738800.268:30): domain=1a6fdc66f status=allocated mode=enforcing pid=286 "
+            'uid=0 exe="/root/sandboxer"')  # fmt: skip
+    assert landlock_domain(f"audit: type=1424 {rest}") == ("1a6fdc66f", 286)
+    assert landlock_domain(f"12,1,1,-;audit: type=1424 {rest}") is None
+    assert landlock_domain(f"audit: type=1423 {LANDLOCK}") is None
+    freed = "audit: type=1424 audit(1729738800.268:31): domain=1a6fdc66f status=deallocated"
+    assert landlock_domain(freed) is None
 
 
 def test_its_record() -> None:

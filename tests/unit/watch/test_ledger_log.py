@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -73,6 +74,28 @@ def test_it_shows_records_by_kind_and_time(place: Path) -> None:
     local = log(place / "log", "--since", "2027-01-15T10:30:00+02:00").out.splitlines()
     assert local == late
     assert log(place / "log", "--since", "2099-01-01").out == ""
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_a_time_copied_from_the_log_is_the_logs_own(
+    place: Path, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        lines = log(place / "log").out.splitlines()
+        copied = lines[21].split()[1].removesuffix("Z")
+        assert log(place / "log", "--since", copied).out.splitlines() == lines[21:]
+        assert log(place / "log", "--since", "2027-01-15T09:00:01").out.splitlines() == []
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_an_empty_time_is_refused(place: Path) -> None:
+    for words in (("--since", ""), ("--since", "", "--verify")):
+        done = log(place / "log", *words)
+        assert (done.code, done.out) == (2, ""), done.err
 
 
 def test_a_span_before_now(tmp_path: Path) -> None:

@@ -65,22 +65,49 @@ def test_a_time_that_is_none_is_sent_as_unknown(text: str) -> None:
 
 
 def test_syslog_follows_the_grammar() -> None:
-    """RFC 5424, section 6: header, structured data with its three escapes, BOM and text."""
+    """RFC 5424, section 6: header, no structured data (6.3.1), BOM and text."""
     message = syslog.message(RECORD, "my host", 12)
     head, text = message.split(b"\xef\xbb\xbf", 1)
     match = re.fullmatch(
-        r"<(\d{1,3})>1 (\S+) ([!-~]{1,255}) ([!-~]{1,48}) ([!-~]{1,128}) ([!-~]{1,32}) "
-        r'\[ringfence@32473((?: [a-z]+="(?:[^"\\\]]|\\["\\\]])*")*)\] ',
+        r"<(\d{1,3})>1 (\S+) ([!-~]{1,255}) ([!-~]{1,48}) ([!-~]{1,128}) ([!-~]{1,32}) - ",
         head.decode(),
     )
     assert match
-    assert match.groups()[:6] == (
-        str(13 * 8 + 4), RECORD.time, "myhost", "ringfence", "12", "denial"
-    )  # fmt: skip
-    assert r'subject="a \"b\" \]c\\?d?"' in match[7]
+    assert match.groups() == (str(13 * 8 + 4), RECORD.time, "myhost", "ringfence", "12", "denial")
     assert msgspec.json.decode(text)["index"] == 41
+    assert msgspec.json.decode(text)["subject"] == RECORD.subject
     long = msgspec.structs.replace(RECORD, detail={"x": "y" * (MOST_LINE - 600)})
     assert len(syslog.message(long, "h" * 300, 1)) < 65507
+
+
+@pytest.mark.parametrize(("kind", "detail", "priority", "number"), [
+    ("event", {"event": "change", "verdict": "changed", "severity": "critical"}, 2, 18),
+    ("event", {"event": "found", "verdict": "added", "severity": "high"}, 3, 17),
+    ("event", {"event": "change", "verdict": "changed", "severity": "medium"}, 4, 13),
+    ("event", {"event": "change", "verdict": "changed", "severity": "low"}, 5, 10),
+    ("event", {"event": "change", "verdict": "same"}, 5, 10),
+    ("event", {"event": "overflow"}, 4, 13),
+    ("event", {"event": "full-check", "verdict": "failed"}, 4, 13),
+    ("event", {"event": "full-check", "verdict": "unchanged"}, 5, 10),
+    ("event", {"event": "change", "severity": ["critical"]}, 5, 10),
+    ("policy", {"event": "enforce", "verdict": "off"}, 4, 13),
+    ("policy", {"event": "enforce", "verdict": "on"}, 5, 10),
+    ("denial", {"call": "mount"}, 4, 13),
+    ("run", {"event": "ended"}, 6, 9),
+])  # fmt: skip
+def test_what_is_urgent_is_so_in_every_sink(
+    kind: str, detail: dict[str, object], priority: int, number: int
+) -> None:
+    record = msgspec.structs.replace(RECORD, kind=kind, detail=detail)
+    assert syslog.message(record, "h", 1).startswith(f"<{13 * 8 + priority}>1 ".encode())
+    assert read_journal(journald.datagram(record))["PRIORITY"] == str(priority).encode()
+    request = ParseDict(otlp.export([record]), ExportLogsServiceRequest())
+    log = request.resource_logs[0].scope_logs[0].log_records[0]
+    assert log.severity_number == number
+    for word in detail.values():
+        if isinstance(word, str) and "event" in detail:
+            assert word in log.body.string_value
+            assert word.encode() in read_journal(journald.datagram(record))["MESSAGE"]
 
 
 def read_journal(data: bytes) -> dict[str, bytes]:

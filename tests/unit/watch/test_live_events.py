@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.watch.live.events import BadEvents, Named, parse
-from ringfence.watch.live.execs import accepted, parse_execs
+from ringfence.watch.live.execs import accepted, parse_execs, parse_forks
 
 KEY = b"FSID-8-B" + struct.pack("=Ii", 4, 1) + b"inod"
 OTHER = b"FSID-8-B" + struct.pack("=Ii", 8, 129) + b"anothers"
@@ -97,6 +97,7 @@ def test_no_bytes_do_anything_else(data: bytes) -> None:
     with contextlib.suppress(BadEvents):
         parse(data)
     list(parse_execs(data))
+    list(parse_forks(data))
 
 
 @given(st.integers(0, len(CREATE + RENAME) - 1), st.integers(0, 255))
@@ -119,6 +120,21 @@ def test_only_executions_are_told() -> None:
     assert list(parse_execs(message(2) + message(1) + message(2, pid=80))) == [56, 81]
     assert list(parse_execs(message(2, index=9))) == []
     assert list(parse_execs(message(2)[:-1])) == []
+
+
+def fork(parent: int, child: int) -> bytes:
+    """A datagram of a fork: thread and process of the parent, and of the child."""
+    body = struct.pack("=IIIIHH", 1, 1, 0, 0, 32, 0) + struct.pack(
+        "=IIQIIII", 1, 0, 0, parent, parent, child, child if child != parent else parent
+    )
+    return struct.pack("=IHHII", 16 + len(body), 3, 0, 0, 0) + body
+
+
+def test_processes_that_begin_are_told_with_their_parent_and_threads_are_not() -> None:
+    assert list(parse_forks(fork(7, 8) + message(2) + fork(8, 9))) == [(7, 8), (8, 9)]
+    assert list(parse_forks(fork(7, 7))) == []
+    assert list(parse_forks(fork(7, 8)[:-1])) == []
+    assert list(parse_execs(fork(7, 8))) == []
 
 
 def test_a_subscription_counts_when_the_kernel_consents() -> None:

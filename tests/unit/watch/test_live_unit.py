@@ -74,3 +74,38 @@ def test_nobody_waits_for_a_decision_while_learning() -> None:
 
 def test_a_folder_elsewhere_can_be_written_through_the_fence() -> None:
     assert settings(PLAIN, "/data/ledger")["ReadWritePaths"] == "/data/ledger"
+
+
+@pytest.mark.parametrize(("sinks", "families", "allowed"), [
+    ((), "AF_UNIX AF_NETLINK", []),
+    (("journald", "syslog", "syslog:/run/log"), "AF_UNIX AF_NETLINK", []),
+    (("otlp:http://127.0.0.1:4318/v1/logs",), "AF_UNIX AF_NETLINK AF_INET", ["127.0.0.1"]),
+    (("syslog:[::1]:514",), "AF_UNIX AF_NETLINK AF_INET6", ["::1"]),
+    (("syslog:127.0.0.2:514", "otlp:http://[::1]:4318/x", "syslog:127.0.0.2:515"),
+     "AF_UNIX AF_NETLINK AF_INET AF_INET6", ["127.0.0.2", "::1"]),
+])  # fmt: skip
+def test_a_sink_can_reach_its_own_address_and_nothing_else(
+    sinks: tuple[str, ...], families: str, allowed: list[str]
+) -> None:
+    wishes = msgspec.structs.replace(PLAIN, sinks=sinks)
+    found = settings(wishes, "/var/lib/ringfence/ledger")
+    assert found["RestrictAddressFamilies"] == families
+    assert found["IPAddressDeny"] == "any"
+    rows = unit(wishes).splitlines()
+    assert [row for row in rows if row.startswith("IPAddressAllow=")] == [
+        f"IPAddressAllow={address}" for address in allowed
+    ]
+
+
+def test_a_sink_that_is_none_gets_no_unit() -> None:
+    done = run("--ledger", "/l", "--key", "/k", "--sink", "syslog:192.0.2.1:514")
+    assert (done.code, done.out) == (2, "")
+    assert "not on loopback" in done.err
+
+
+def test_the_kernels_audit_is_read_for_a_ledger_only() -> None:
+    for wishes in (PLAIN, *MARKING):
+        assert "CAP_AUDIT_READ" not in settings(wishes)["CapabilityBoundingSet"].split()
+        kept = settings(wishes, "/var/lib/ringfence/ledger")
+        assert "CAP_AUDIT_READ" in kept["CapabilityBoundingSet"].split()
+        assert "AF_NETLINK" in kept["RestrictAddressFamilies"].split()

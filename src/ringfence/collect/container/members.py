@@ -21,12 +21,18 @@ Inside = Callable[[int], bool]
 def membership(pid: int) -> tuple[Callable[[], list[int]], tuple[Unseen, ...]]:
     """What tells the members of the container whose first process is `pid`, that one first, and
     what it cannot see. What it gives raises InputError once that process is gone."""
-    inside = _by_namespace(pid) or _by_cgroup(pid)
+    inside = inside_of(pid)
     if inside is None:
         what = "processes that an engine started in the container later"
         why = "it has neither a PID namespace nor a cgroup of its own"
         return lambda: descendants(pid), (Unseen(what, why),)
     return lambda: _members(pid, inside), ()
+
+
+def inside_of(pid: int) -> Inside | None:
+    """Whether another process is of the container whose first one is `pid`: by its PID namespace,
+    or else its cgroup; None where it has neither for itself."""
+    return _by_namespace(pid) or _by_cgroup(pid)
 
 
 def _members(pid: int, inside: Inside) -> list[int]:

@@ -44,6 +44,8 @@ class Signer:
 
     def __init__(self, find: Callable[[], tuple[bytes, Callable[[bytes], bytes]]]) -> None:
         self._find = find
+        self.sealed = b""
+        """The digest that was signed last."""
         self._found: tuple[bytes, Callable[[bytes], bytes]] | None = None
 
     def load(self) -> tuple[bytes, Callable[[bytes], bytes]]:
@@ -66,6 +68,7 @@ class Signer:
                 "the signature is not one of the public key", where="--key",
                 remedy="give the public key that belongs to it with --public-key",
             )  # fmt: skip
+        self.sealed = digest
         return signature
 
 

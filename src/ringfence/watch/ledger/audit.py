@@ -27,6 +27,8 @@ _HEAD = re.compile(
     r"(?P<serial>\d{1,20})\): *(?P<rest>.*)"
 )
 _KMSG = re.compile(r"(?P<priority>\d+),\d+,\d+,[^;]*;(?P<text>.*)")
+_KERNELS = re.compile(r"(?=audit: type=)")
+"""Nothing stands before it in the kernel's own log, whose messages may repeat a process's words."""
 _PREFIX = re.compile(r"(?:.{0,200} kernel: )?(?:\[ *[\d.]+\] )?(?=audit: type=|type=)")
 _FIELD = re.compile(r'(\w+)=("[^"]*"|[^\s"]*)')
 _AVC = re.compile(r"avc: +(?P<decision>denied|granted) +\{ (?P<rights>[^}]*) \} for +(?P<rest>.*)")
@@ -69,15 +71,10 @@ def denial(line: str) -> Denial | None:
     """The denial that an audit line tells of, if it does.
 
     In lines of /dev/kmsg only those are believed that the kernel wrote: what a process writes
-    there never has facility 0 (Documentation/ABI/testing/dev-kmsg).
+    there never has facility 0 (Documentation/ABI/testing/dev-kmsg), and what a process had the
+    kernel repeat in a message of its own does not stand at its beginning.
     """
-    text = line.rstrip("\n")[:MOST_LINE]
-    kmsg = _KMSG.fullmatch(text)
-    if kmsg and int(kmsg["priority"]) >> 3 != 0:
-        return None
-    text = kmsg["text"] if kmsg else text
-    prefix = _PREFIX.match(text)
-    head = _HEAD.fullmatch(text[prefix.end() :]) if prefix else None
+    head = _head(line)
     if head is None:
         return None
     kind = _TYPES.get(head["type"], head["type"])
@@ -92,6 +89,28 @@ def denial(line: str) -> Denial | None:
         by, time, int(head["serial"]), int(pid) if pid.isdigit() else None,
         fields.get("exe") or fields.get("comm", ""), enforced, fields,
     )  # fmt: skip
+
+
+def landlock_domain(line: str) -> tuple[str, int] | None:
+    """The domain that a line of Landlock tells of for the first time, and the process that made
+    it: the kernel names only the domain in its denials. Believed as in `denial`."""
+    head = _head(line)
+    if head is None or head["type"] not in ("1424", "LANDLOCK_DOMAIN"):
+        return None
+    fields = _fields(head["rest"])
+    domain, pid = fields.get("domain", ""), fields.get("pid", "")
+    return (domain, int(pid)) if domain and pid.isdigit() else None
+
+
+def _head(line: str) -> re.Match[str] | None:
+    """The parts of an audit line; None of one that is none, or is not to be believed."""
+    text = line.rstrip("\n")[:MOST_LINE]
+    kmsg = _KMSG.fullmatch(text)
+    if kmsg and int(kmsg["priority"]) >> 3 != 0:
+        return None
+    text = kmsg["text"] if kmsg else text
+    prefix = (_KERNELS if kmsg else _PREFIX).match(text)
+    return _HEAD.fullmatch(text[prefix.end() :]) if prefix else None
 
 
 def _fields(text: str) -> dict[str, str]:

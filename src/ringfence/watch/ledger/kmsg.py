@@ -16,6 +16,8 @@ MOST_RECORD = 8192
 class KernelLog:
     """Lines of /dev/kmsg from now on (Documentation/ABI/testing/dev-kmsg)."""
 
+    name = "/dev/kmsg"
+
     def __init__(self, path: Path = Path("/dev/kmsg")) -> None:
         """Raises MissingError where it may not be read (it takes CAP_SYSLOG)."""
         self.lost = 0
@@ -30,7 +32,7 @@ class KernelLog:
             raise MissingError(
                 f"kernel log: {os.strerror(error.errno or 0).lower()}",
                 where=str(path),
-                remedy="run as root; denials of seccomp and MAC are not seen without it",
+                remedy="give it CAP_AUDIT_READ; denials of seccomp and MAC are not told without it",
             ) from None
 
     def fileno(self) -> int:

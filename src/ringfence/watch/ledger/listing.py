@@ -43,13 +43,14 @@ def records(lines: Iterable[bytes], wanted: Wanted) -> Iterator[Record]:
 
 
 def moment(text: str, now: int) -> str:
-    """A user's time as Record.time has it: ISO 8601 (local without a zone), or a span before
-    `now` (microseconds since 1970) like 90s, 15m, 2h, 7d. Raises UsageError."""
+    """A user's time as Record.time has it: ISO 8601 (UTC without a zone, as the log prints it), or
+    a span before `now` (microseconds since 1970) like 90s, 15m, 2h, 7d. Raises UsageError."""
     number, unit = text[:-1], text[-1:]
     if unit in _UNITS and number.isascii() and number.isdigit() and len(number) <= _SPAN:
         return shown(max(now - int(number) * _UNITS[unit] * 1_000_000, 0))
     try:
-        found = datetime.fromisoformat(text).astimezone(UTC)
+        found = datetime.fromisoformat(text)
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
         raise UsageError(f"{text!r} is no time", remedy="as in 2026-11-24T20:00 or 15m") from None
     return shown((found - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))

@@ -1,4 +1,5 @@
-"""Which programs are started, by the kernel's process connector: asked about while they run.
+"""Which programs and processes are started, by the kernel's process connector: asked about while
+they run.
 
 A program such as chmod(1) has ended before the event of its change can be read, and a process that
 executes another program after its change is that other one when it is asked about. Netlink,
@@ -15,10 +16,10 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 CONNECTOR, CN_IDX_PROC, CN_VAL_PROC, LISTEN = 11, 1, 1, 1
-EVENT_NONE, EVENT_EXEC = 0, 0x2
+EVENT_NONE, EVENT_FORK, EVENT_EXEC = 0, 0x1, 0x2
 READ = 1 << 16
 ROOM = 4 << 20
 """Bytes that wait in the kernel: a message takes about 1 kB there."""
@@ -31,12 +32,31 @@ _NETLINK = struct.Struct("=IHHII")
 _CN = struct.Struct("=IIIIHH")
 _EVENT = struct.Struct("=IIQII")
 """struct proc_event up to the process of an exec: what, processor, time, thread, process. In the
-answer to a subscription (EVENT_NONE) the fourth is an error number."""
+answer to a subscription (EVENT_NONE) the fourth is an error number, and of a fork the fourth and
+fifth are the parent's."""
+_CHILD = struct.Struct("=II")
+"""What follows of a fork: the child's thread and process."""
 
 
 def parse_execs(data: bytes) -> Iterator[int]:
     """The processes that started another program, of one datagram. Pure; ends where it makes no
     sense."""
+    for what, process, _ in _messages(data):
+        if what == EVENT_EXEC:
+            yield process
+
+
+def parse_forks(data: bytes) -> Iterator[tuple[int, int]]:
+    """Parent and child of each process, not thread, that was begun, of one datagram. Pure."""
+    for what, parent, place in _messages(data):
+        if what == EVENT_FORK and len(data) - place >= _CHILD.size:
+            child = _CHILD.unpack_from(data, place)[1]
+            if child != parent:
+                yield parent, child
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """What happened to which process, and where the rest of it stands."""
     place = 0
     while len(data) - place >= _NETLINK.size + _CN.size + _EVENT.size:
         length = _NETLINK.unpack_from(data, place)[0]
@@ -45,8 +65,8 @@ def parse_execs(data: bytes) -> Iterator[int]:
         body = place + _NETLINK.size
         index, value, *_ = _CN.unpack_from(data, body)
         what, _, _, _, process = _EVENT.unpack_from(data, body + _CN.size)
-        if (index, value, what) == (CN_IDX_PROC, CN_VAL_PROC, EVENT_EXEC):
-            yield process
+        if (index, value) == (CN_IDX_PROC, CN_VAL_PROC):
+            yield what, process, body + _CN.size + _EVENT.size
         place += (length + 3) & ~3
 
 
@@ -60,10 +80,12 @@ def accepted(data: bytes, sent: int) -> bool:
 
 
 class Execs:
-    """A subscription. `fd` is -1 where there is none."""
+    """A subscription. `fd` is -1 where there is none. `started` is told of each process that was
+    begun (its parent and itself), or executed a program (0 and itself), and of a loss (0, 0)."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: Callable[[int, int], None] | None = None) -> None:
         self.fd = -1
+        self._started = started
         self._socket: socket.socket | None = None
         try:
             link = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK,
@@ -96,10 +118,22 @@ class Execs:
                 data, sender = self._socket.recvfrom(READ)
             except OSError as error:
                 # ENOBUFS: what was lost is lost, and all that is there now comes after it.
-                return found, error.errno not in (errno.EAGAIN, errno.EINTR)
+                lost = error.errno not in (errno.EAGAIN, errno.EINTR)
+                if lost and self._started is not None:
+                    self._started(0, 0)
+                return found, lost
             if sender[0] == 0:  # only the kernel has port 0 (netlink(7))
-                found += parse_execs(data)
+                executed = [*parse_execs(data)]
+                found += executed
+                self._tell(data, executed)
         return found, True
+
+    def _tell(self, data: bytes, executed: list[int]) -> None:
+        if self._started is not None:
+            for parent, child in parse_forks(data):
+                self._started(parent, child)
+            for pid in executed:
+                self._started(0, pid)
 
     def close(self) -> None:
         """End it."""

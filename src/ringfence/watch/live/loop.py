@@ -15,6 +15,7 @@ import msgspec
 from ringfence.errors import InputError
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.live import fanotify
+from ringfence.watch.live.denials import Denials
 from ringfence.watch.live.ending import FAILED, Ending
 from ringfence.watch.live.enforce import Enforcement
 from ringfence.watch.live.events import parse
@@ -54,13 +55,14 @@ class Watching:
     def __init__(
         self, target: Target, group: fanotify.Group, marks: Marks, census: Census,
         judging: Judging, queue: Queue, plan: Plan, enforcement: Enforcement | None,
-        ending: Ending, mounts: Table,
+        ending: Ending, mounts: Table, denials: Denials | None = None,
     ) -> None:  # fmt: skip
-        """`mounts`: as they were when the start was told."""
+        """`mounts`: as they were when the start was told. `denials` is closed at the end."""
         self._target, self._group, self._marks = target, group, marks
         self._census, self._judging, self._queue = census, judging, queue
         self._gatherer = Gatherer(marks, census, frozenset([os.getpid()]))
         self._plan, self._enforcement, self._ending = plan, enforcement, ending
+        self._denials = denials
         self._rescan: Rescan | None = None
         self._reasons: list[str] = ["start"] if plan.first else []
         self._checks = 0
@@ -79,6 +81,8 @@ class Watching:
         """Until a signal came, or the target's end. Raises what ended the judging."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._census.close)
+            if self._denials is not None:
+                stack.callback(self._denials.close)
             mounts = stack.enter_context(_opened(self._target.mountinfo))
             target = stack.enter_context(_process_of(self._target))
             self._register(mounts, target)
@@ -103,6 +107,8 @@ class Watching:
             self._poll.register(target, select.POLLIN)
         if self._enforcement is not None:
             self._poll.register(self._enforcement.fd, select.POLLIN)
+        if self._denials is not None and self._denials.fd >= 0:
+            self._poll.register(self._denials.fd, select.POLLIN)
 
     def _turn(self, mounts: int, target: int) -> None:
         if not self._events.poll(0):
@@ -124,12 +130,22 @@ class Watching:
                 self._ending.woken()
             elif self._enforcement is not None and fd == self._enforcement.fd:
                 self._told(self._enforcement)
+            elif self._denials is not None and fd == self._denials.fd:
+                self._denied(self._denials)
+        if self._denials is not None:
+            repeated = self._denials.repeated(blind=self._census.fd < 0)
+            if repeated:
+                self._queue.put([*repeated])
         self._executed()
         if time.monotonic() >= self._look:
             self._at_its_path()
         self._check()
         if self._judging.error is not None:
             self._ending.reason = FAILED
+
+    def _denied(self, denials: Denials, *, last: bool = False) -> None:
+        self._census.follow()  # who began the processes that it is about
+        self._queue.put([*denials.read(last=last)])
 
     def _executed(self) -> None:
         """Have enforcement look at who executed a program since."""
@@ -261,6 +277,9 @@ class Watching:
                         break
                 self._settle(empty=True)
                 self._queue.put(list(self._gatherer.release()))
+                if self._denials is not None:
+                    self._denied(self._denials, last=True)
+                    self._queue.put([*self._denials.repeated(last=True)])
             if self._enforcement is not None and not (
                 self._ending.failed and self._enforcement.stays
             ):

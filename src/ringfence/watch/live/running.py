@@ -24,6 +24,8 @@ from ringfence.watch.ledger.writer import Ledger
 from ringfence.watch.live import fanotify
 from ringfence.watch.live.allowed import read_learned
 from ringfence.watch.live.aloud import aloud
+from ringfence.watch.live.company import company
+from ringfence.watch.live.denials import Denials
 from ringfence.watch.live.ending import Ending
 from ringfence.watch.live.enforce import Enforcement, Rule
 from ringfence.watch.live.execs import Execs
@@ -122,20 +124,23 @@ def _watch(
             keeper.keep([_started(wishes, target, group, marks)])
             if enforcement is not None:
                 keeper.keep(enforcement.ready(ending))
-            _watched(wishes, target, group, marks, judge, keeper, ending, enforcement, mounts)
+            _watched(wishes, target, group, marks, judge, keeper, ending, enforcement, mounts, root)
 
 
 def _watched(
     wishes: Wishes, target: Target, group: fanotify.Group, marks: Marks, judge: Judge,
-    keeper: Keeper, ending: Ending, enforcement: Enforcement | None, mounts: Table,
+    keeper: Keeper, ending: Ending, enforcement: Enforcement | None, mounts: Table, root: int,
 ) -> None:  # fmt: skip
     queue = Queue()
     words = command_words(wishes.words, wishes.baseline, wishes.public_key, wishes.kind)
     judging = Judging(queue, judge, keeper, target)
+    execs, denials = _audited(wishes, target, root)
     watching = Watching(
-        target, group, marks, Census(execs=Execs()), judging, queue,
-        Plan(words, wishes.full_every, wishes.first), enforcement, ending, mounts,
+        target, group, marks, Census(execs=execs), judging, queue,
+        Plan(words, wishes.full_every, wishes.first), enforcement, ending, mounts, denials,
     )  # fmt: skip
+    if denials is not None:
+        keeper.keep([denials.started()])
     watching.run()
     keeper.keep([Told(EVENT, target.name, {
         "event": "stop", "reason": ending.reason, "records": keeper.kept,
@@ -144,6 +149,15 @@ def _watched(
     if watching.astray and enforcement is None:
         raise InputError(watching.astray, where=target.name,
                          remedy="start again when it is in its place")  # fmt: skip
+
+
+def _audited(wishes: Wishes, target: Target, root: int) -> tuple[Execs, Denials | None]:
+    """What the kernel tells of processes, and, for a ledger, what its audit says of them."""
+    if wishes.ledger is None:
+        return Execs(), None
+    processes = company(target, root)
+    execs = Execs(processes.started if processes is not None else None)
+    return execs, Denials(target.name, processes)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 What each line closes: systemd.exec(5). Left open, and why: CAP_SYS_ADMIN (fanotify),
 CAP_DAC_READ_SEARCH (reading every file, handles), CAP_SYS_PTRACE (/proc/PID/exe of others),
-CAP_LEASE (is somebody writing to a file of another user).
+CAP_LEASE (is somebody writing to a file of another user); with a ledger CAP_AUDIT_READ (the
+kernel's denials); for a sink on loopback its address.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringfence.errors import UsageError
+from ringfence.watch.ledger.sinks.choose import address
 
 if TYPE_CHECKING:
     from ringfence.watch.live.running import Wishes
@@ -45,17 +47,19 @@ RuntimeDirectory=%N
 RuntimeDirectoryMode=0700
 Environment=TMPDIR=%t/%N
 """
+_CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_LEASE")
 _FENCE = """\
 NoNewPrivileges=yes
-CapabilityBoundingSet=CAP_SYS_ADMIN CAP_DAC_READ_SEARCH CAP_SYS_PTRACE CAP_LEASE
+CapabilityBoundingSet={capabilities}
 AmbientCapabilities=
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources @keyring
 SystemCallFilter=fanotify_init fanotify_mark open_by_handle_at
 SystemCallErrorNumber=EPERM
-RestrictAddressFamilies=AF_UNIX AF_NETLINK
+RestrictAddressFamilies={families}
 IPAddressDeny=any
+{allowed}\
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
@@ -85,14 +89,26 @@ WantedBy=multi-user.target
 
 
 def unit(wishes: Wishes) -> str:
-    """The text of a .service file that runs these wishes."""
+    """The text of a .service file that runs these wishes. Raises UsageError."""
     words = [sys.executable, "-m", "ringfence", "watch", "run", *_options(wishes)]
     target = " ".join(wishes.words)
     fenced = not wishes.enforce and wishes.learning is None
-    fence = _FENCE + (_MOUNTS if fenced else "")
+    fence = _fence(wishes) + (_MOUNTS if fenced else "")
     if wishes.ledger is not None:
         fence += _writable(_full(wishes.ledger), fenced=fenced)
     return _HEAD.format(target=_plain(target), command=_command(words)) + fence + _FOOT
+
+
+def _fence(wishes: Wishes) -> str:
+    """Open is what the ledger and its sinks take, and nothing of it without them."""
+    audit = ("CAP_AUDIT_READ",) if wishes.ledger is not None else ()
+    places = [place for place in map(address, wishes.sinks) if place]
+    families = {"AF_INET6" if ":" in place else "AF_INET" for place in places}
+    return _FENCE.format(
+        capabilities=" ".join((*_CAPABILITIES, *audit)),
+        families=" ".join(("AF_UNIX", "AF_NETLINK", *sorted(families))),
+        allowed="".join(f"IPAddressAllow={place}\n" for place in dict.fromkeys(places)),
+    )
 
 
 def _writable(ledger: str, *, fenced: bool) -> str:

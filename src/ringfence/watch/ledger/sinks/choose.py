@@ -22,20 +22,40 @@ FORMS = "journald[:SOCKET], syslog[:SOCKET|:ADDRESS:PORT], otlp:http://ADDRESS:P
 def choose(text: str) -> Sink:
     """The sink that `text` names, in one of FORMS. Nothing is sent off this machine: a forwarder
     on loopback does that. Raises UsageError."""
+    kind, where = _parsed(text)
+    if isinstance(where, str):
+        return Otlp(where)
+    if kind == "syslog":
+        return Syslog(where or LOG)
+    return Journald(where if isinstance(where, Path) else SOCKET)
+
+
+def address(text: str) -> str:
+    """The address of loopback that a sink sends to, '' where it is a Unix socket. Raises
+    UsageError."""
+    _, where = _parsed(text)
+    if isinstance(where, str):
+        return urlsplit(where).hostname or ""
+    return where[0] if isinstance(where, tuple) else ""
+
+
+def _parsed(text: str) -> tuple[str, Path | tuple[str, int] | str | None]:
+    """A sink's kind, and its socket's path, its address and port, its URL, or None for the usual
+    place."""
     kind, _, where = text.partition(":")
     if kind == "journald":
-        return Journald(Path(where) if where else SOCKET)
+        return kind, Path(where) if where else None
     if kind == "syslog" and (not where or where.startswith("/")):
-        return Syslog(Path(where) if where else LOG)
+        return kind, Path(where) if where else None
     if kind == "syslog":
-        address, _, port = where.rpartition(":")
-        return Syslog((_loopback(address.strip("[]"), text), _port(port, text)))
+        place, _, port = where.rpartition(":")
+        return kind, (_loopback(place.strip("[]"), text), _port(port, text))
     if kind == "otlp":
-        return _otlp(where, text)
+        return kind, _url(where, text)
     raise UsageError(f"{_shown(text)} is no sink", remedy=f"one of {FORMS}")
 
 
-def _otlp(url: str, text: str) -> Otlp:
+def _url(url: str, text: str) -> str:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -50,7 +70,7 @@ def _otlp(url: str, text: str) -> Otlp:
     if parts.scheme != "http" or not port or not all("!" <= char <= "~" for char in url):
         raise UsageError(f"{_shown(text)} has no http URL with a port", remedy=f"one of {FORMS}")
     _loopback(host, text)
-    return Otlp(url)
+    return url
 
 
 def _loopback(address: str, text: str) -> str:

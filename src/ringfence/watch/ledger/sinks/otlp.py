@@ -16,9 +16,21 @@ import msgspec
 from ringfence import __version__
 from ringfence.watch.ledger.clock import parsed
 from ringfence.watch.ledger.record import Record
-from ringfence.watch.ledger.sinks.sink import INFO, NOTICE, TIMEOUT, WARNING, severity, summary
+from ringfence.watch.ledger.sinks.sink import (
+    CRITICAL,
+    ERROR,
+    INFO,
+    NOTICE,
+    TIMEOUT,
+    WARNING,
+    severity,
+    summary,
+)
 
-_SEVERITY = {WARNING: (13, "WARN"), NOTICE: (10, "INFO2"), INFO: (9, "INFO")}
+_SEVERITY = {
+    CRITICAL: (18, "ERROR2"), ERROR: (17, "ERROR"), WARNING: (13, "WARN"), NOTICE: (10, "INFO2"),
+    INFO: (9, "INFO"),
+}  # fmt: skip
 """Syslog's severity -> SeverityNumber and text (the log data model's appendix B)."""
 MOST_ANSWER = 1 << 16
 

@@ -13,8 +13,6 @@ from ringfence.watch.ledger.sinks.sink import TIMEOUT, severity
 LOG = Path("/dev/log")
 FACILITY = 13
 """Log audit (RFC 5424, section 6.2.1)."""
-ENTERPRISE = 32473
-"""The private enterprise number for examples and documentation (RFC 5612): we own none."""
 MOST_BYTES = 60_000
 """A UDP datagram holds 65,507; longer records are cut, and their index leads to the ledger."""
 
@@ -45,16 +43,13 @@ class Syslog:
 
 
 def message(record: Record, host: str, pid: int) -> bytes:
-    """One message: header, the fields as structured data, the whole line as text in UTF-8."""
+    """One message: header and, in UTF-8, the whole line, which has all fields. No structured data:
+    names of our own would need an enterprise number (section 6.3.2), and we have none."""
     head = (
         f"<{FACILITY * 8 + severity(record)}>1 {record.time} {_name(host, 255)} ringfence {pid} "
-        f"{_name(record.kind, 32)} "
+        f"{_name(record.kind, 32)} - "
     )
-    data = (
-        f'[ringfence@{ENTERPRISE} index="{record.index}" kind="{_escaped(record.kind)}" '
-        f'subject="{_escaped(record.subject)}"] '
-    )
-    return (head + data).encode() + b"\xef\xbb\xbf" + encode(record)[:MOST_BYTES]
+    return head.encode() + b"\xef\xbb\xbf" + encode(record)[:MOST_BYTES]
 
 
 def _family(address: str) -> socket.AddressFamily:
@@ -64,9 +59,3 @@ def _family(address: str) -> socket.AddressFamily:
 def _name(text: str, most: int) -> str:
     """PRINTUSASCII of a header field, or the nil value."""
     return "".join(char for char in text if "!" <= char <= "~")[:most] or "-"
-
-
-def _escaped(text: str) -> str:
-    """A parameter's value (section 6.3.3), at most 1 KiB; control characters are replaced."""
-    shown = "".join(char if char.isprintable() else "?" for char in text[:1024])
-    return shown.replace("\\", "\\\\").replace('"', '\\"').replace("]", "\\]")
