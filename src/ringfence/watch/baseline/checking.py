@@ -70,13 +70,16 @@ def check(
     with contextlib.closing(Sealed(baseline, public)) as sealed:
         header = sealed.header
         target = _selected(target, header)
+        if header.mixed and not target.live:
+            raise UsageError("the baseline has digests of several algorithms, an archive of one",
+                             remedy="make a baseline of the archive")  # fmt: skip
         blind = frozenset(header.blind) | frozenset(target.blind)
         found = _Found(header.algorithm)
         with _writer(baseline, header, update) as writer:
             what = Pass(
                 header.algorithm, rules_of(header), sealed.frames(),
                 Comparison(header.attributes, blind, partial=not target.live),
-                keep=writer is not None, quick=quick and target.live,
+                keep=writer is not None, quick=quick and target.live, mixed=header.mixed,
                 skip=_own(target, writer, baseline),
             )  # fmt: skip
             with looking(target, what) as lots:

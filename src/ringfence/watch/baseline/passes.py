@@ -31,7 +31,8 @@ _seen = msgspec.msgpack.Decoder(Seen)
 class Pass(msgspec.Struct, frozen=True):
     """What a pass does: `frames` and `comparison` None where there is nothing to compare with.
 
-    `keep`: make frames of what is seen. `skip`: paths of this run's own files.
+    `keep`: make frames of what is seen. `mixed`: recorded digests are of several algorithms.
+    `skip`: paths of this run's own files.
     """
 
     algorithm: str
@@ -40,6 +41,7 @@ class Pass(msgspec.Struct, frozen=True):
     comparison: Comparison | None = None
     keep: bool = True
     quick: bool = False
+    mixed: bool = False
     skip: frozenset[bytes] = frozenset()
 
 
@@ -63,7 +65,7 @@ def _live(target: Target, what: Pass) -> Iterator[Iterator[Seen]]:
     walk = Walk(root, what.rules, target.only, mounts, what.skip)
     task = Task(
         tuple(walk.starts), what.rules, what.algorithm, mounts, what.comparison, what.keep,
-        what.quick, target.owners(), now, target.own_clock(),
+        what.quick, what.mixed, target.owners(), now, target.own_clock(),
     )  # fmt: skip
     pool = Pool(workers(), lambda: Worker(task))
     try:
