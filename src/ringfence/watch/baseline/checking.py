@@ -15,6 +15,7 @@ from ringfence.watch.baseline.compare import BY_CHOICE, Change, Comparison
 from ringfence.watch.baseline.items import item_of, shown
 from ringfence.watch.baseline.making import rules_of
 from ringfence.watch.baseline.passes import Pass, looking
+from ringfence.watch.baseline.provided import Provided, provided
 from ringfence.watch.baseline.result import Checked, Item, Report, Subject, Unseen
 from ringfence.watch.baseline.seal import Signer
 from ringfence.watch.baseline.store import Header, Sealed, Totals
@@ -29,8 +30,9 @@ MOST_UNSEEN = 1000
 class _Found:
     """What a check has found so far."""
 
-    def __init__(self, algorithm: str) -> None:
+    def __init__(self, algorithm: str, provided: Provided | None) -> None:
         self.algorithm = algorithm
+        self.provided = provided
         self.added: list[Item] = []
         self.removed: list[Item] = []
         self.changed: list[Item] = []
@@ -39,6 +41,8 @@ class _Found:
 
     def take(self, seen: Seen) -> None:
         for change in seen.changes:
+            if self.provided is not None and self.provided.has(change):
+                continue
             self._list(change).append(item_of(change, self.algorithm))
         for path, why in seen.unseen[: MOST_UNSEEN - len(self.unseen)]:
             text, raw = shown(b"/" + path)
@@ -74,7 +78,7 @@ def check(
             raise UsageError("the baseline has digests of several algorithms, an archive of one",
                              remedy="make a baseline of the archive")  # fmt: skip
         blind = frozenset(header.blind) | frozenset(target.blind)
-        found = _Found(header.algorithm)
+        found = _Found(header.algorithm, provided(target, header))
         with _writer(baseline, header, update) as writer:
             what = Pass(
                 header.algorithm, rules_of(header), sealed.frames(),
@@ -154,5 +158,5 @@ def _report(
         changed=tuple(found.changed),
         unseen=tuple(found.unseen),
         not_compared=tuple(sorted(blind & usual)),
-        notes=header.notes,
+        notes=(*header.notes, *(found.provided.notes() if found.provided else ())),
     )
