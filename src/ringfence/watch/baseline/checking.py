@@ -26,6 +26,11 @@ from ringfence.watch.baseline.writing import Writer
 MOST_UNSEEN = 1000
 """Unseen paths that a report names."""
 
+BY_STATUS = (
+    "QUICK misses what is written through a shared mapping that was there when the baseline was "
+    "made, or by whoever sets the clock or writes to the disk: only a full check finds that"
+)
+
 
 class _Found:
     """What a check has found so far."""
@@ -158,5 +163,9 @@ def _report(
         changed=tuple(found.changed),
         unseen=tuple(found.unseen),
         not_compared=tuple(sorted(blind & usual)),
-        notes=(*header.notes, *(found.provided.notes() if found.provided else ())),
+        notes=(
+            *header.notes,
+            *((BY_STATUS,) if quick else ()),
+            *(found.provided.notes() if found.provided else ()),
+        ),
     )

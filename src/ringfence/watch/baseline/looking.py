@@ -294,7 +294,9 @@ def _same(before: os.stat_result, after: os.stat_result) -> bool:
 
 
 def _as_before(info: os.stat_result, kind: str, mount: bool, old: Entry) -> bool:
-    """Whether the status alone says that nothing was touched: every change sets ctime."""
+    """Whether the status alone says that nothing was touched: every change sets ctime, but for
+    writes through a mapping to a page that took one already. A read lease at the baseline would
+    tell of such mappings; a pass would take a seventh longer."""
     return (
         kind == old.kind
         and info.st_ctime_ns == old.ctime
