@@ -20,6 +20,8 @@ NAMES, CROSSING, STAR, ONE, SLASH = "**/", "**", "*", "?", "/"
 """Tokens of a glob beside characters and brackets. `NAMES` is `**` as a name of its own: any number
 of names, each with the slash after it; `CROSSING` is every other `**`."""
 _STEPS = {NAMES: b"(?:[^/]+/)*?", CROSSING: b"(?:[^/]*/)*?"}
+_TO_LAST = b"(?:.*/)?+"
+"""A step that leaves one name."""
 
 
 def expression(glob: str) -> bytes:
@@ -34,7 +36,10 @@ def expression(glob: str) -> bytes:
             segment.append(token)
     if step == CROSSING and not segment:
         return out + rb".*\Z"
-    return out + rb"(?>%b%b\Z)" % (_STEPS.get(step, b""), _segment(segment, step, ""))
+    one = step == NAMES and SLASH not in segment
+    return out + rb"(?>%b%b\Z)" % (
+        _TO_LAST if one else _STEPS.get(step, b""), _segment(segment, step, "")
+    )  # fmt: skip
 
 
 def _segment(tokens: list[str], before: str, after: str) -> bytes:
@@ -57,7 +62,7 @@ def _whole(pieces: list[bytes]) -> bytes:
     """A name to its end, with a `*` between its pieces."""
     if len(pieces) == 1:
         return pieces[0]
-    return _taken(pieces[:-1]) + (b"[^/]*?" + pieces[-1] if pieces[-1] else b"[^/]*")
+    return _taken(pieces[:-1]) + b"[^/]*" + pieces[-1]
 
 
 def _taken(pieces: list[bytes]) -> bytes:
