@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ringfence.watch.baseline.rules import (
     read_rules,
     rule_for,
 )
+from tests.watching import Watched, paths
 
 
 def mode(rules: list[str], path: bytes, kind: str = "f") -> Mode:
@@ -105,3 +107,29 @@ def test_rules_of_a_file(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises((InputError, UsageError)):
             read_rules(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_check_finds_what_a_later_rule_keeps_below_an_ignored_folder(
+    tmp_path: Path, packed: bool
+) -> None:
+    root, archive = tmp_path / "root", tmp_path / "root.tar"
+    for name in ("a/b/kept", "a/c/left", "other"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("before")
+
+    def looked_at() -> None:
+        with tarfile.open(archive, "w") as file:
+            file.add(root, ".")
+
+    looked_at()
+    watched = Watched(tmp_path, archive if packed else root)
+    watched.init("--rule", "/a/**=ignored", "--rule", "/a/b/**=exact")
+    assert watched.changed() == {}
+    for name in ("a/b/kept", "a/c/left", "a/b/new", "a/c/new"):
+        (root / name).write_text("after!")
+    looked_at()
+    found = watched.report()
+    assert paths(found["changed"]) == ["/a/b/kept"]
+    assert paths(found["added"]) == ["/a/b/new"]
+    assert not found["removed"]
