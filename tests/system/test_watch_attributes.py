@@ -254,6 +254,8 @@ def test_a_quick_check_is_told_apart_and_is_fooled_only_by_what_does_not_set_cti
     assert report["mode"] == "quick"
     assert report["checked"]["taken_by_status"] == report["checked"]["entries"]
     assert "QUICK" in watched.check("--quick").out
+    assert any("shared mapping" in note for note in report["notes"])
+    assert not any("shared mapping" in note for note in watched.report()["notes"])
     assert watched.report()["mode"] == "full"
     rewritten(tree / "file", "CONTENT\n")
     assert watched.changed("--quick") == {"/file": ["sha256"]}

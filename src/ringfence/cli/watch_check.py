@@ -29,7 +29,11 @@ FILE = click.Path(path_type=Path)
 @click.argument("target", nargs=-1, required=True)
 @click.option("--baseline", type=FILE, required=True, help="What `watch init` made.")
 @click.option("--public-key", type=FILE, required=True, help="The key that it must be sealed by.")
-@click.option("--quick", is_flag=True, help="Read only files whose status (ctime ...) changed.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Read only files whose status (ctime ...) changed: misses some writes.",
+)
 @click.option("--update", is_flag=True, help="Seal what this check sees as the new baseline.")
 @click.option("--key", default="", metavar="FILE|command:CMD", help="The key for --update.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)

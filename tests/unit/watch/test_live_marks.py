@@ -36,7 +36,7 @@ class Rules:
 
     mounts: frozenset[bytes] = frozenset()
 
-    def ignored(self, folder: bytes, name: bytes, kind: str) -> bool:
+    def ignored(self, folder: bytes, name: bytes) -> bool:
         return ignored(folder + b"/" + name if folder else name)
 
 

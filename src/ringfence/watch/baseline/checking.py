@@ -15,6 +15,7 @@ from ringfence.watch.baseline.compare import BY_CHOICE, Change, Comparison
 from ringfence.watch.baseline.items import item_of, shown
 from ringfence.watch.baseline.making import rules_of
 from ringfence.watch.baseline.passes import Pass, looking
+from ringfence.watch.baseline.provided import Provided, provided
 from ringfence.watch.baseline.result import Checked, Item, Report, Subject, Unseen
 from ringfence.watch.baseline.seal import Signer
 from ringfence.watch.baseline.store import Header, Sealed, Totals
@@ -25,12 +26,18 @@ from ringfence.watch.baseline.writing import Writer
 MOST_UNSEEN = 1000
 """Unseen paths that a report names."""
 
+BY_STATUS = (
+    "QUICK misses what is written through a shared mapping that was there when the baseline was "
+    "made, or by whoever sets the clock or writes to the disk: only a full check finds that"
+)
+
 
 class _Found:
     """What a check has found so far."""
 
-    def __init__(self, algorithm: str) -> None:
+    def __init__(self, algorithm: str, provided: Provided | None) -> None:
         self.algorithm = algorithm
+        self.provided = provided
         self.added: list[Item] = []
         self.removed: list[Item] = []
         self.changed: list[Item] = []
@@ -39,6 +46,8 @@ class _Found:
 
     def take(self, seen: Seen) -> None:
         for change in seen.changes:
+            if self.provided is not None and self.provided.has(change):
+                continue
             self._list(change).append(item_of(change, self.algorithm))
         for path, why in seen.unseen[: MOST_UNSEEN - len(self.unseen)]:
             text, raw = shown(b"/" + path)
@@ -70,13 +79,16 @@ def check(
     with contextlib.closing(Sealed(baseline, public)) as sealed:
         header = sealed.header
         target = _selected(target, header)
+        if header.mixed and not target.live:
+            raise UsageError("the baseline has digests of several algorithms, an archive of one",
+                             remedy="make a baseline of the archive")  # fmt: skip
         blind = frozenset(header.blind) | frozenset(target.blind)
-        found = _Found(header.algorithm)
+        found = _Found(header.algorithm, provided(target, header))
         with _writer(baseline, header, update) as writer:
             what = Pass(
                 header.algorithm, rules_of(header), sealed.frames(),
                 Comparison(header.attributes, blind, partial=not target.live),
-                keep=writer is not None, quick=quick and target.live,
+                keep=writer is not None, quick=quick and target.live, mixed=header.mixed,
                 skip=_own(target, writer, baseline),
             )  # fmt: skip
             with looking(target, what) as lots:
@@ -151,5 +163,9 @@ def _report(
         changed=tuple(found.changed),
         unseen=tuple(found.unseen),
         not_compared=tuple(sorted(blind & usual)),
-        notes=header.notes,
+        notes=(
+            *header.notes,
+            *((BY_STATUS,) if quick else ()),
+            *(found.provided.notes() if found.provided else ()),
+        ),
     )

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 import msgspec
 
-from ringfence.watch.baseline.entry import FILE, Entry
+from ringfence.watch.baseline.entry import FILE, LINK, Entry, size_of
 from ringfence.watch.baseline.rules import Mode, Rule
 
 USUAL = (
@@ -61,7 +61,8 @@ class Comparison:
         found = self._known.get(rule)
         if found is None:
             names = self._of(rule)
-            found = names, attrgetter(*(FIELDS[name] for name in names), "unread")
+            fields = [FIELDS[name] for name in names]
+            found = names, attrgetter(*fields, "target", "unread")
             self._known[rule] = found
         names, get = found
         if get(old) == get(new):
@@ -91,6 +92,8 @@ def _differs(name: str, old: Entry, new: Entry, part: bytes, rule: Rule) -> bool
         return bool(new.unread) and new.unread != old.unread and old.digest is not None
     if rule.mode is Mode.GROWS and old.kind == new.kind == FILE and name in ("size", "content"):
         return _grown_wrong(name, old, new, part)
+    if name == "size" and old.kind == new.kind == LINK:
+        return _longer(old, new, rule)
     before, now = getattr(old, FIELDS[name]), getattr(new, FIELDS[name])
     if before is None or before == now:
         return False
@@ -102,6 +105,14 @@ def _differs(name: str, old: Entry, new: Entry, part: bytes, rule: Rule) -> bool
         # Archives and AIDE keep whole seconds.
         return bool(before // _SECOND != now // _SECOND)
     return True
+
+
+def _longer(old: Entry, new: Entry, rule: Rule) -> bool:
+    """Whether a symlink has another size, where its target is not compared: that says more."""
+    if old.target is not None and (rule.attributes is None or "target" in rule.attributes):
+        return False
+    before, now = size_of(old), size_of(new)
+    return before is not None and before != now
 
 
 def _grown_wrong(name: str, old: Entry, new: Entry, part: bytes) -> bool:

@@ -11,7 +11,10 @@ import hashlib
 import mmap
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
+
+from ringfence.watch.baseline.entry import algorithm_of
 
 PIECE = 1 << 20
 """Bytes read at once: it stays in the processor's second-level cache."""
@@ -42,7 +45,9 @@ def maker(algorithm: str) -> Callable[[memoryview], Digest]:
 
         make: Callable[[memoryview], Digest] = blake3
         return make
-    return hashlib.sha256 if algorithm == "sha256" else hashlib.sha512
+    if algorithm in ("sha256", "sha512"):
+        return hashlib.sha256 if algorithm == "sha256" else hashlib.sha512
+    return partial(hashlib.new, algorithm, usedforsecurity=False)
 
 
 class Shortened(Exception):
@@ -55,10 +60,17 @@ class Digester:
     def __init__(self, algorithm: str) -> None:
         self.make = maker(algorithm)
         self.passed = 0
+        self._usual = self._chosen = algorithm
         # A mapping begins with a page, as what the kernel copies from does. Memory of malloc begins
         # 16 bytes into one, to where some processors copy at half the speed (bench.copying).
         self._buffers = [mmap.mmap(-1, PIECE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)]
         self.view = memoryview(self._buffers[0])
+
+    def like(self, digest: bytes) -> None:
+        """What comes next is digested as `digest` was, or as usual where that is b''."""
+        algorithm = algorithm_of(digest, self._usual)
+        if algorithm != self._chosen:
+            self.make, self._chosen = maker(algorithm), algorithm
 
     def whole(self, handle: int, size: int) -> bytes:
         """The digest of the first `size` bytes from the handle's position. Raises Shortened."""

@@ -21,8 +21,8 @@ KIND_NAMES = {
     FILE: "file", DIRECTORY: "directory", LINK: "symlink", FIFO: "FIFO", SOCKET: "socket",
     BLOCK: "block device", CHAR: "character device",
 }  # fmt: skip
-ALGORITHMS = {"sha256": 32, "blake3": 32, "sha512": 64}
-"""Content digests and their bytes; sha512 only for databases of AIDE that have no other."""
+ALGORITHMS = {"sha256": 32, "blake3": 32, "sha512": 64, "sha1": 20, "md5": 16}
+"""Content digests and their bytes; the last three only for databases of AIDE."""
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
 
@@ -62,6 +62,22 @@ Group = tuple[bytes, list[Entry]]
 """A folder's path, without a slash at either end, and files in it by name."""
 Key = tuple[bytes, bytes]
 """Where an entry stands in the order of a baseline; see `key`."""
+
+
+def algorithm_of(digest: bytes, usual: str) -> str:
+    """The algorithm of a digest in a baseline whose entries have the `usual` one, or another that
+    its length tells."""
+    if len(digest) in (0, ALGORITHMS[usual]):
+        return usual
+    return next(name for name, length in ALGORITHMS.items() if length == len(digest))
+
+
+def size_of(entry: Entry) -> int | None:
+    """The size that stat(2) tells: of a symlink, whose size is not kept, the length of its target.
+    Of a directory None."""
+    if entry.kind == LINK and entry.size is None and entry.target is not None:
+        return len(entry.target)
+    return entry.size
 
 
 def key(folder: bytes, name: bytes) -> Key:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from ringfence.watch.baseline.acl import acl_text
 from ringfence.watch.baseline.compare import FIELDS, USUAL, Change
-from ringfence.watch.baseline.entry import FILE, KIND_NAMES, Entry
+from ringfence.watch.baseline.entry import FILE, KIND_NAMES, Entry, algorithm_of, size_of
 from ringfence.watch.baseline.result import Item, Value
 from ringfence.watch.baseline.severity import CAPABILITY, meaning
 
@@ -52,12 +52,16 @@ def _rows(name: str, change: Change, algorithm: str) -> dict[str, tuple[Value, V
         return {"unread": (None, why)}
     if name == "target":
         return _targets(old, new)
+    if name == "size" and old and new:
+        return {name: (size_of(old), size_of(new))}
     before, after = (_value(name, entry) for entry in (old, new))
     if name == "content":
         if change.part and old and new and (old.size or 0) <= (new.size or 0):
             # Of a file that may grow only the former bytes are held against their digest.
             after = change.part.hex()
-        kind = f"{algorithm}-nonzero" if (new or old or _NONE).sparse else algorithm
+        digests = [entry.digest for entry in (new, old) if entry and entry.digest]
+        kind = algorithm_of(digests[0] if digests else b"", algorithm)
+        kind = f"{kind}-nonzero" if (new or old or _NONE).sparse else kind
         return {kind: (before, after)}
     return {name: (before, after)}
 

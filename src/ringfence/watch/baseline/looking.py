@@ -44,21 +44,23 @@ _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _UNSEEN = _READ | os.O_NOATIME
 _DIRECT = _UNSEEN | os.O_NOFOLLOW
-_Identity = tuple[int, int, int, int, int]
+_Identity = tuple[int, int, int, int, int, int]
 Recorded = Callable[[], Entry | None]
 """What a baseline has of one file, None for nothing."""
 
 
 class Looker:
     """One worker's eyes. `quick` takes a file whose status is the recorded one as unchanged.
+    `mixed`: recorded digests are of several algorithms, and each file is digested as its own was.
     `owners`: of a user namespace, whose ids are told in place of this host's.
     `before_large` is called before a file of at least `LARGE` bytes is read."""
 
     def __init__(
-        self, algorithm: str, *, quick: bool = False, owners: Owners | None = None
-    ) -> None:
+        self, algorithm: str, *, quick: bool = False, mixed: bool = False,
+        owners: Owners | None = None,
+    ) -> None:  # fmt: skip
         self.quick = quick
-        self.plain = not quick and owners is None
+        self.plain = not quick and not mixed and owners is None
         """Whether `folder` and `small` may be used, in a private view."""
         self.settled = 0
         self._owners = owners
@@ -225,16 +227,20 @@ class Looker:
         """The digest, that of the first part where the file may grow, whether it is `nonzero`."""
         size = info.st_size
         recorded = old if old is not None and old.kind == FILE and old.size is not None else None
-        same_size = recorded is not None and recorded.size == size and bool(recorded.digest)
+        before = (old.digest if old is not None else None) or b""
+        self.digester.like(before)
+        same = old if before and old is not None and old.size in (None, size) else None
         holes = size - info.st_blocks * 512
-        if recorded.sparse if recorded and same_size else holes > MOST_HOLES:
+        if holes > MOST_HOLES if same is None else same.sparse:
             return self.digester.nonzero(file, size), b"", True
         if rule.mode is Mode.GROWS and recorded and recorded.size is not None:
             part, whole = self.digester.parted(file, min(recorded.size, size), size)
             return whole, part, False
         if info.st_nlink == 1:
             return self.digester.whole(file, size), b"", False
-        identity = (info.st_dev, info.st_ino, size, info.st_mtime_ns, info.st_ctime_ns)
+        identity = (
+            info.st_dev, info.st_ino, size, info.st_mtime_ns, info.st_ctime_ns, len(before)
+        )  # fmt: skip
         digest = self._linked.get(identity)
         if digest is None:
             digest = self.digester.whole(file, size)
@@ -288,7 +294,9 @@ def _same(before: os.stat_result, after: os.stat_result) -> bool:
 
 
 def _as_before(info: os.stat_result, kind: str, mount: bool, old: Entry) -> bool:
-    """Whether the status alone says that nothing was touched: every change sets ctime."""
+    """Whether the status alone says that nothing was touched: every change sets ctime, but for
+    writes through a mapping to a page that took one already. A read lease at the baseline would
+    tell of such mappings; a pass would take a seventh longer."""
     return (
         kind == old.kind
         and info.st_ctime_ns == old.ctime

@@ -14,7 +14,7 @@ from ringfence.watch.baseline.entry import Group, joined
 from ringfence.watch.baseline.merging import Merge
 from ringfence.watch.baseline.pool import Pool
 from ringfence.watch.baseline.rest import Clock, clock
-from ringfence.watch.baseline.rules import Mode, Rules, ancestors
+from ringfence.watch.baseline.rules import Mode, Rules
 from ringfence.watch.baseline.store import Frame, Packer
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.baseline.units import Unit, aligned, batches
@@ -31,7 +31,8 @@ _seen = msgspec.msgpack.Decoder(Seen)
 class Pass(msgspec.Struct, frozen=True):
     """What a pass does: `frames` and `comparison` None where there is nothing to compare with.
 
-    `keep`: make frames of what is seen. `skip`: paths of this run's own files.
+    `keep`: make frames of what is seen. `mixed`: recorded digests are of several algorithms.
+    `skip`: paths of this run's own files.
     """
 
     algorithm: str
@@ -40,6 +41,7 @@ class Pass(msgspec.Struct, frozen=True):
     comparison: Comparison | None = None
     keep: bool = True
     quick: bool = False
+    mixed: bool = False
     skip: frozenset[bytes] = frozenset()
 
 
@@ -63,7 +65,7 @@ def _live(target: Target, what: Pass) -> Iterator[Iterator[Seen]]:
     walk = Walk(root, what.rules, target.only, mounts, what.skip)
     task = Task(
         tuple(walk.starts), what.rules, what.algorithm, mounts, what.comparison, what.keep,
-        what.quick, target.owners(), now, target.own_clock(),
+        what.quick, what.mixed, target.owners(), now, target.own_clock(),
     )  # fmt: skip
     pool = Pool(workers(), lambda: Worker(task))
     try:
@@ -115,22 +117,15 @@ def _archived(target: Target, what: Pass, sorter: Sorter) -> Iterator[Seen]:
 
 
 def kept(groups: Iterable[Group], rules: Rules, only: Iterable[bytes]) -> Iterator[Group]:
-    """What the rules and the selection keep of groups in a baseline's order; what lies below an
-    ignored folder is ignored."""
+    """What the rules and the selection keep of groups in a baseline's order."""
     selected = tuple(path.strip(b"/") for path in only)
-    ignored: set[bytes] = set()
     for folder, entries in groups:
-        if ignored and not ignored.isdisjoint(ancestors(folder)):
-            continue
         of_folder = rules.of_folder(folder)
-        left = []
-        for entry in entries:
-            path = joined(folder, entry.name)
-            mode = of_folder.of(entry.name, entry.kind).mode
-            if mode is Mode.IGNORED:
-                ignored.add(path)
-            elif mode is not Mode.UNLISTED and _selected(path, selected):
-                left.append(entry)
+        left = [
+            entry for entry in entries
+            if of_folder.of(entry.name, entry.kind).mode not in (Mode.IGNORED, Mode.UNLISTED)
+            and _selected(joined(folder, entry.name), selected)
+        ]  # fmt: skip
         if left:
             yield folder, left
 

@@ -1,8 +1,8 @@
 """Which files may change how: rules by glob, the last one that matches wins.
 
-Globs are matched against the path from the target's root, with a leading slash: `*` and `?` stay
-within a name, `**` crosses slashes, `[a-z]` as in glob(7). One without a leading slash matches at
-any depth. Imported rules of AIDE are regular expressions and may name types and attributes.
+Globs (`globs`) are matched against the path from the target's root, with a leading slash. What is
+ignored is so with all that is below it, unless a later rule matches there. Imported rules of AIDE
+are regular expressions and may name types and attributes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ from pathlib import Path
 import msgspec
 
 from ringfence.errors import InputError, UsageError
+from ringfence.watch.baseline.entry import DIRECTORY, joined
+from ringfence.watch.baseline.globs import check, expression
 
 MOST_FILE = 4 << 20
+MOST_SHADOWS = 1024
+"""Folders of which it is kept whether they are ignored."""
 
 
 class Mode(StrEnum):
@@ -55,13 +59,7 @@ def rule_of(glob: str, mode: str, where: str) -> Rule:
         raise UsageError(f"{mode!r} is no mode", where=where, remedy=f"use {', '.join(known)}")
     if not glob:
         raise UsageError("an empty glob", where=where, remedy="as in --rule '/var/log/**=grows'")
-    try:
-        glob.encode()
-        re.compile(_translated(glob))
-    except UnicodeEncodeError:
-        raise UsageError("a glob that is not UTF-8", where=where) from None
-    except re.error as error:
-        raise UsageError(f"{glob!r} is no glob: {error}", where=where) from None
+    check(glob, where)
     return Rule(Mode(mode), glob=glob, prefix=_prefix_of(glob))
 
 
@@ -90,62 +88,129 @@ def _row(row: object, where: str) -> Rule:
     return rule_of(str(row["glob"]), str(row["mode"]), where)
 
 
+_Placed = tuple[int, Rule, re.Pattern[bytes]]
+"""A rule with its place, which is its strength, and what it matches."""
+
+
 class Rules:
     """Compiled rules. `default` is for what none of them matches."""
 
     def __init__(self, rules: Sequence[Rule], default: Rule = EVERYTHING) -> None:
         self.default = default
         self._none = FolderRules(b"", [], default)
-        self._prefixes: list[bytes] = []
-        self._below: dict[bytes, list[tuple[int, Rule, re.Pattern[bytes]]]] = {}
+        self._keeping: list[tuple[int, bytes]] = []
+        self._below: dict[bytes, list[_Placed]] = {}
+        self._ignoring = False
+        self._shadows: dict[bytes, _Shadow] = {}
         for place, rule in enumerate(rules):
-            pattern = re.compile(_bytes(rule.regex or _translated(rule.glob)), re.DOTALL)
+            pattern = re.compile(_bytes(rule.regex) or expression(rule.glob), re.DOTALL)
             prefix = _bytes(rule.prefix)
             within = prefix.rpartition(b"/")[0].strip(b"/")
             self._below.setdefault(within, []).append((place, rule, pattern))
-            if rule.mode is not Mode.IGNORED:
-                self._prefixes.append(prefix)
+            if rule.mode is Mode.IGNORED:
+                self._ignoring = True
+            else:
+                self._keeping.append((place, prefix))
+        self._longest = max(map(len, self._below), default=0)
 
     def of_folder(self, folder: bytes) -> FolderRules:
         """The rules that can match something directly in `folder`."""
         if not self._below:
             return self._none
+        found = self._near(folder)
+        if not self._ignoring:
+            return FolderRules(folder, found, self.default)
+        place, ignoring = self._shadow(folder)
+        if ignoring is None:
+            return FolderRules(folder, found, self.default)
+        return FolderRules(folder, [row for row in found if row[0] > place], ignoring, place)
+
+    def _near(self, folder: bytes) -> list[_Placed]:
+        """The rules whose prefix leads into `folder`, the strongest first."""
         found = list(self._below.get(b"", ()))
-        for ancestor in ancestors(folder):
+        for ancestor in ancestors(folder[: self._longest + 1]):
             found += self._below.get(ancestor, ())
         found.sort(key=lambda row: -row[0])
-        return FolderRules(folder, [(rule, pattern) for _, rule, pattern in found], self.default)
+        return found
 
-    def leads(self, folder: bytes) -> bool:
-        """Whether something at or below `folder` could be kept by a rule."""
-        path = b"/" + folder + b"/"
-        return any(path.startswith(item) or item.startswith(path) for item in self._prefixes)
+    def _shadow(self, folder: bytes) -> _Shadow:
+        """The strongest rule that ignores `folder` or a folder above it, with its place.
+
+        It is kept for folders that were asked about lately: a walk asks from above downwards.
+        """
+        todo = [folder]
+        while (found := self._shadows.get(todo[-1])) is None and todo[-1]:
+            todo.append(todo[-1].rpartition(b"/")[0])
+        if found is not None:
+            todo.pop()
+        shadow = found or (-1, None)
+        for path in reversed(todo):
+            shadow = self._deeper(path, shadow)
+            if len(self._shadows) >= MOST_SHADOWS:
+                self._shadows.clear()
+            self._shadows[path] = shadow
+        return shadow
+
+    def _deeper(self, path: bytes, above: _Shadow) -> _Shadow:
+        """The shadow of the folder `path` in one that has the shadow `above`."""
+        for place, rule, pattern in self._near(path.rpartition(b"/")[0]):
+            if place <= above[0]:
+                break
+            if rule.mode is not Mode.IGNORED or (rule.types and DIRECTORY not in rule.types):
+                continue
+            if pattern.match(b"/" + path):
+                return place, rule
+        return above
+
+    def entered(self, folder: bytes, names: list[bytes]) -> list[bytes]:
+        """Those of the folders `names` in `folder` at or below which something could be kept."""
+        rules = self.of_folder(folder)
+        if rules.simple is not None and rules.simple.mode is Mode.EXACT:
+            return names
+        return [name for name in names if self._enters(rules, joined(folder, name), name)]
+
+    def _enters(self, rules: FolderRules, path: bytes, name: bytes) -> bool:
+        place, rule = rules.placed(name, DIRECTORY)
+        if rule.mode is not Mode.IGNORED and rule.mode is not Mode.UNLISTED:
+            return True
+        inside = b"/" + path + b"/"
+        return any(
+            later > place and (inside.startswith(prefix) or prefix.startswith(inside))
+            for later, prefix in self._keeping
+        )
 
     def of_path(self, folder: bytes, name: bytes, kind: str) -> Rule:
         """The rule for one file; for many of one folder `of_folder` is quicker."""
         return self.of_folder(folder).of(name, kind)
 
 
+_Shadow = tuple[int, Rule | None]
+
+
 class FolderRules:
-    """The rules of one folder, the strongest first."""
+    """The rules of one folder, the strongest first, and what holds where none of them matches:
+    `default`, with its place among all rules."""
 
-    __slots__ = ("_default", "_prefix", "_rules", "simple")
+    __slots__ = ("_default", "_place", "_prefix", "_rules", "simple")
 
-    def __init__(
-        self, folder: bytes, rules: list[tuple[Rule, re.Pattern[bytes]]], default: Rule
-    ) -> None:
+    def __init__(self, folder: bytes, rules: list[_Placed], default: Rule, place: int = -1) -> None:
         self._prefix = b"/" + folder + b"/" if folder else b"/"
         self._rules = rules
         self._default = default
+        self._place = place
         self.simple = default if not rules else None
 
     def of(self, name: bytes, kind: str) -> Rule:
         """The rule for the file `name` of type `kind` in this folder."""
+        return self.placed(name, kind)[1]
+
+    def placed(self, name: bytes, kind: str) -> tuple[int, Rule]:
+        """The same with its place among all rules, -1 for none of them."""
         path = self._prefix + name if name else self._prefix
-        for rule, pattern in self._rules:
+        for place, rule, pattern in self._rules:
             if (not rule.types or kind in rule.types) and pattern.match(path):
-                return rule
-        return self._default
+                return place, rule
+        return self._place, self._default
 
 
 def ancestors(folder: bytes) -> Iterable[bytes]:
@@ -165,28 +230,6 @@ def _bytes(text: str) -> bytes:
 
 def _prefix_of(glob: str) -> str:
     return re.split(r"[*?\[\\]", glob, maxsplit=1)[0] if glob.startswith("/") else "/"
-
-
-def _translated(glob: str) -> str:
-    """The regular expression of a glob, anchored at both ends."""
-    out = "" if glob.startswith("/") else r"(?:/|/.*/)"
-    place = 0
-    while place < len(glob):
-        char = glob[place]
-        if glob.startswith("**/", place):
-            out, place = out + r"(?:[^/]+/)*", place + 3
-        elif glob.startswith("**", place):
-            out, place = out + ".*", place + 2
-        elif char == "[" and (end := glob.find("]", place + 2)) > 0:
-            inner = glob[place + 1 : end].replace("\\", r"\\").replace("[", r"\[")
-            inner = "^/" + inner[1:] if inner[0] in "!^" else inner
-            out, place = f"{out}[{inner}]", end + 1
-        elif char == "\\" and place + 1 < len(glob):
-            out, place = out + re.escape(glob[place + 1]), place + 2
-        else:
-            out += {"*": "[^/]*", "?": "[^/]"}.get(char, re.escape(char))
-            place += 1
-    return out + r"\Z"
 
 
 def rule_for(path: bytes, mode: Mode) -> Rule:

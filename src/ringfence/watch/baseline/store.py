@@ -45,7 +45,8 @@ LEVEL = -1
 class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a baseline is of. `only` are selected paths below the root; `attributes` are those
     beyond the usual ones that a check compares; `blind` are those that its source cannot tell;
-    `unlisted`: files that no rule matches are not kept. `made` is in seconds since 1970."""
+    `unlisted`: files that no rule matches are not kept. `mixed`: digests are of several algorithms
+    (`entry.algorithm_of`). `made` is in seconds since 1970."""
 
     kind: str
     name: str
@@ -56,6 +57,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     only: tuple[bytes, ...] = ()
     blind: tuple[str, ...] = ()
     unlisted: bool = False
+    mixed: bool = False
     version: str = ""
     notes: tuple[str, ...] = ()
 

@@ -49,7 +49,7 @@ class Target(msgspec.Struct, frozen=True):
 
     def mounts(self) -> frozenset[bytes]:
         """Paths below the root at which something is mounted."""
-        return mounts_below(self._mount_table(), self.mounted_at())
+        return mounts_below(self.mount_table(), self.mounted_at())
 
     def mounted_at(self) -> bytes:
         """The root's path in `mountinfo`."""
@@ -58,9 +58,10 @@ class Target(msgspec.Struct, frozen=True):
 
     def own_clock(self) -> frozenset[int]:
         """Devices of the file systems that are mounted there and go by this kernel's clock."""
-        return own_clock(self._mount_table())
+        return own_clock(self.mount_table())
 
-    def _mount_table(self) -> list[Row]:
+    def mount_table(self) -> list[Row]:
+        """Every mount that `mountinfo` tells of, none where it cannot be read."""
         try:
             return rows(self.mountinfo.read_bytes())
         except OSError:

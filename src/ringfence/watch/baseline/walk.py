@@ -16,10 +16,10 @@ import msgspec
 
 from ringfence.errors import InputError
 from ringfence.mountinfo import Row
-from ringfence.watch.baseline.entry import DIRECTORY, joined
+from ringfence.watch.baseline.entry import joined
 from ringfence.watch.baseline.opening import FOLDER, MOST_PART, open_folder
 from ringfence.watch.baseline.private import private_view
-from ringfence.watch.baseline.rules import Mode, Rules
+from ringfence.watch.baseline.rules import Rules
 
 MOUNTED = "another file system is mounted here: not entered"
 MOST_PATH = 1 << 14
@@ -189,9 +189,9 @@ class Walk:
         return listing, folders
 
     def _to_enter(self, start: int, folder: bytes, names: list[bytes]) -> list[bytes]:
-        """Folders without those that are ignored with all that is in them, or lead to nothing, and
-        without mount points: in a private view what they are mounted on would be seen."""
-        wanted = self._wanted(folder, names)
+        """Folders without those in which the rules keep nothing, and without mount points: in a
+        private view what they are mounted on would be seen."""
+        wanted = self.rules.entered(folder, names)
         if not self.mounts:
             return wanted
         mounted = {name for name in wanted if self._is_mounted(start, joined(folder, name))}
@@ -208,19 +208,6 @@ class Walk:
         except OSError as error:
             return error.errno == errno.EXDEV
         return False
-
-    def _wanted(self, folder: bytes, names: list[bytes]) -> list[bytes]:
-        rules = self.rules.of_folder(folder)
-        if rules.simple is not None and rules.simple.mode is Mode.EXACT:
-            return names
-        kept = []
-        for name in names:
-            mode = rules.of(name, DIRECTORY).mode
-            if mode is Mode.UNLISTED and not self.rules.leads(joined(folder, name)):
-                continue
-            if mode is not Mode.IGNORED:
-                kept.append(name)
-        return kept
 
     def _refuse(self, folder: bytes, error: OSError) -> None:
         if error.errno == errno.EXDEV:

@@ -30,7 +30,8 @@ MOST_READ = 48 << 20
 class Task(msgspec.Struct, frozen=True):
     """What all units of a pass have in common. `comparison` None: nothing to compare with.
 
-    `keep`: entries are packed into frames. `mounts` are paths where something is mounted.
+    `keep`: entries are packed into frames. `mixed`: recorded digests are of several algorithms.
+    `mounts` are paths where something is mounted.
     `owners`: the user namespace whose ids are told, None for this host's. `clock`: when the pass
     began, and `own_clock` the devices of file systems that go by it (`rest`).
     """
@@ -42,6 +43,7 @@ class Task(msgspec.Struct, frozen=True):
     comparison: Comparison | None = None
     keep: bool = True
     quick: bool = False
+    mixed: bool = False
     owners: Owners | None = None
     clock: Clock | None = None
     own_clock: frozenset[int] = frozenset()
@@ -65,7 +67,7 @@ class Worker:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.looker = Looker(task.algorithm, quick=task.quick, owners=task.owners)
+        self.looker = Looker(task.algorithm, quick=task.quick, mixed=task.mixed, owners=task.owners)
         self.packer = Packer()
         self.most_held = min(MOST_HELD, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self.settled = [_settled(task, start) for start in self.task.starts]

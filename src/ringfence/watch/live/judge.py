@@ -97,7 +97,6 @@ class Judge:
     def _differs(self, verdict: Verdict, change: Change) -> Judgement:
         return Judgement(verdict, item_of(change, self._algorithm))
 
-    def ignored(self, folder: bytes, name: bytes, kind: str) -> bool:
-        """Whether the rules leave out this file whatever becomes of it."""
-        mode = self.rules.of_folder(folder).of(name, kind).mode
-        return mode in (Mode.IGNORED, Mode.UNLISTED)
+    def ignored(self, folder: bytes, name: bytes) -> bool:
+        """Whether the rules leave out this folder and all that may be in it."""
+        return not self.rules.entered(folder, [name])

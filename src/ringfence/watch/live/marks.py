@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterator
 import msgspec
 
 from ringfence.errors import InputError
-from ringfence.watch.baseline.entry import DIRECTORY, joined
+from ringfence.watch.baseline.entry import joined
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.baseline.walk import Start
 from ringfence.watch.live import fanotify
@@ -126,7 +126,7 @@ class Marks:
     def _pass(self, path: bytes, at: Named | None) -> bool:
         """Whether a folder is not to be marked."""
         folder, _, name = path.rpartition(b"/")
-        ignored = self._judge.ignored(folder, name, DIRECTORY)
+        ignored = self._judge.ignored(folder, name)
         if at is not None:
             self._passed.pop(at, None)
             if ignored:
@@ -406,7 +406,7 @@ class Marks:
         """Marks the folders that were ignored and by their path now are not."""
         for at in [*self._passed]:
             above = self._places.path(at.folder)
-            if above is None or self._judge.ignored(above, at.name, DIRECTORY):
+            if above is None or self._judge.ignored(above, at.name):
                 continue
             if at in self._passed:  # else it was met below another one
                 del self._passed[at]

@@ -13,6 +13,7 @@ from ringfence import __version__
 from ringfence.errors import InputError, UsageError
 from ringfence.watch.baseline.aide.configuration import read_configuration
 from ringfence.watch.baseline.aide.database import Row, is_database, read_database
+from ringfence.watch.baseline.aide.digests import digests_of
 from ringfence.watch.baseline.entry import Group, joined
 from ringfence.watch.baseline.making import Made, Wishes, make, rules_of, with_own
 from ringfence.watch.baseline.passes import kept
@@ -72,15 +73,19 @@ def _from_database(
             attributes=tuple(dict.fromkeys((*wishes.attributes, *present))),
             rules=with_own(rules, target, output), blind=BLIND,
             unlisted=wishes.unlisted, version=__version__,
-            notes=(f"taken over from AIDE's {path.name}", *wishes.notes),
         )  # fmt: skip
         # What the rules leave out no check looks at: it would be missed as removed.
         of_header = rules_of(header)
         if not wishes.unlisted:
             only = tuple(_outermost(kept(sorter.groups(), of_header, ())))
             header = msgspec.structs.replace(header, only=only)
+        digests = digests_of(kept(sorter.groups(), of_header, ()), of_header, database.algorithm)
+        notes = (*wishes.notes, *digests.notes())
+        header = msgspec.structs.replace(
+            header, mixed=digests.mixed, notes=(f"taken over from AIDE's {path.name}", *notes)
+        )
         entries = _write(header, kept(sorter.groups(), of_header, ()), signer, output)
-    return Made(entries, 0, database.algorithm, (), wishes.notes)
+    return Made(entries, 0, database.algorithm, (), notes)
 
 
 def _sorted(sorter: Sorter, rows: Iterable[Row]) -> tuple[list[bytes], tuple[str, ...]]:
@@ -124,7 +129,7 @@ def _write(header: Header, groups: Iterable[Group], signer: Signer, output: Path
         for folder, found in groups:
             writer.add_all(list(packer.frames([(folder, found)])))
             entries += len(found)
-            size += sum(entry.size or 0 for entry in found)
+            size += sum(entry.size or 0 for entry in found if entry.digest)
         if not entries:
             raise InputError("holds no entries that the rules keep", where="AIDE's database")
         writer.seal(Totals(entries, size), signer)

@@ -20,6 +20,7 @@ from ringfence.watch.baseline.rules import Mode, Rule
 _GROUP = re.compile(r"([A-Za-z][A-Za-z0-9]*)\s*=\s*([^=]*)")
 _OPTIONS = frozenset({"database", "verbose", "grouped"})
 """Options whose names could be those of a group; all others have an underscore."""
+_QUOTED = re.compile(r"\\Q(.*?)(?:\\E|\Z)|\\.", re.DOTALL)
 _TYPES = re.compile(r"[fdlcbpsDP](,[fdlcbpsDP])*|0")
 _CLASSES = {"digit": "0-9", "xdigit": "0-9A-Fa-f", "alpha": "A-Za-z", "alnum": "A-Za-z0-9",
             "upper": "A-Z", "lower": "a-z", "space": r"\s", "word": r"\w",
@@ -121,6 +122,7 @@ class _Reader:
 def _regex(text: str, where: str) -> str:
     """AIDE's pattern as Python's: its escapes undone, POSIX classes spelt out."""
     pattern = re.sub(r"\\([ @\\])", r"\1", text)
+    pattern = _QUOTED.sub(_unquoted, pattern)
     pattern = re.sub(r"\[:(\w+):\]", lambda found: _CLASSES.get(found[1], found[0]), pattern)
     pattern = re.sub("[\udc80-\udcff]", lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", pattern)
     try:
@@ -128,6 +130,13 @@ def _regex(text: str, where: str) -> str:
     except re.error as error:
         raise InputError(f"a regular expression makes no sense: {error}", where=where) from None
     return pattern
+
+
+def _unquoted(found: re.Match[str]) -> str:
+    """What PCRE2's `\\Q...\\E` stands for, unknown to Python; other escapes as they are."""
+    if found[1] is not None:
+        return re.escape(found[1])
+    return "" if found[0] == r"\E" else found[0]
 
 
 def _literal(regex: str) -> str:

@@ -22,9 +22,11 @@ import msgspec
 from ringfence.errors import InputError
 from ringfence.watch.baseline.acl import acl_bytes
 from ringfence.watch.baseline.aide.attributes import BITS, GROWING
-from ringfence.watch.baseline.entry import DIRECTORY, FILE, KINDS, LINK, Entry
+from ringfence.watch.baseline.entry import ALGORITHMS, DIRECTORY, FILE, KINDS, LINK, Entry
 from ringfence.watch.baseline.xattrs import kept
 
+DIGESTS = ("sha256", "sha512", "sha1", "md5")
+"""Algorithms of AIDE that are known here, in the order in which they are preferred."""
 MOST_LINE = 1 << 20
 _BEGIN, _SPEC, _END = b"@@begin_db", b"@@db_spec", b"@@end_db"
 
@@ -38,7 +40,8 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Database(msgspec.Struct, frozen=True):
-    """An opened database: the digest algorithm it has, and its rows, read as they are asked for."""
+    """An opened database: the digest algorithm of what has none of its own in it, and its rows,
+    read as they are asked for."""
 
     algorithm: str
     rows: Iterator[Row]
@@ -54,16 +57,13 @@ def read_database(path: Path) -> Database:
             break
     if "name" not in fields or "perm" not in fields or "attr" not in fields:
         raise InputError("has no @@db_spec with name, perm and attr", where=str(path))
-    algorithm = next((name for name in ("sha256", "sha512") if name in fields), "sha256")
-    return Database(algorithm, _rows(lines, fields, algorithm, path))
+    algorithm = "sha512" if "sha512" in fields and "sha256" not in fields else "sha256"
+    return Database(algorithm, _rows(lines, fields, path))
 
 
 def is_database(path: Path) -> bool:
-    """Whether a file begins as AIDE's databases do."""
-    try:
-        return next(_lines(path), b"").startswith(_BEGIN)
-    except InputError:
-        return False
+    """Whether a file begins as AIDE's databases do. Raises InputError."""
+    return next(_lines(path), b"").startswith(_BEGIN)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -77,10 +77,11 @@ def _lines(path: Path) -> Iterator[bytes]:
                     raise InputError("has a line of more than 1 MiB", where=str(path))
                 yield line.rstrip(b"\n")
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path)) from None
+        why = error.strerror.lower() if isinstance(error, OSError) and error.strerror else error
+        raise InputError(f"cannot be read: {why}", where=str(path)) from None
 
 
-def _rows(lines: Iterator[bytes], fields: list[str], algorithm: str, path: Path) -> Iterator[Row]:
+def _rows(lines: Iterator[bytes], fields: list[str], path: Path) -> Iterator[Row]:
     for number, line in enumerate(lines, 1):
         if line == _END:
             return
@@ -89,13 +90,13 @@ def _rows(lines: Iterator[bytes], fields: list[str], algorithm: str, path: Path)
         values = line.split(b" ")
         try:
             row = dict(zip(fields, values, strict=True))
-            yield _row(row, algorithm)
+            yield _row(row)
         except (ValueError, KeyError, binascii.Error) as error:
             raise InputError(f"entry {number} makes no sense: {error}", where=str(path)) from None
     raise InputError("is cut short: there is no @@end_db", where=str(path))
 
 
-def _row(row: dict[str, bytes], algorithm: str) -> Row:
+def _row(row: dict[str, bytes]) -> Row:
     bits = int(row["attr"])
     has = {name for name, bit in BITS.items() if bits >> bit & 1}
     path = unquote_to_bytes(row["name"]).strip(b"/")
@@ -111,20 +112,28 @@ def _row(row: dict[str, bytes], algorithm: str) -> Row:
         name, kind,
         mode=perm & 0o7777 if "mode" in has else None,
         uid=number("uid", "owner"), gid=number("gid", "group"),
-        size=number("size", "size") if kind == FILE else None,
+        size=number("size", "size") if kind in (FILE, LINK) else None,
         links=number("lcount", "links") if kind != DIRECTORY else None,
         target=unquote_to_bytes(row["lname"]) if kind == LINK and "target" in has else None,
         xattrs=kept(_xattrs(row)) if "xattrs" in has else None,
         acl=acl, default_acl=default,
-        digest=_digest(row.get(algorithm, b"0")) if kind == FILE else None,
+        digest=_digest(row) if kind == FILE else None,
         mtime=_time(row, "mtime", has), ctime=_time(row, "ctime", has),
         inode=number("inode", "inode"),
     )  # fmt: skip
     return Row(folder, entry, kind == FILE and bool(has & {"S", GROWING}))
 
 
-def _digest(text: bytes) -> bytes | None:
-    return None if text == b"0" else base64.b64decode(text, validate=True)
+def _digest(row: dict[str, bytes]) -> bytes | None:
+    """The strongest digest that an entry has."""
+    for algorithm in DIGESTS:
+        text = row.get(algorithm, b"0")
+        if text != b"0":
+            digest = base64.b64decode(text, validate=True)
+            if len(digest) != ALGORITHMS[algorithm]:
+                raise ValueError(f"its {algorithm} has {len(digest)} bytes")
+            return digest
+    return None
 
 
 def _time(row: dict[str, bytes], field: str, has: set[str]) -> int | None:
