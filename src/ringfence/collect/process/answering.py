@@ -1,12 +1,15 @@
 """Who answers for filters that hand calls on (SECCOMP_RET_USER_NOTIF, seccomp_unotify(2)).
 
 Nothing tells which process listens to which filter, but every listener holds a descriptor that is
-named so. Where that is `ringfence run`, which refuses whatever it is asked (run/notify.py), nothing
-that is handed on passes; and where nobody listens the kernel refuses it itself (ENOSYS).
+named so, and the filters of a process have one listener at most (seccomp(2), EBUSY). Where the
+process descends from a `ringfence run` that listens, that is the one, and it refuses whatever it is
+asked (run/notify.py). Where nobody was seen to listen, somebody may begin to: a listener may be on
+its way between processes, and a filter that is added later decides before an older one.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 
@@ -14,7 +17,7 @@ import msgspec
 
 from ringfence.collect.process import procfs
 from ringfence.collect.process.descriptors import sharing
-from ringfence.collect.process.namespaces import FIRST, inode_of
+from ringfence.collect.process.namespaces import inode_of
 from ringfence.model.evidence import Evidence, Grade, Seen
 from ringfence.model.process import Process, Seccomp
 
@@ -28,13 +31,7 @@ MOST_ABOVE = 64
 
 def with_answers(members: tuple[Process, ...]) -> tuple[Process, ...]:
     """The processes, with what is known of who answers for their filters."""
-    if not any(map(_hands_on, members)):
-        return members
-    listeners = found()
-    return tuple(
-        _answered(member, refusing(member.pid or 0, listeners)) if _hands_on(member) else member
-        for member in members
-    )
+    return tuple(_answered(member) if _hands_on(member) else member for member in members)
 
 
 def _hands_on(member: Process) -> bool:
@@ -45,52 +42,23 @@ def _hands_on(member: Process) -> bool:
     return any("notify" in verdict.actions for verdict in verdicts)
 
 
-def _answered(member: Process, said: Evidence | None) -> Process:
+def _answered(member: Process) -> Process:
     filters = member.seccomp.value or Seccomp(0, 0, member.seccomp.evidence)
-    known = msgspec.structs.replace(filters, answered=said)
+    known = msgspec.structs.replace(filters, answered=refusing(member.pid or 0))
     return msgspec.structs.replace(member, seccomp=Seen(known, member.seccomp.evidence))
 
 
-class Listeners(msgspec.Struct, frozen=True):
-    """Processes that listen to filters: ours, and whether there are `others`; `complete` where
-    every process of the system has shown its descriptors."""
-
-    ours: frozenset[int]
-    others: bool
-    complete: bool
-
-
-def found() -> Listeners:
-    """Who listens to filters now."""
-    complete = inode_of("self", "pid") == FIRST["pid"]  # else others may stand outside
-    holders = set()
-    for pid in procfs.pids():
-        try:
-            if _holds(pid):
-                holders.add(pid)
-        except (FileNotFoundError, ProcessLookupError, procfs.Vanished):
-            continue  # it has ended
-        except OSError:
-            complete = False
-    ours = frozenset(filter(_is_ours, holders))
-    return Listeners(ours, ours != holders, complete)
-
-
-def refusing(pid: int, listeners: Listeners) -> Evidence | None:
+def refusing(pid: int) -> Evidence | None:
     """Why nothing passes that the filters of a process hand on; None where that is not known.
 
-    The filters of a process have one listener at most (seccomp(2), EBUSY): whoever started it and
-    listens has it. `declared`, for what a process is called is its own word, though it be root's
-    and stand where we do.
+    `declared`, for what a process is called is its own word, though it be root's and stand where
+    we do.
     """
-    above = listeners.ours & set(_above(pid))
-    if not above and (listeners.others or not listeners.complete):
-        return None
-    if not listeners.ours:
-        return Evidence(Grade.OBSERVED, "/proc/*/fd", "nobody listens to filters")
-    numbers = ", ".join(map(str, sorted(above or listeners.ours)))
-    detail = f"ringfence run (PID {numbers}) answers, and refuses"
-    return Evidence(Grade.DECLARED, "/proc/*/fd", detail)
+    for one in _above(pid):
+        if _is_ours(one):
+            detail = f"ringfence run (PID {one}) answers, and refuses"
+            return Evidence(Grade.DECLARED, f"/proc/{one}/fd", detail)
+    return None
 
 
 def _above(pid: int) -> Iterator[int]:
@@ -103,30 +71,19 @@ def _above(pid: int) -> Iterator[int]:
         yield pid
 
 
-def _holds(pid: int) -> bool:
-    groups, complete = sharing(pid)
-    if not complete:
-        raise PermissionError
-    return any(_listens(f"/proc/{pid}/task/{group[0]}/fd") for group in groups)
-
-
-def _listens(folder: str) -> bool:
-    for name in os.listdir(folder):
-        try:
-            if os.readlink(f"{folder}/{name}") == LISTENER:
-                return True
-        except FileNotFoundError:
-            continue  # closed since
-    return False
-
-
 def _is_ours(pid: int) -> bool:
-    """Whether it is a command of ours, of root's, with our files and users: nobody in a container
-    is."""
+    """Whether it is a command of ours that listens, of root's, with our files and users: nobody in
+    a container is."""
     try:
-        return _is_roots(pid) and _is_run(pid)
+        return _is_run(pid) and _is_roots(pid) and _listens(pid)
     except (OSError, procfs.Vanished):
         return False
+
+
+def _is_run(pid: int) -> bool:
+    words = procfs.read(pid, "cmdline").decode("utf-8", "replace").split("\0")
+    pairs = itertools.pairwise(words[:4])  # an interpreter may come first, and `-m`
+    return any(one.rpartition("/")[2] == "ringfence" and two in REFUSING for one, two in pairs)
 
 
 def _is_roots(pid: int) -> bool:
@@ -135,9 +92,16 @@ def _is_roots(pid: int) -> bool:
     return same and set(status["Uid"].split()) == {"0"}
 
 
-def _is_run(pid: int) -> bool:
-    words = procfs.read(pid, "cmdline").decode("utf-8", "replace").split("\0")
-    named = next(
-        (at for at, word in enumerate(words) if word.rpartition("/")[2] == "ringfence"), -1
+def _listens(pid: int) -> bool:
+    groups, _ = sharing(pid)
+    folders = (f"/proc/{pid}/task/{group[0]}/fd" for group in groups)
+    return any(
+        _is_listener(f"{folder}/{name}") for folder in folders for name in os.listdir(folder)
     )
-    return 0 <= named <= 2 and words[named + 1 : named + 2] != [] and words[named + 1] in REFUSING
+
+
+def _is_listener(path: str) -> bool:
+    try:
+        return os.readlink(path) == LISTENER
+    except FileNotFoundError:
+        return False  # closed since

@@ -1,37 +1,27 @@
-"""Who answers for filters that hand calls on: our own run, nobody, or somebody else."""
+"""Who answers for filters that hand calls on: our own run, or who knows."""
 
 from __future__ import annotations
 
 import pytest
 
 from ringfence.collect.process import answering, procfs
-from ringfence.collect.process.answering import Listeners, refusing
+from ringfence.collect.process.answering import refusing
 from ringfence.model.evidence import Grade
 
-OURS, OTHER, SERVICE = 10, 11, 20
-ALONE = Listeners(frozenset({OURS}), others=False, complete=True)
+OURS, SERVICE = 10, 20
 
 
 @pytest.mark.parametrize(
-    ("listeners", "above", "grade"),
-    [(ALONE, (OURS, 1), Grade.DECLARED), (ALONE, (1,), Grade.DECLARED),
-     # Others listen, or may: to this process's filters only if ours does not.
-     (Listeners(frozenset({OURS}), True, False), (OURS, 1), Grade.DECLARED),
-     (Listeners(frozenset({OURS}), True, True), (1,), None),
-     (Listeners(frozenset({OURS}), False, False), (1,), None),
-     (Listeners(frozenset(), False, True), (1,), Grade.OBSERVED),
-     (Listeners(frozenset(), False, False), (1,), None),
-     (Listeners(frozenset(), True, True), (OTHER, 1), None)],
-)  # fmt: skip
-def test_who_refuses(
-    listeners: Listeners,
-    above: tuple[int, ...],
-    grade: Grade | None,
-    monkeypatch: pytest.MonkeyPatch,
+    ("above", "known"), [((OURS, 1), True), ((15, OURS), True), ((15, 1), False), ((), False)]
+)
+def test_only_one_of_ours_above_is_known_to_refuse(
+    above: tuple[int, ...], known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answering, "_above", lambda pid: iter(above))
-    said = refusing(SERVICE, listeners)
-    assert (said.grade if said is not None else None) is grade
+    monkeypatch.setattr(answering, "_is_ours", lambda pid: pid == OURS)
+    said = refusing(SERVICE)
+    assert (said is not None) == known
+    assert said is None or (said.grade is Grade.DECLARED and f"PID {OURS}" in said.detail)
 
 
 @pytest.mark.parametrize(
