@@ -17,7 +17,7 @@ from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.seccomp.live import FilterUnreadable, read_programs
 from ringfence.collect.seccomp.tables import native
 from ringfence.errors import InputError, MissingError
-from ringfence.probe.oracle import asks
+from ringfence.probe.answered import as_answered, asks
 
 SPACES = {
     "cgroup": 0x02000000, "ipc": 0x08000000, "uts": 0x04000000, "net": 0x40000000,
@@ -48,12 +48,18 @@ class Confinement(msgspec.Struct, frozen=True):
     """What cannot be joined."""
 
 
+ANSWERED = (
+    "calls that its filter hands on are refused here as ringfence, which listens, refuses them"
+)
+
+
 def confinement(pid: int) -> Confinement:
     """What confines the process. Raises InputError or MissingError."""
     try:
         fields = procfs.fields(procfs.read(pid, "status").decode("utf-8", "replace"))
         spaces = tuple(kind for kind in SPACES if inode_of(pid, kind) != inode_of("self", kind))
         programs = read_programs(pid).programs if fields.get("Seccomp") == "2" else ()
+        held = as_answered(pid, programs)
         label = label_of(pid)
         users, groups = _ids(pid, "uid_map"), _ids(pid, "gid_map")
         limits = _limits(procfs.read(pid, "limits").decode())
@@ -73,13 +79,14 @@ def confinement(pid: int) -> Confinement:
         sets={name: int(fields[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd",
                                                        "CapAmb")},
         no_new_privileges=fields.get("NoNewPrivs") == "1",
-        programs=programs,
+        programs=held,
         spaces=spaces,
         cgroups=_cgroups(pid),
         label=label,
         limits=limits,
         dumpable=os.stat(f"/proc/{pid}").st_uid == int(fields["Uid"].split()[1]),
-        notes=_unjoined(fields, programs, narrow=_is_narrow(f"/proc/{pid}/exe")),
+        notes=(*_unjoined(fields, held, narrow=_is_narrow(f"/proc/{pid}/exe")),
+               *((ANSWERED,) if held != programs else ())),
     )  # fmt: skip
 
 

@@ -22,13 +22,14 @@ from ringfence.collect.seccomp.bpf import Call
 from ringfence.collect.seccomp.tables import AUDIT_ARCH, native, native_calls
 from ringfence.collect.seccomp.verdicts import words
 from ringfence.probe.abi import MAY_PASS, Abi, Form, actions, forms
+from ringfence.probe.answered import RETURN, asks
 from ringfence.probe.driven import Argument, Blocked, Driven, Killed
 from ringfence.run import tracee
 from ringfence.run.tracee import InjectionFailed
 
 SET_MODE_FILTER = 1
 PR_SET_NO_NEW_PRIVS = 38
-RETURN, RET_TRACE, USER_NOTIF = 0x06, 0x7FF00000, 0x7FC00000
+RET_TRACE = 0x7FF00000
 EXEMPT = {"uretprobe": 335, "uprobe": 336} if native() == "x86_64" else {}
 """No filter is asked about them, and they work from the kernel's own code alone
 (kernel/seccomp.c, seccomp_uprobe_exception)."""
@@ -80,12 +81,6 @@ class _Asked(Driven):
 
 def _called_as(abi: Abi, form: Form, child: Driven) -> int:
     return child.call_as(abi, form.number, *form.values)
-
-
-def asks(program: bytes) -> bool:
-    """Whether a filter has the answer USER_NOTIF among its constant ones."""
-    return any(code == RETURN and value & 0xFFFF0000 == USER_NOTIF
-               for code, _, _, value in struct.iter_unpack("=HBBI", program))  # fmt: skip
 
 
 class Oracle:

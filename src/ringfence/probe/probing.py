@@ -11,6 +11,7 @@ import msgspec
 
 from ringfence.collect.live import collect_process
 from ringfence.collect.process import procfs
+from ringfence.collect.process.answering import with_answers
 from ringfence.collect.process.tree import read_process
 from ringfence.collect.seccomp.tables import native_calls
 from ringfence.errors import InputError
@@ -104,9 +105,10 @@ def probe_process(
 
 def _process(pid: int, asked: tuple[str, ...], knowledge: Knowledge) -> Process:
     try:
-        return read_process(pid, knowledge, asked)
+        (process,) = with_answers((read_process(pid, knowledge, asked),))
     except (procfs.Vanished, OSError):
         raise InputError("ended while it was being read", where=f"PID {pid}") from None
+    return process
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from ringfence.collect.seccomp.live import FilterUnreadable, read_programs
 from ringfence.model.facts import Facts
 from ringfence.model.mounts import KERNEL
 from ringfence.model.process import PathFact, Process
+from ringfence.probe.answered import as_answered
 from ringfence.probe.folders import Folders
 from ringfence.probe.routes import Destination, destinations
 from ringfence.probe.ruleset import Ruleset
@@ -202,7 +203,7 @@ def _programs(process: Process, pid: int) -> tuple[bytes, ...] | None:
     if found is not None and found.mode == 0:
         return ()
     with contextlib.suppress(FilterUnreadable, procfs.Vanished):
-        return read_programs(pid).programs
+        return as_answered(pid, read_programs(pid).programs)
     return None
 
 

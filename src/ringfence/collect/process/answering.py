@@ -56,7 +56,7 @@ def refusing(pid: int) -> Evidence | None:
     """
     for one in _above(pid):
         if _is_ours(one):
-            detail = f"ringfence run (PID {one}) answers, and refuses"
+            detail = f"ringfence (PID {one}) answers, and refuses"
             return Evidence(Grade.DECLARED, f"/proc/{one}/fd", detail)
     return None
 
@@ -72,10 +72,11 @@ def _above(pid: int) -> Iterator[int]:
 
 
 def _is_ours(pid: int) -> bool:
-    """Whether it is a command of ours that listens, of root's, with our files and users: nobody in
-    a container is."""
+    """Whether it is this process, or a command of ours of root's, with our files and users (nobody
+    in a container is), and listens."""
     try:
-        return _is_run(pid) and _is_roots(pid) and _listens(pid)
+        known = pid == os.getpid() or (_is_run(pid) and _is_roots(pid))
+        return known and _listens(pid)
     except (OSError, procfs.Vanished):
         return False
 
