@@ -11,9 +11,9 @@ from ringfence.errors import MissingError
 from ringfence.watch.ledger import auditgroup, repeats
 from ringfence.watch.ledger.auditgroup import line_of
 from ringfence.watch.live import denials as module
-from ringfence.watch.live.company import UNKNOWN
 from ringfence.watch.live.denials import DOMAIN, Denials
 from ringfence.watch.live.told import Told
+from ringfence.watch.live.verdicts import UNKNOWN
 
 serials = itertools.count(1)
 

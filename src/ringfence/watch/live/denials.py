@@ -13,6 +13,7 @@ from ringfence.watch.ledger.audit import Denial, denial, landlock_domain
 from ringfence.watch.ledger.auditgroup import Source, audit_source
 from ringfence.watch.ledger.repeats import Repeats, Tally
 from ringfence.watch.live.company import Company
+from ringfence.watch.live.descent import Descent
 from ringfence.watch.live.told import DENIAL, EVENT, Told
 
 SOURCE = "kernel audit"
@@ -25,7 +26,7 @@ SETTLE = 0.05
 class Denials:
     """Reads the audit from now on. `fd` is -1 where that is not allowed; `started` says so once."""
 
-    def __init__(self, name: str, company: Company | None) -> None:
+    def __init__(self, name: str, company: Company | Descent | None) -> None:
         """`name` is the target's; `company` its processes, None where all are."""
         self._name = name
         self._company = company
