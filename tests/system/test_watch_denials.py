@@ -127,9 +127,10 @@ def test_a_pid_namespace_within_is_the_targets_and_the_one_around_is_not(inside:
         assert os.readlink(f"/proc/{deepest}/ns/pid") != os.readlink(
             f"/proc/{inside.target}/ns/pid"
         )
-        assert of_target(deepest) is True
-        assert of_target(os.getpid()) is False
-        assert of_process(deepest)(int(str(inside.target))) is False
+        now = int(time.time() * 1e6)
+        assert of_target.judge(deepest, now) == ""
+        assert of_target.judge(os.getpid(), now) is None
+        assert of_process(deepest).judge(int(str(inside.target)), now) is None
     finally:
         nested.kill()
         nested.wait()
@@ -153,3 +154,57 @@ def test_the_units_capability_is_what_it_takes(inside: Run, kept: bool) -> None:
     (said,) = inside.events("audit")
     assert ("not read" in said.detail.get("why", "")) is not kept
     assert bool(denials(inside.told())) is kept
+
+
+DAEMON = """
+import os, sys, time
+input()
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(0.5)
+        exec(sys.argv[3])
+        time.sleep(5)
+    os._exit(0)
+os.wait()
+input()
+"""
+"""A second fork, whose parent ends before the call that the third word makes."""
+
+
+def waiting(code: str) -> subprocess.Popen[bytes]:
+    """A process here that makes the call once it is told a line."""
+    return subprocess.Popen([sys.executable, "-c", code, "7ffc0000", str(LOGGED), REFUSED],
+                            stdin=subprocess.PIPE)  # fmt: skip
+
+
+def tell(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+
+
+def test_a_daemon_of_a_process_without_namespaces_is_the_targets(tmp_path: Path) -> None:
+    """And one that began before the target is not."""
+    if os.uname().machine != "x86_64" or not Path("/proc/self/loginuid").exists():
+        pytest.skip("the filter is for x86-64, and the kernel must have audit")
+    (tmp_path / "target").mkdir()
+    earlier = waiting("input()\n" + REFUSED)
+    time.sleep(0.05)  # more than a clock tick
+    target = waiting(DAEMON)
+    try:
+        run = watched(tmp_path, target.pid)
+        with run.running("--kind", "process", sign="audit"):
+            tell(earlier)
+            assert earlier.wait(20) == 0
+            tell(target)
+            run.until(denials)
+            assert run.stop() == 0
+    finally:
+        for process in (earlier, target):
+            process.kill()
+            process.communicate()
+    (told,) = denials(run.told())
+    assert told.detail["call"] == "getppid"
+    assert told.detail["pid"] not in (earlier.pid, target.pid)
+    assert "unsure" not in told.detail

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ringfence.watch.live.company import Company, of_process
+from ringfence.watch.live.company import of_process
 from ringfence.watch.live.denials import Denials
 from ringfence.watch.live.execs import Execs
 from ringfence.watch.live.told import Told, bounded
@@ -26,7 +26,7 @@ def audited(pid: int, name: str, record: Record) -> Iterator[None]:
     """Keep denials of the container whose first process is `pid`, while this lasts, or once that
     they may not be read. `record` may be called from another thread, and must not raise."""
     with contextlib.ExitStack() as stack:
-        company = Company(of_process(pid))
+        company = of_process(pid)
         execs = Execs(company.started)
         stack.callback(execs.close)
         denials = Denials(name, company)

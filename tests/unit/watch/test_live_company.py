@@ -12,7 +12,8 @@ import pytest
 
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.live import company as module
-from ringfence.watch.live.company import BEGUN, SEEN, UNKNOWN, Company, company, of_process
+from ringfence.watch.live.company import Company, company
+from ringfence.watch.live.verdicts import BEGUN, SEEN, UNKNOWN
 
 GONE, OTHER, YOUNGER = 4_194_400, 4_194_401, 4_194_402
 """Beyond PID_MAX_LIMIT: no process has such a number."""
@@ -81,13 +82,6 @@ def test_those_that_live_on_are_kept_among_many(monkeypatch: pytest.MonkeyPatch)
     assert len(found._known) <= 4
     assert found.judge(YOUNGER + 19, now()) == BEGUN
     assert found.judge(YOUNGER, now()) == UNKNOWN
-
-
-def test_all_that_stems_from_a_process_without_namespace_and_cgroup(child: int) -> None:
-    inside = of_process(os.getpid())
-    assert inside(os.getpid()) and inside(child)
-    assert inside(os.getppid()) is False
-    assert inside(GONE) is None
 
 
 def test_a_directorys_are_those_that_have_it_as_root_and_a_hosts_are_all(child: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 
@@ -10,9 +11,9 @@ from ringfence.errors import MissingError
 from ringfence.watch.ledger import auditgroup, repeats
 from ringfence.watch.ledger.auditgroup import line_of
 from ringfence.watch.live import denials as module
-from ringfence.watch.live.company import UNKNOWN
 from ringfence.watch.live.denials import DOMAIN, Denials
 from ringfence.watch.live.told import Told
+from ringfence.watch.live.verdicts import UNKNOWN
 
 serials = itertools.count(1)
 
@@ -103,23 +104,61 @@ def test_one_record_read_twice_is_one_denial(source: Lines) -> None:
     assert denials.repeated(last=True) == []
 
 
-def test_a_flood_of_different_ones_is_counted(
+class Clock:
+    """CLOCK_MONOTONIC."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+
+def counts(found: list[Told]) -> list[int]:
+    """Of records that only count, and no others."""
+    assert {(item.kind, item.detail["event"]) for item in found} <= {("event", "audit")}
+    return [item.detail["times"] for item in found]
+
+
+def test_a_flood_of_different_ones_is_counted_once_in_a_window(
     source: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(repeats, "MOST_KINDS", 3)
-    denials = of_target()
+    clock, denials = Clock(monkeypatch), of_target()
+    told, counted, calls = 0, [], itertools.count()
+    for _ in range(200):  # 10 seconds, in turns of the loop
+        source.lines = [killed(1, call=next(calls)) for _ in range(10)]
+        told += len(denials.read())
+        counted += counts(denials.repeated())
+        clock.now += 0.05
+    rest = counts(denials.repeated(last=True))
+    assert (len(counted), len(rest)) == (1, 1)
+    assert told + sum(counted) + sum(rest) == 2000
+    assert told == 6
+    assert denials.repeated(last=True) == []
+
+
+def test_a_count_waits_for_its_window(source: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "MOST_KINDS", 3)
+    clock, denials = Clock(monkeypatch), of_target()
     source.lines = [killed(1, call=number) for number in range(10)]
     assert len(denials.read()) == 3
-    (beyond,) = denials.repeated()
-    assert (beyond.kind, beyond.detail["event"], beyond.detail["times"]) == ("event", "audit", 7)
+    clock.now += repeats.WINDOW - 0.1
+    assert denials.repeated() == []
+    clock.now += 0.2
+    assert counts(denials.repeated()) == [7]
+    clock.now += 2 * repeats.WINDOW
+    assert denials.repeated() == []
 
 
-def test_what_was_lost_is_told_once(source: Lines) -> None:
-    denials = of_target()
-    source.lost = 2
-    (lost,) = denials.read()
-    assert (lost.detail["event"], lost.detail["times"]) == ("audit", 2)
-    assert denials.read() == []
+def test_what_was_lost_is_told_once_in_a_window(
+    source: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, denials = Clock(monkeypatch), of_target()
+    for _ in range(4):
+        source.lost += 2
+        assert denials.read() == denials.repeated() == []
+    clock.now += repeats.WINDOW
+    assert counts(denials.repeated()) == [8]
+    assert denials.read() == denials.repeated(last=True) == []
 
 
 def landlocked(domain: str) -> str:
@@ -134,8 +173,8 @@ def test_landlock_names_a_domain_and_its_maker_is_known(source: Lines) -> None:
     (told,) = denials.read()
     assert (told.detail["by"], told.detail["unsure"]) == ("landlock", [DOMAIN])
     source.lines = [landlocked("c")]
-    assert denials.read() == []
-    (unplaced,) = denials.repeated()
+    assert denials.read() == denials.repeated() == []
+    (unplaced,) = denials.repeated(last=True)
     assert (unplaced.detail["event"], unplaced.detail["times"]) == ("audit", 1)
 
 

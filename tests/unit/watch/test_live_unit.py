@@ -81,6 +81,9 @@ def test_a_folder_elsewhere_can_be_written_through_the_fence() -> None:
     (("journald", "syslog", "syslog:/run/log"), "AF_UNIX AF_NETLINK", []),
     (("otlp:http://127.0.0.1:4318/v1/logs",), "AF_UNIX AF_NETLINK AF_INET", ["127.0.0.1"]),
     (("syslog:[::1]:514",), "AF_UNIX AF_NETLINK AF_INET6", ["::1"]),
+    # systemd ignores an IPAddressAllow= that has a scope.
+    (("syslog:::1%lo:514", "otlp:http://[::1%25lo]:4318/x"), "AF_UNIX AF_NETLINK AF_INET6",
+     ["::1"]),
     (("syslog:127.0.0.2:514", "otlp:http://[::1]:4318/x", "syslog:127.0.0.2:515"),
      "AF_UNIX AF_NETLINK AF_INET AF_INET6", ["127.0.0.2", "::1"]),
 ])  # fmt: skip

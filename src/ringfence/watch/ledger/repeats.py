@@ -1,4 +1,5 @@
-"""Denials that repeat themselves: the first is told at once, further ones are counted. Pure."""
+"""Denials that repeat themselves: the first is told at once, further ones are counted, and
+the count is told once in a window. Pure. Times are of CLOCK_MONOTONIC, in seconds."""
 
 from __future__ import annotations
 
@@ -28,12 +29,33 @@ class _Counted(msgspec.Struct):
     more: int = 0
 
 
+class Tally:
+    """A count that is told at the end of a window, which its first begins."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._until = 0.0
+
+    def add(self, count: int, now: float) -> None:
+        """So many more."""
+        if not self._count:
+            self._until = now + WINDOW
+        self._count += count
+
+    def due(self, now: float) -> int:
+        """How many there were in a window that is over, 0 while it is not."""
+        if self._until > now:
+            return 0
+        found, self._count = self._count, 0
+        return found
+
+
 class Repeats:
-    """What was told lately. Times are of CLOCK_MONOTONIC, in seconds."""
+    """What was told lately; `beyond` are the different ones that were too many to be told."""
 
     def __init__(self) -> None:
         self._told: dict[tuple[Any, ...], _Counted] = {}
-        self._beyond = 0
+        self.beyond = Tally()
 
     def new(self, denial: Denial, unsure: str, now: float) -> bool:
         """Whether it is to be told now; otherwise it is counted."""
@@ -45,7 +67,7 @@ class Repeats:
                 former.last, former.more = denial, former.more + 1
             return False
         if len(self._told) >= MOST_KINDS:
-            self._beyond += 1
+            self.beyond.add(1, now)
             return False
         self._told[key] = _Counted(denial, unsure, now + WINDOW)
         return True
@@ -60,11 +82,6 @@ class Repeats:
                 item.more, item.until = 0, now + WINDOW
             else:
                 del self._told[key]
-
-    def beyond(self) -> int:
-        """How many different ones were too many to be told, since this was asked last."""
-        found, self._beyond = self._beyond, 0
-        return found
 
 
 def _key(denial: Denial, unsure: str) -> tuple[Any, ...]:

@@ -18,7 +18,9 @@ import msgspec
 from ringfence.collect.container.members import inside_of
 from ringfence.collect.process import procfs
 from ringfence.watch.baseline.targets import Target
-from ringfence.watch.live.looks import link, read_stat
+from ringfence.watch.live.descent import Descent
+from ringfence.watch.live.looks import began_before, link, read_stat
+from ringfence.watch.live.verdicts import BEGUN, SEEN, UNKNOWN
 
 MOST_KNOWN = 16_384
 DEEPEST = 64
@@ -26,10 +28,6 @@ NS_GET_PARENT = 0xB702
 """linux/nsfs.h."""
 ROSTER_EVERY = 1.0
 """Seconds between two looks at all processes, where the kernel does not tell of new ones."""
-SEEN = "process: it had ended; under its number one of the target was seen"
-BEGUN = "process: it had ended; one of the target began it, or what began it"
-UNKNOWN = "process: it had ended; nothing tells whether it was of the target"
-_TICKS = os.sysconf("SC_CLK_TCK")
 Inside = Callable[[int], bool | None]
 """Whether a living process is of the target, None where there is none of this number."""
 
@@ -79,7 +77,8 @@ class Company:
     def judge(self, pid: int, wall: int) -> str | None:
         """Whether the process that had this number at `wall` (microseconds since 1970) is of the
         target: '' for yes, None for no, and why it is not sure."""
-        if _there(pid, wall):
+        stat = read_stat(pid)
+        if stat is not None and began_before(stat.started, wall):
             seen = self._inside(pid)
             if seen is not None:
                 return "" if seen else None
@@ -109,29 +108,31 @@ class Company:
             self._known.popitem(last=False)
 
 
-def company(target: Target, root: int) -> Company | None:
+def company(target: Target, root: int) -> Company | Descent | None:
     """The processes of a target, None for a host, whose are all. A directory's are those that have
     it as their root; `root` is a descriptor of it."""
     if target.kind == "host":
         return None
     if target.kind in ("container", "process"):
-        return Company(of_process(int(target.root.parent.name)))
+        return of_process(int(target.root.parent.name))
     return Company(_rooted(os.fstat(root)))
 
 
-def of_process(first: int) -> Inside:
+def of_process(first: int) -> Company | Descent:
     """Of the container whose first process is `first`: its PID namespace with those within it, or
     else its cgroup, or else all that stems from it."""
-    space = link(first, "ns/pid")
     own = inside_of(first)
+    return Company(_in_place(first, own)) if own is not None else Descent(first)
+
+
+def _in_place(first: int, own: Callable[[int], bool]) -> Inside:
+    space = link(first, "ns/pid")
 
     def inside(pid: int) -> bool | None:
         found = link(pid, "ns/pid")
         if not found:
             return None
-        if own is not None:
-            return own(pid) or _within(pid, found, space)
-        return _stems(pid, first)
+        return own(pid) or _within(pid, found, space)
 
     return inside
 
@@ -155,17 +156,6 @@ def _within(pid: int, found: str, space: str) -> bool:
     return False
 
 
-def _stems(pid: int, first: int) -> bool:
-    for _ in range(DEEPEST):
-        if pid == first:
-            return True
-        stat = read_stat(pid)
-        if stat is None or stat.parent == 0:
-            return False
-        pid = stat.parent
-    return False
-
-
 def _rooted(root: os.stat_result) -> Inside:
     def inside(pid: int) -> bool | None:
         try:
@@ -175,12 +165,3 @@ def _rooted(root: os.stat_result) -> Inside:
         return (found.st_dev, found.st_ino) == (root.st_dev, root.st_ino)
 
     return inside
-
-
-def _there(pid: int, wall: int) -> bool:
-    """Whether the process of this number began before `wall`: a later one is another."""
-    stat = read_stat(pid)
-    if stat is None:
-        return False
-    since = time.clock_gettime(time.CLOCK_REALTIME) - wall / 1e6
-    return stat.started / _TICKS <= time.clock_gettime(time.CLOCK_BOOTTIME) - since

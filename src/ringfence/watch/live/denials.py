@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from ringfence.errors import MissingError
 from ringfence.watch.ledger.audit import Denial, denial, landlock_domain
 from ringfence.watch.ledger.auditgroup import Source, audit_source
-from ringfence.watch.ledger.repeats import Repeats
+from ringfence.watch.ledger.repeats import Repeats, Tally
 from ringfence.watch.live.company import Company
+from ringfence.watch.live.descent import Descent
 from ringfence.watch.live.told import DENIAL, EVENT, Told
 
 SOURCE = "kernel audit"
@@ -25,13 +26,14 @@ SETTLE = 0.05
 class Denials:
     """Reads the audit from now on. `fd` is -1 where that is not allowed; `started` says so once."""
 
-    def __init__(self, name: str, company: Company | None) -> None:
+    def __init__(self, name: str, company: Company | Descent | None) -> None:
         """`name` is the target's; `company` its processes, None where all are."""
         self._name = name
         self._company = company
         self._repeats = Repeats()
         self._domains: dict[str, int] = {}
-        self._lost = self._unplaced = 0
+        self._lost, self._losses = 0, Tally()
+        self._unplaced = Tally()
         self._source: Source | None = None
         self._why = ""
         try:
@@ -64,21 +66,28 @@ class Denials:
             item = denial(line)
             if item is not None:
                 found += self._denied(item, now)
-        return [*found, *self._losses(self._source)]
+        if self._source.lost != self._lost:
+            self._losses.add(self._source.lost - self._lost, now)
+            self._lost = self._source.lost
+        return found
 
     def repeated(self, *, blind: bool = False, last: bool = False) -> list[Told]:
-        """What was said again and has not been told, once its window is over, or at the `last`.
+        """What was said again or only counted, once its window is over, or at the `last`.
         `blind`: nobody hears of new processes, so all are looked at now and then."""
         if blind and self._company is not None and self._source is not None:
             self._company.stale()
         now = math.inf if last else time.monotonic()
         found = [_told(item, unsure, more) for item, unsure, more in self._repeats.due(now)]
-        beyond = self._repeats.beyond()
-        if beyond:
-            found.append(self._trouble("too many different denials at once", beyond))
-        if self._unplaced:
-            found.append(self._trouble("denials of Landlock that name no process", self._unplaced))
-            self._unplaced = 0
+        counts = (
+            ("records came faster than they were read, and are lost", self._losses),
+            ("too many different denials at once", self._repeats.beyond),
+            ("denials of Landlock that name no process", self._unplaced),
+        )
+        for why, tally in counts:
+            times = tally.due(now)
+            if times:
+                detail = {"event": "audit", "why": why, "times": times}
+                found.append(Told(EVENT, self._name, detail))
         return found
 
     def close(self) -> None:
@@ -91,7 +100,7 @@ class Denials:
         unsure: str | None = ""
         if self._company is not None:
             if pid is None:
-                self._unplaced += 1
+                self._unplaced.add(1, now)
                 return
             unsure = self._company.judge(pid, item.time)
         if unsure is None:
@@ -106,15 +115,6 @@ class Denials:
             if len(self._domains) >= MOST_DOMAINS:
                 del self._domains[next(iter(self._domains))]
             self._domains[made[0]] = made[1]
-
-    def _losses(self, source: Source) -> Iterator[Told]:
-        if source.lost != self._lost:
-            yield self._trouble("records came faster than they were read, and are lost",
-                                source.lost - self._lost)  # fmt: skip
-            self._lost = source.lost
-
-    def _trouble(self, why: str, times: int) -> Told:
-        return Told(EVENT, self._name, {"event": "audit", "why": why, "times": times})
 
 
 def _told(item: Denial, unsure: str, times: int = 0) -> Told:

@@ -7,6 +7,7 @@ process later: what is read in several steps may be of several of them.
 from __future__ import annotations
 
 import os
+import time
 
 import msgspec
 
@@ -17,6 +18,7 @@ MOST_TABLE = 1 << 16
 PF_EXITING = 0x4
 """linux/sched.h, of the flags in /proc/PID/stat: it has no executable any more, some time before
 its state says so."""
+_TICKS = os.sysconf("SC_CLK_TCK")
 TRIES = 3
 """Looks at a process that becomes another program meanwhile."""
 
@@ -145,6 +147,13 @@ def parse_stat(text: str) -> Stat | None:
 def read_stat(pid: int) -> Stat | None:
     """The stat of a process or thread; None where there is none."""
     return parse_stat(_bytes(pid, "stat", MOST_TABLE).decode("utf-8", "replace"))
+
+
+def began_before(started: int, wall: int) -> bool:
+    """Whether what `started` then (`Stat`) was there at `wall` (microseconds since 1970): what has
+    its number and began later is another."""
+    since = time.clock_gettime(time.CLOCK_REALTIME) - wall / 1e6
+    return started / _TICKS <= time.clock_gettime(time.CLOCK_BOOTTIME) - since
 
 
 def process_of(thread: int) -> int:

@@ -31,12 +31,12 @@ def choose(text: str) -> Sink:
 
 
 def address(text: str) -> str:
-    """The address of loopback that a sink sends to, '' where it is a Unix socket. Raises
-    UsageError."""
+    """The address of loopback that a sink sends to, without its scope, '' where it is a Unix
+    socket. Raises UsageError."""
     _, where = _parsed(text)
     if isinstance(where, str):
-        return urlsplit(where).hostname or ""
-    return where[0] if isinstance(where, tuple) else ""
+        return (urlsplit(where).hostname or "").partition("%")[0]
+    return where[0].partition("%")[0] if isinstance(where, tuple) else ""
 
 
 def _parsed(text: str) -> tuple[str, Path | tuple[str, int] | str | None]:
