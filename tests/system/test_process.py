@@ -227,6 +227,22 @@ def test_a_listener_of_virtual_machines_is_an_entry_point() -> None:
     assert (listener.kind, listener.address, listener.holders) == ("vsock", "any", (pid,))
 
 
+STRANGER = (
+    "import os, socket, sys\n"
+    f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+    "socket.socket(socket.AF_UNIX).connect(sys.argv[1])\n"
+)
+
+
+def stranger_connects(path: str, *, beside: int | None = None) -> bool:
+    """What connect(2) says to a user whom nothing names, in the namespaces of process `beside`."""
+    enter = [program("nsenter"), "-t", str(beside), "-m", "--"] if beside else []
+    done = subprocess.run(
+        [*enter, sys.executable, "-c", STRANGER, path], capture_output=True, check=False
+    )
+    return done.returncode == 0
+
+
 def test_the_folders_above_a_unix_socket_decide_who_connects() -> None:
     """What connect(2) says to a stranger, and what is told of the start `local`."""
     code = (
@@ -236,25 +252,102 @@ def test_the_folders_above_a_unix_socket_decide_who_connects() -> None:
         "    kept.append(socket.socket(socket.AF_UNIX)); path = {0!r} + '/' + name\n"
         "    kept[-1].bind(path); os.chmod(path, mode); kept[-1].listen()\n"
     )
-    stranger = (
-        "import os, socket, sys\n"
-        f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
-        "socket.socket(socket.AF_UNIX).connect(sys.argv[1])\n"
-    )
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         os.mkdir(f"{folder}/shut", 0o700)
         with python_process(code.format(folder)) as pid:
             points, _ = entry_points(facts(pid))
             told = {point.address: point.reach is Reach.LOCAL for point in points}
-            seen = {
-                path: not subprocess.run(
-                    [sys.executable, "-c", stranger, path], capture_output=True, check=False
-                ).returncode
-                for path in told
-            }
+            seen = {path: stranger_connects(path) for path in told}
     assert told == seen
     assert sorted(told.values()) == [False, False, False, True]
+
+
+IN_A_SHUT_FOLDER = """
+import ctypes, os, socket, subprocess
+def run(*words): subprocess.run(words, check=True)
+assert ctypes.CDLL(None).unshare(0x20000) == 0
+run("mount", "--make-rprivate", "/")
+os.chdir({folder!r})
+run("mount", "-t", "tmpfs", "-o", "mode=755", "none", ".")
+os.chdir({folder!r})
+os.umask(0)
+os.makedirs("shut/in"); os.mkdir("open"); open("file", "w").close()
+os.chmod("shut", 0o700)
+kept = socket.socket(socket.AF_UNIX)
+{before}
+kept.bind({folder!r} + "/shut/in/s"); kept.listen()
+{after}
+"""
+ELSEWHERE = {
+    "nowhere else": ("", "", None),
+    "in a network of its own": ("assert ctypes.CDLL(None).unshare(0x40000000) == 0\n"
+                                "kept = socket.socket(socket.AF_UNIX)", "", None),
+    "the file mounted": ("", "run('mount', '--bind', 'shut/in/s', 'file')", "file"),
+    "its folder mounted": ("", "run('mount', '--bind', 'shut/in', 'open')", "open/s"),
+    "a shut folder mounted": ("", "run('mount', '--bind', 'shut', 'open')", None),
+    "all of it mounted": ("", "run('mount', '--bind', '.', 'open')", None),
+    "another folder mounted": ("", "os.mkdir('o'); run('mount', '--bind', 'o', 'open')", None),
+    "renamed": ("", "os.rename('shut/in/s', 'open/s')", "open/s"),
+    "renamed, with another there": (
+        "", "os.rename('shut/in/s', 'open/s'); other = socket.socket(socket.AF_UNIX)\n"
+        "other.bind({folder!r} + '/shut/in/s'); os.chmod('shut/in/s', 0o600)", "open/s"),
+    "another beside it": (
+        "", "other = socket.socket(socket.AF_UNIX)\n"
+        "other.bind({folder!r} + '/shut/in/t'); os.chmod('shut/in/t', 0o600)", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after", "other"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_a_socket_that_is_found_elsewhere_too_is_open_there(
+    before: str, after: str, other: str | None
+) -> None:
+    """A socket for everybody in a folder for nobody: `local` where a stranger gets to it by another
+    path, `inside` where the folder keeps everybody out."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        after = after.format(folder=folder)
+        code = IN_A_SHUT_FOLDER.format(folder=folder, before=before, after=after)
+        with python_process(code) as pid:
+            points, _ = entry_points(facts(pid))
+            (point,) = (point for point in points if point.address == f"{folder}/shut/in/s")
+            assert not stranger_connects(f"{folder}/shut/in/s", beside=pid)
+            if other is not None:
+                assert stranger_connects(f"{folder}/{other}", beside=pid)
+    assert point.reach is (Reach.INSIDE if other is None else Reach.LOCAL)
+
+
+IN_A_ROOT_OF_ITS_OWN = """
+import ctypes, os, socket, subprocess, time
+libc = ctypes.CDLL(None)
+def run(*words): subprocess.run(words, check=True)
+assert libc.unshare(0x20000) == 0
+run("mount", "--make-rprivate", "/")
+os.chdir({folder!r})
+os.mkdir("shut", 0o700); open("file", "w").close()
+run("mount", "-t", "tmpfs", "-o", "mode=700", "none", "shut")
+read, write = os.pipe()
+if os.fork() == 0:
+    libc.prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG
+    os.chroot("shut"); os.umask(0)
+    kept = socket.socket(socket.AF_UNIX); kept.bind("/s"); kept.listen()
+    os.write(write, b"x"); time.sleep(600)
+os.read(read, 1)
+if {mounted}: run("mount", "--bind", "shut/s", "file")
+"""
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_a_mount_outside_of_the_holders_root_directory_leads_to_its_socket(mounted: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        code = IN_A_ROOT_OF_ITS_OWN.format(folder=folder, mounted=mounted)
+        with python_process(code) as pid:
+            points, _ = entry_points(facts(pid))
+            assert stranger_connects(f"{folder}/file", beside=pid) is mounted
+            assert not stranger_connects(f"{folder}/shut/s", beside=pid)
+    (point,) = (point for point in points if point.address == "/s")
+    assert point.reach is (Reach.LOCAL if mounted else Reach.INSIDE)
 
 
 LISTENER = """

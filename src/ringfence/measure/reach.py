@@ -113,7 +113,7 @@ def _unix(item: Listener, facts: Facts) -> tuple[Reach, Evidence]:
     if item.path.startswith("@") or not item.path:
         detail = "an abstract Unix socket: whoever is in the same network namespace"
         return Reach.LOCAL, Evidence(Grade.OBSERVED, item.evidence.source, detail)
-    detail = "its file was not seen: who may connect is not known"
+    detail = "the file that it is bound to was not seen at its name: who may connect is not known"
     return Reach.LOCAL, Evidence(Grade.ASSUMED, item.evidence.source, detail)
 
 

@@ -20,14 +20,13 @@ from pathlib import Path
 
 import msgspec
 
-from ringfence.collect.files.way import leading_to
 from ringfence.collect.process import procfs
 from ringfence.collect.process.asking import ask
 from ringfence.collect.process.descriptors import Table, sockets_of, tables, threads_of
 from ringfence.collect.process.namespaces import inode_of
+from ringfence.collect.process.socketfiles import SocketFiles
 from ringfence.collect.seccomp.tables import native_calls
 from ringfence.model.evidence import Evidence, Grade, Unseen
-from ringfence.model.files import Step
 from ringfence.model.process import Listener
 
 TCP_LISTEN = "0A"
@@ -122,6 +121,7 @@ def listeners(
     suspects = tuple(hidden) if whole_host else tuple(pids)
     own = earlier.union(*(holding.inodes for holding in holdings))
     listed: set[int] = set()
+    files = SocketFiles()
     found: list[Listener] = []
     for space, thread in looked:
         exposed = _has_interface(thread)
@@ -137,7 +137,7 @@ def listeners(
         supposed = {row.inode for row in loose}
         found += [
             msgspec.structs.replace(
-                _held(row, thread, holdings, suspects),
+                _held(row, thread, holdings, suspects, files),
                 exposed=exposed,
                 namespace_shared=shared,
                 supposed=row.inode in supposed and not whole_host,
@@ -147,7 +147,7 @@ def listeners(
             if row.inode in own or row.inode in supposed
         ]
     for holding in holdings:
-        found += _unlisted(holding, holdings, listed, unseen)
+        found += _unlisted(holding, holdings, listed, files, unseen)
     return _one_each(found), tuple(unseen)
 
 
@@ -210,7 +210,11 @@ def _holdings(pids: list[int], unseen: list[Unseen]) -> tuple[list[Holding], lis
 
 
 def _unlisted(
-    holding: Holding, holdings: list[Holding], listed: set[int], unseen: list[Unseen]
+    holding: Holding,
+    holdings: list[Holding],
+    listed: set[int],
+    files: SocketFiles,
+    unseen: list[Unseen],
 ) -> list[Listener]:
     """Listening sockets of the process that no table of a namespace in reach lists, found by
     asking each; adds to `unseen`."""
@@ -235,7 +239,7 @@ def _unlisted(
             if taking is not None:
                 source = f"/proc/{thread}/fd/{descriptor}"
                 bound = Bound(taking.kind, taking.address, taking.port, inode, source, taking.name)
-                found.append(_held(bound, thread, holdings, ()))
+                found.append(_held(bound, thread, holdings, (), files))
     unseen += [
         Unseen(f"whether {what} of process {holding.pid} take anything", why)
         for what, why in silent.items()
@@ -281,9 +285,16 @@ def _openness(listener: Listener) -> tuple[bool, int, int]:
     return listener.mode is None, mode & stat.S_IWOTH, mode & stat.S_IWGRP
 
 
-def _held(bound: Bound, pid: int, holdings: list[Holding], suspects: tuple[int, ...]) -> Listener:
+def _held(
+    bound: Bound,
+    thread: int,
+    holdings: list[Holding],
+    suspects: tuple[int, ...],
+    files: SocketFiles,
+) -> Listener:
     holders = [holding for holding in holdings if bound.inode in holding.inodes]
-    way = _way(bound.name, holders[0].pid if holders else pid)
+    pid = holders[0].pid if holders else thread
+    way = files.way(bound.inode, bound.name, pid, thread)
     place = _place(bound)
     return Listener(
         kind=bound.kind,
@@ -300,26 +311,6 @@ def _held(bound: Bound, pid: int, holdings: list[Holding], suspects: tuple[int, 
         gid=way[-1].gid if way else None,
         way=way,
     )
-
-
-def _way(name: bytes, pid: int) -> tuple[Step, ...]:
-    """The folders to the file of a Unix socket, and the file; empty where it was not found.
-
-    Folders above another file system are passed over, for it may be mounted elsewhere too, where
-    they do not lie above it; so are all where the file has another name.
-    """
-    if not name.startswith(b"/"):
-        return ()
-    try:
-        with leading_to(f"/proc/{pid}/root", name) as (_, steps):
-            file = steps[-1]
-    except (OSError, ValueError):  # ValueError: kernels before 4.10 print a NUL as it is
-        return ()
-    if not stat.S_ISSOCK(file.mode):
-        return ()
-    if file.links > 1:
-        return (file,)
-    return tuple(step for step in steps if step.device == file.device)
 
 
 def _place(bound: Bound) -> str:

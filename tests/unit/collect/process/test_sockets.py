@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -127,23 +126,6 @@ def test_names_with_spaces_and_odd_bytes_are_seen_with_their_mode(tmp_path: Path
     modes = {item.path: item.mode for item in found if item.kind == "unix"}
     assert modes[f"{tmp_path}/my so\\n\\xff"] == 0o140640
     assert modes[f"@{os.getpid()}\\na b c zz e f g h"] is None
-
-
-def test_the_way_to_a_file_is_seen_through_links(tmp_path: Path) -> None:
-    """Folders from links count where they are passed; of a file with two names, the file alone."""
-    inner = tmp_path / "inner"
-    inner.mkdir(mode=0o700)
-    (tmp_path / "link").symlink_to(inner)
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(f"{tmp_path}/link/s")
-        os.chmod(inner / "s", 0o620)
-        way = sockets._way(os.fsencode(tmp_path / "link/s"), os.getpid())
-        assert [stat.S_IMODE(step.mode) for step in way[-2:]] == [0o700, 0o620]
-        (tmp_path / "other").hardlink_to(inner / "s")
-        (only,) = sockets._way(os.fsencode(tmp_path / "link/s"), os.getpid())
-        assert stat.S_ISSOCK(only.mode)
-    for name in (b"@abstract", b"", b"relative", b"/no/such", os.fsencode(tmp_path)):
-        assert sockets._way(name, os.getpid()) == ()
 
 
 def _listener(kind: str, path: str = "", mode: int | None = None, **other: Any) -> Listener:
