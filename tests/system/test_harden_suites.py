@@ -38,7 +38,7 @@ def test_redis_benchmark_inside_the_fence(tmp_path: Path) -> None:
                 capture_output=True, text=True, check=True, timeout=60,
             ).stdout.strip()  # fmt: skip
 
-        suite = [program("redis-benchmark"), "-p", port, "-n", "2000", "-c", "20", "-q"]
+        suite = [program("redis-benchmark"), "-p", port, "-n", "500", "-c", "20", "-q"]
         bench = subprocess.run(suite, capture_output=True, text=True, check=True, timeout=240)
         assert "LRANGE_600" in bench.stdout and "rror" not in bench.stdout
         assert ask("eval", "return redis.call('set', 'a', 7)", "0") == "OK"
