@@ -312,6 +312,13 @@ def test_systemd_keeps_state_and_begins_it_as_the_image_has_it() -> None:
     assert "TemporaryFileSystem" not in unit and "ExecStopPost" not in unit
 
 
+@pytest.mark.parametrize("path", ["home/app/run.sh", "root/run.sh", "usr/bin/run.sh"])
+def test_systemd_hides_no_home_of_the_image_and_lets_none_be_written(path: str) -> None:
+    """ProtectSystem=strict leaves homes as they are: without ProtectHome= they are writable."""
+    unit = settings_of(msgspec.structs.replace(NEEDS, entries=(Entry(path, "file", 0o755),)))
+    assert (unit["ProtectSystem"], unit["ProtectHome"]) == (["strict"], ["read-only"])
+
+
 def test_what_systemd_copies_is_whole_and_only_where_it_is_not_yet(tmp_path: Path) -> None:
     source, place = tmp_path / "root/srv", tmp_path / "a b/state/srv"
     source.mkdir(parents=True)

@@ -24,7 +24,7 @@ RestrictNamespaces answers as missing, and an error of this list would come befo
 _FIXED = """\
 NoNewPrivileges=yes
 ProtectSystem=strict
-ProtectHome=yes
+ProtectHome=read-only
 PrivateTmp=yes
 PrivateDevices=yes
 PrivateIPC=yes
@@ -50,6 +50,8 @@ DevicePolicy=closed
 IPAddressDeny=any
 MemoryMax=1G
 TasksMax=512"""
+"""/home and /root are the image's own, with what the service has there: ProtectHome=yes would hide
+that. They cannot be left out: ProtectSystem=strict leaves both as they are."""
 _UNPRIVILEGED = """\
 CapabilityBoundingSet=
 AmbientCapabilities=
