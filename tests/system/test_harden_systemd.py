@@ -1,7 +1,8 @@
 """The generated units, unchanged, started by Debian's systemd in a guest with Debian's kernel.
 
 nginx listens on port 80, makes its folders itself and logs to files that are links to its standard
-output; the other service finds folders and a file in what it writes, and listens above 1024.
+output; the other service lies in a home, finds folders and a file in what it writes, and listens
+above 1024.
 """
 
 from __future__ import annotations
@@ -28,12 +29,45 @@ try:
 except OSError as error:
     print("ANSWER", error)
 """
+WRITABLE = """\
+import os, re, sys
+pid = sys.argv[1]
+with open(f"/proc/{pid}/status") as file:
+    uid, gid = re.findall(r"^[UG]id:\\t(\\d+)", file.read(), re.M)
+os.chroot(f"/proc/{pid}/root")
+os.setgroups([])
+os.setgid(int(gid))
+os.setuid(int(uid))
+for place, folders, _ in os.walk("/"):
+    if place == "/":
+        folders.remove("proc")
+    if os.access(place, os.W_OK):
+        print("WRITABLE", place, "noexec" if os.statvfs(place).f_flag & os.ST_NOEXEC else "exec")
+"""
+"""Every folder that the user of a process may write in, where that process is."""
+DEVICES = """\
+import os, sys
+unit, *places = sys.argv[1:]
+def opened(when):
+    for place in places:
+        try:
+            os.close(os.open(place, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY))
+            print("DEVICE", when, os.path.basename(place), "opened")
+        except OSError as error:
+            print("DEVICE", when, os.path.basename(place), error.strerror)
+opened("outside")
+with open(f"/sys/fs/cgroup/system.slice/{unit}.service/cgroup.procs", "w") as file:
+    file.write(str(os.getpid()))
+opened("inside")
+"""
+"""Opens device files as root, first of the host, then of a unit's control group."""
 WITHOUT = {
     "owner": "/^TemporaryFileSystem=/s/,uid=[0-9]*,gid=[0-9]*//",
     "output": "/^StandardOutput=/d",
     "capability": "s/=CAP_NET_BIND_SERVICE/=/",
 }
 """What nginx's unit does not start without, each taken away by a command of sed(1)."""
+STATE = "var/lib/ringfence/web/state/home/app/data"
 ACTS = f"""#!/bin/sh
 exec >/dev/ttyS0 2>&1
 ask() {{ echo "ASKED $1 $2"; python3 /ask "$1" "$2"; }}
@@ -55,6 +89,7 @@ ask 80 /none
 pid=$(systemctl show -p MainPID --value nginx)
 grep -E '^(Uid|NoNewPrivs|Seccomp|CapEff|CapBnd):' /proc/$pid/status
 sed 's/^/MOUNT /' /proc/$pid/mountinfo
+python3 /writable $pid | sed 's/^WRITABLE/& nginx/'
 systemctl restart nginx
 started nginx 80
 ask 80 /
@@ -75,6 +110,11 @@ ask 8080 /cgi-bin/add
 ask 8080 /cgi-bin/show
 pid=$(systemctl show -p MainPID --value web)
 sed 's/^/MOUNT /' /proc/$pid/mountinfo
+python3 /writable $pid | sed 's/^WRITABLE/& web/'
+mknod -m 666 /{STATE}/null c 1 3
+mknod -m 666 /{STATE}/serial c 4 64
+python3 /devices web /{STATE}/null /{STATE}/serial
+rm /{STATE}/null /{STATE}/serial
 systemctl stop web
 ls -d /run/ringfence/web/run
 started web 8080
@@ -82,20 +122,24 @@ ask 8080 /cgi-bin/show
 systemctl stop web
 systemctl poweroff -ff
 """
-SHOW = "echo $(cat /var/lib/web/seed) /run/* /run/web/* /var/lib/web/*"
-ADD = "echo m >/var/lib/web/mark; echo l >/run/web/last; echo t >/run/top; echo added"
+SHOW = "echo $(cat /home/app/data/seed) /run/* /run/web/* /home/app/data/*"
+ADD = "echo m >/home/app/data/mark; echo l >/run/web/last; echo t >/run/top"
+SHARED = "echo s >/dev/shm/mark; echo s >/tmp/mark; echo added"
 
 
 def web(folder: Path) -> Path:
     """busybox with CGI scripts that write into folders that are not empty."""
     tree = busybox(folder, "httpd", "sh", "cat")
-    for name in ("www/cgi-bin", "run/web", "var/lib/web"):
+    for name in ("home/app/www/cgi-bin", "run/web", "home/app/data", "tmp"):
         (tree / name).mkdir(parents=True)
-    (tree / "var/lib/web/seed").write_text("seed\n")
-    (tree / "www/index.html").write_text("front\n")
-    for name, body in (("show", SHOW), ("add", ADD)):
-        script = tree / "www/cgi-bin" / name
-        script.write_text(f"#!/bin/sh\necho 'Content-Type: text/plain'\necho\n{body}\n")
+    (tree / "home/app/data/seed").write_text("seed\n")
+    (tree / "home/app/www/index.html").write_text("front\n")
+    answer = "echo 'Content-Type: text/plain'\necho\n"
+    for name, body in (("run.sh", "exec /bin/httpd -f -p 8080 -h /home/app/www"),
+                       ("www/cgi-bin/show", answer + SHOW),
+                       ("www/cgi-bin/add", answer + f"{ADD}; {SHARED}")):  # fmt: skip
+        script = tree / "home/app" / name
+        script.write_text(f"#!/bin/sh\n{body}\n")
         script.chmod(0o755)
     return tree
 
@@ -122,7 +166,7 @@ def console(rootfs_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
         ("nginx", [str(rootfs_tar), "--http", "http://localhost/"], NGINX),
         ("web", [str(web(place / "web")), "--http", f"{http}/show", "--http", f"{http}/add",
                  "--http", f"{http}/show", "--name", "web"],
-         ("/bin/httpd", "-f", "-p", "8080", "-h", "/www")),
+         ("/home/app/run.sh",)),
     ):  # fmt: skip
         done = Done(*words, "-o", str(place / f"{name}.result"), command=command)
         assert done.code == 0, done.err
@@ -130,7 +174,8 @@ def console(rootfs_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     unpacked(tree)
     for name in ("nginx", "web"):
         installed(tree, name, place / f"{name}.result")
-    (tree / "ask").write_text(ASK)
+    for name, script in (("ask", ASK), ("writable", WRITABLE), ("devices", DEVICES)):
+        (tree / name).write_text(script)
     for name, change in WITHOUT.items():
         (tree / f"without-{name}").write_text(f"{change}\n")
     return said(tree, ACTS, place)
@@ -170,18 +215,34 @@ def test_writable_folders_begin_as_the_image_has_them(console: str) -> None:
     assert (first, others) == ("failed", ["active"] * 2), console[-4000:]
     assert "JOURNAL web.service: Control process exited, code=exited, status=217/USER" in console
     fresh, added, used, again = (answer for what, answer in answers(console) if "cgi-bin" in what)
-    assert fresh == "200 seed /run/systemd /run/web /run/web/* /var/lib/web/seed"
+    assert fresh == "200 seed /run/systemd /run/web /run/web/* /home/app/data/seed"
     assert added == "200 added"
     assert used == (
-        "200 seed /run/systemd /run/top /run/web /run/web/last /var/lib/web/mark /var/lib/web/seed"
+        "200 seed /run/systemd /run/top /run/web /run/web/last"
+        " /home/app/data/mark /home/app/data/seed"
     )
-    assert again == "200 seed /run/systemd /run/web /run/web/* /var/lib/web/mark /var/lib/web/seed"
+    assert again == (
+        "200 seed /run/systemd /run/web /run/web/* /home/app/data/mark /home/app/data/seed"
+    )
     assert "cannot access '/run/ringfence/web/run'" in console
 
 
 def test_only_writable_folders_are_writable_and_nothing_in_them_is_executed(console: str) -> None:
+    """Whatever else systemd mounts there (/tmp, /var/tmp, what is of the host's /dev)."""
     mounts = dict(re.findall(r"^MOUNT \d+ \d+ \d+:\d+ \S+ (\S+) (\S+)", console, re.M))
     assert mounts["/"].split(",")[0] == "ro"
-    for place in ("/var/lib/nginx", "/var/lib/web", "/run"):
-        options = mounts[place].split(",")
-        assert options[0] == "rw" and "noexec" in options, place
+    found = re.findall(r"^WRITABLE (\S+) (\S+) (\S+)$", console, re.M)
+    assert {options for _, _, options in found} == {"noexec"}, found
+    assert {place for name, place, _ in found if name == "web"} == {
+        "/home/app/data", "/run", "/run/web", "/tmp", "/dev/shm"
+    }  # fmt: skip
+    nginx = {place for name, place, _ in found if name == "nginx"}
+    assert {"/" + "/".join(place.split("/")[1:4]) for place in nginx} == {"/run", "/var/lib/nginx"}
+
+
+def test_no_device_is_opened_by_a_file_in_state(console: str) -> None:
+    """Its mount is without nodev, which BindPaths= does not know; the control group refuses it."""
+    assert re.findall(r"^DEVICE (.*)$", console, re.M) == [
+        "outside null opened", "outside serial opened",
+        "inside null opened", "inside serial Operation not permitted",
+    ]  # fmt: skip

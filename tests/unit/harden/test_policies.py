@@ -312,6 +312,31 @@ def test_systemd_keeps_state_and_begins_it_as_the_image_has_it() -> None:
     assert "TemporaryFileSystem" not in unit and "ExecStopPost" not in unit
 
 
+@pytest.mark.parametrize("path", ["home/app/run.sh", "root/run.sh", "usr/bin/run.sh"])
+def test_systemd_hides_no_home_of_the_image_and_lets_none_be_written(path: str) -> None:
+    """ProtectSystem=strict leaves homes as they are: without ProtectHome= they are writable."""
+    unit = settings_of(msgspec.structs.replace(NEEDS, entries=(Entry(path, "file", 0o755),)))
+    assert (unit["ProtectSystem"], unit["ProtectHome"]) == (["strict"], ["read-only"])
+
+
+def test_systemd_makes_nothing_writable_that_was_not_declared() -> None:
+    """PrivateTmp=yes makes a writable /tmp and /var/tmp, PrivateDevices=yes takes the host's
+    /dev/shm and /dev/mqueue."""
+    unit = settings_of(msgspec.structs.replace(NEEDS, writable=()))
+    assert unit["PrivateTmp"] == ["no"]
+    assert unit["InaccessiblePaths"] == ["-+/dev/shm", "-+/dev/mqueue"]
+    assert "TemporaryFileSystem" not in unit and "BindPaths" not in unit
+
+
+def test_systemd_gives_declared_shared_memory_and_temporary_folders() -> None:
+    folders = ("dev/shm", "tmp", "var/tmp")
+    needs = msgspec.structs.replace(NEEDS, writable=tuple(Writable(path) for path in folders))
+    unit = settings_of(needs)
+    options = "mode=0700,uid=33,gid=33,nodev,nosuid,noexec"
+    assert unit["TemporaryFileSystem"] == [f'"/{path}:{options}"' for path in folders]
+    assert unit["InaccessiblePaths"] == ["-+/dev/mqueue"]
+
+
 def test_what_systemd_copies_is_whole_and_only_where_it_is_not_yet(tmp_path: Path) -> None:
     source, place = tmp_path / "root/srv", tmp_path / "a b/state/srv"
     source.mkdir(parents=True)

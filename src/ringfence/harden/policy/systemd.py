@@ -21,11 +21,14 @@ _UNTAKEN = re.compile("[\0-\x08\x0b-\x1f\x7f]")
 _BESIDE = ("execve", NEVER)
 """The manager itself makes a few calls between the filter and the program. What is never allowed
 RestrictNamespaces answers as missing, and an error of this list would come before that answer."""
+_SHARED = ("dev/shm", "dev/mqueue")
+"""What PrivateDevices= takes from the host's /dev and everybody may write. Closed by names with a
+`+`: without it they are the host's, which are outside the root and silently passed over."""
 _FIXED = """\
 NoNewPrivileges=yes
 ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
+ProtectHome=read-only
+PrivateTmp=no
 PrivateDevices=yes
 PrivateIPC=yes
 PrivateNetwork=no
@@ -50,6 +53,9 @@ DevicePolicy=closed
 IPAddressDeny=any
 MemoryMax=1G
 TasksMax=512"""
+"""/home and /root are the image's own, with what the service has there: ProtectHome=yes would hide
+that. They cannot be left out: ProtectSystem=strict leaves both as they are. PrivateTmp=yes would
+make a writable /tmp and /var/tmp, where programs may be executed, for services without need."""
 _UNPRIVILEGED = """\
 CapabilityBoundingSet=
 AmbientCapabilities=
@@ -145,9 +151,11 @@ def _copies(needs: Needs) -> list[str]:
 
 
 def _folders(needs: Needs) -> list[str]:
-    """The mounts of writable folders. Nothing in them is executed."""
+    """The mounts of writable folders. Nothing in them is executed. For what is kept elsewhere there
+    is no nodev (BindPaths= has no such option): DevicePolicy=closed refuses devices there."""
     options = f"mode=0700,uid={needs.who.uid},gid={needs.who.gid},nodev,nosuid,noexec"
-    found: list[str] = []
+    declared = {item.path for item in needs.writable}
+    found = [f"InaccessiblePaths=-+/{path}" for path in _SHARED if path not in declared]
     for item in needs.writable:
         place = _kept(needs, item)
         if place is None:
