@@ -17,6 +17,7 @@ from ringfence.harden.keep.node import keep_node
 from ringfence.harden.keep.observed import keep_observed
 from ringfence.harden.keep.python import keep_modules
 from ringfence.harden.keep.shell import keep_scripts, with_interpreters
+from ringfence.harden.keep.started import scripts_started
 from ringfence.harden.keep.texts import keep_content, keep_texts
 from ringfence.harden.observe.trace import Trace, Use
 from ringfence.harden.packages import Packages
@@ -494,6 +495,43 @@ def test_the_folder_of_the_script_that_the_service_starts_with_is_kept_whole(
     started = applied(tmp_path / "c", *served, folder="/srv/web", opened=("/srv/web/app.py",))
     assert set(started.files()) == WHOLE
     assert not started.passed_over
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("node -r /agent/a.js /app/s.js", ["app/s.js"]),
+        ("node --require /agent/a.js --import=/agent/a.js /app/s.js /agent/a.js", ["app/s.js"]),
+        ("node --enable-source-maps /app/s.js", ["app/s.js"]),
+        ("node -e 1 /app/s.js", []),
+        ("python3 -uW /agent/a.js -Xdev /app/s.js", ["app/s.js"]),
+        ("python3 -m web /app/s.js", []),
+        ("ruby -r /agent/a.js -- /app/s.js", ["app/s.js"]),
+        ("perl -I /agent/a.js -MPOSIX /app/s.js", ["app/s.js"]),
+        ("sh -eo pipefail /app/s.js", ["app/s.js"]),
+        ("entry sh -e /app/s.js", ["usr/bin/entry", "app/s.js"]),
+        ("entry node -r /agent/a.js s.js", ["usr/bin/entry", "app/s.js"]),
+        ("sh /usr/bin/entry ./run.sh", ["usr/bin/entry", "app/run.sh"]),
+        ("busybox sh /app/s.js", ["app/s.js"]),
+        ("node --unknown word /app/s.js", ["app/s.js"]),
+        ("entry served /app/s.js", ["usr/bin/entry"]),
+        ("plain sh /app/s.js", ["usr/bin/plain"]),
+        ("entry", ["usr/bin/entry"]),
+        ("served /app/s.js", []),
+    ],
+)
+def test_the_script_is_found_behind_options_and_wrappers(
+    tmp_path: Path, words: str, expected: list[str]
+) -> None:
+    runners = ("busybox", "node", "python3", "ruby", "perl", "sh", "served")
+    tree = planted(tmp_path, {
+        **{f"usr/bin/{name}*": "\x7fELF" for name in runners}, "agent/a.js": "", "app/s.js": "",
+        "usr/bin/entry*": '#!/bin/sh\nset -e\nexec "$@"\n', "app/run.sh*": "#!/bin/sh\n",
+        "usr/bin/plain*": '#!/bin/sh\n# exec "$@"\necho $# args\n',
+    })  # fmt: skip
+    command = tuple(words.split())
+    service = Service(command, folder="/app")
+    assert scripts_started(tree, service, f"usr/bin/{command[0]}") == expected
 
 
 def test_folders_that_are_not_an_applications_are_not_kept_whole(tmp_path: Path) -> None:

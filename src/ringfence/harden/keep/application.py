@@ -17,11 +17,10 @@ from ringfence.collect.files.programs import class_of
 from ringfence.harden.keep.configuration import OF_MANY, PEOPLE, SHARED
 from ringfence.harden.keep.kept import Kept
 from ringfence.harden.keep.readable import folders_above, leads_out, open_along
-from ringfence.harden.keep.shell import MOST_LINE, interpreter
+from ringfence.harden.keep.started import RUNNERS, scripts_started
 from ringfence.harden.service import Service
 from ringfence.harden.tree import Tree
 
-_RUNNERS = ("interpreter", "shell")
 _CODE = re.compile(r"\.(?:py|js|mjs|cjs|rb|pl|php|lua|sh)\Z")
 _OF_OTHERS = ("__pycache__", "node_modules", "site-packages", "dist-packages")
 _OF_SYSTEM = re.compile(
@@ -55,17 +54,12 @@ def keep_application(kept: Kept, service: Service, program: str) -> list[str]:
 
 
 def _scripts(kept: Kept, service: Service, program: str) -> list[str]:
-    """The script that the service was started with, by its real path: the program, or what its
-    interpreter is told to run; else code that was loaded from the working directory."""
+    """The scripts that the service was started with, by their real paths, and code that was loaded
+    from the working directory."""
     tree = kept.tree
-    real = tree.resolve(program)[0]
-    found = [real] if interpreter(tree.read(real, MOST_LINE))[0] else []
-    if not found and class_of(real) not in _RUNNERS:
+    found = scripts_started(tree, service, program)
+    if not found and class_of(tree.resolve(program)[0]) not in RUNNERS:
         return []
-    if not found:
-        places = (tree.resolve(word, service.folder)[0] for word in service.command[1:]
-                  if not word.startswith("-"))  # fmt: skip
-        found = [path for path in places if tree.is_file(path)][:1]
     folder = tree.resolve(service.folder)[0]
     beside = (path for path in kept.reasons
               if path.rpartition("/")[0] == folder and _CODE.search(path))  # fmt: skip
