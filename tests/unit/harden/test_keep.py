@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,26 @@ from ringfence.harden.keep.node import keep_node
 from ringfence.harden.keep.observed import keep_observed
 from ringfence.harden.keep.python import keep_modules
 from ringfence.harden.keep.shell import keep_scripts, with_interpreters
+from ringfence.harden.keep.started import scripts_started
 from ringfence.harden.keep.texts import keep_content, keep_texts
 from ringfence.harden.observe.trace import Trace, Use
 from ringfence.harden.packages import Packages
 from ringfence.harden.service import Service
 from ringfence.harden.tree import Tree
 from tests.unit.harden.trees import planted
+
+
+def others(tree: Tree, *paths: str) -> None:
+    """Make paths another user's than the tree's, for whoever asks this tree."""
+    plain = tree.status
+
+    def status(path: str) -> os.stat_result | None:
+        found = plain(path)
+        if found is None or path not in paths:
+            return found
+        return os.stat_result((*found[:4], found.st_uid + 105, *found[5:10]))
+
+    tree.status = status  # type: ignore[method-assign]
 
 
 def seen(*paths: str, error: str = "") -> Trace:
@@ -175,6 +190,52 @@ def test_of_a_folder_of_many_what_everybody_may_read_is_content(tmp_path: Path) 
     assert "srv/site/key" in served(tree, "root /srv/site;").files(), "its own folder is whole"
 
 
+CLOSED = ("srv/db/key", "srv/site/key", "home/ann/public_html/config", "home/ann/public_html/.git")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "told"),
+    [
+        ("root /srv/$host;", {"srv/site/a"}, {"srv/db", "srv/site"}),
+        ("include /srv/*/;", {"srv/site/a"}, set[str]()),
+        ("include /srv/*/*;", {"srv/site/a"}, set[str]()),
+        ("alias /home/$1/public_html$2;", {"home/ann/public_html/a"}, {"home/ann/public_html"}),
+        ("root /srv/site;", {"srv/site/a", "srv/site/key"}, set[str]()),
+    ],
+)
+def test_of_what_a_variable_may_stand_for_what_everybody_may_read_is_content(
+    tmp_path: Path, words: str, expected: set[str], told: set[str]
+) -> None:
+    tree = planted(tmp_path, {
+        "srv/site/a": "", "srv/site/key": "", "srv/db/key": "", "srv/db/in/open": "",
+        "home/ann/public_html/a": "", "home/ann/public_html/config": "",
+        "home/ann/public_html/.git/credentials": "",
+    }, {"srv/site/link": "../db/key", "srv/site/way": "../db/in/open"})  # fmt: skip
+    for name in CLOSED:
+        (tmp_path / name).chmod(0o640 if (tmp_path / name).is_file() else 0o700)
+    (tmp_path / "srv/db").chmod(0o700)
+    kept = served(tree, words)
+    assert set(kept.files()) == {"etc/x.conf", *expected}
+    assert set(kept.passed_over) == told
+
+
+def test_a_link_out_of_a_kept_folder_carries_only_what_everybody_may_read(tmp_path: Path) -> None:
+    tree = planted(
+        tmp_path,
+        {"srv/site/a": "", "data/open": "", "data/key": "", "data/in/b": "", "srv/site/own": ""},
+        {"srv/site/1": "/data/open", "srv/site/2": "/data/key", "srv/site/3": "/data/in/4",
+         "data/in/4": "../open", "srv/site/5": "own"},
+    )  # fmt: skip
+    for name in ("data/key", "srv/site/own"):
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "data/in").chmod(0o700)
+    kept = Kept(tree)
+    kept.add_below("srv/site", "named")
+    assert set(kept.files()) == {"srv/site/a", "srv/site/own", "data/open"}
+    assert "srv/site/5" in kept.reasons
+    assert not {"srv/site/2", "srv/site/3"} & set(kept.reasons)
+
+
 def test_words_of_the_command(tmp_path: Path) -> None:
     kept = Kept(planted(tmp_path, {"app/main.cfg": "", "www/a": "", "www/b/c": ""}))
     keep_words(kept, ("-c", "main.cfg", "--root=/www"), "/app")
@@ -317,6 +378,23 @@ def test_files_that_own_scripts_name_are_kept(tmp_path: Path) -> None:
     assert kept.files() == ["data/word"]
 
 
+def test_closed_files_that_own_scripts_name_are_not_kept(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {
+        "srv/web/a.js": "", "srv/web/pages/x": "", "srv/web/pages/key": "", "data/in/pg/key": "",
+        "data/in/open": "", "data/in/word": "", "home/ann/web/x": "",
+    })  # fmt: skip
+    for name in ("srv/web/pages/key", "data/in/pg/key", "data/in/word"):
+        (tmp_path / name).chmod(0o600)
+    texts = ("pages", "/data/in", "/data/in/word", "/home/ann")
+    kept = Kept(tree)
+    keep_texts(kept, "srv/web/a.js", texts, own=True)
+    assert set(kept.files()) == {"srv/web/pages/x", "srv/web/pages/key", "data/in/open"}
+    others(tree, "srv/web/pages/key")
+    kept = Kept(tree)
+    keep_texts(kept, "srv/web/a.js", texts, own=True)
+    assert set(kept.files()) == {"srv/web/pages/x", "data/in/open"}
+
+
 def test_content_beside_opened_content_is_kept(tmp_path: Path) -> None:
     tree = planted(
         tmp_path,
@@ -330,6 +408,22 @@ def test_content_beside_opened_content_is_kept(tmp_path: Path) -> None:
     keep_observed(kept, seen("/srv/web/texts/a.html", "/srv/web/bin/python",
                              "/srv/web/lib/site-packages/m/data"))  # fmt: skip
     assert keep_content(kept, ["srv/web/a.py"]) == ["srv/web/texts/b.html"]
+
+
+def test_what_is_kept_for_its_place_is_no_opened_content(tmp_path: Path) -> None:
+    tree = planted(tmp_path, {
+        "usr/bin/node*": "", "srv/web/a.js": "", "srv/web/conf/note": "", "srv/web/conf/.env": "",
+        "srv/web/conf/key": "",
+    })  # fmt: skip
+    (tmp_path / "srv/web/conf/key").chmod(0o600)
+    others(tree, "srv/web/conf/key")
+    for opened, more in (("/srv/web/a.js", set[str]()), ("/srv/web/conf/note", {".env"})):
+        kept = Kept(tree)
+        keep_observed(kept, seen(opened))
+        keep_application(kept, Service(("node", "/srv/web/a.js")), "usr/bin/node")
+        keep_content(kept, ["srv/web/a.js"])
+        expected = {"srv/web/a.js", "srv/web/conf/note", *(f"srv/web/conf/{x}" for x in more)}
+        assert set(kept.files()) == expected
 
 
 def test_data_that_a_program_names_is_kept_when_its_package_depends_on_it(tmp_path: Path) -> None:
@@ -357,7 +451,9 @@ def test_documents_that_a_program_of_no_package_names_are_kept(tmp_path: Path) -
     files: dict[str, str | bytes] = {
         "bin/own*": text, "www/deep/a": "", "srv/site/b": "", "usr/share/aside/x": "", "etc/y": "",
     }  # fmt: skip
-    kept = Kept(planted(tmp_path, files))
+    kept = Kept(planted(tmp_path, {**files, "www/key": "", "www/closed/a": ""}))
+    (tmp_path / "www/key").chmod(0o640)
+    (tmp_path / "www/closed").chmod(0o700)
     keep_named_by_programs(kept, ["bin/own"], Packages(kept.tree))
     assert set(kept.files()) == {"www/deep/a", "srv/site/b"}
     files["var/lib/dpkg/status"] = (
@@ -401,6 +497,43 @@ def test_the_folder_of_the_script_that_the_service_starts_with_is_kept_whole(
     assert not started.passed_over
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("node -r /agent/a.js /app/s.js", ["app/s.js"]),
+        ("node --require /agent/a.js --import=/agent/a.js /app/s.js /agent/a.js", ["app/s.js"]),
+        ("node --enable-source-maps /app/s.js", ["app/s.js"]),
+        ("node -e 1 /app/s.js", []),
+        ("python3 -uW /agent/a.js -Xdev /app/s.js", ["app/s.js"]),
+        ("python3 -m web /app/s.js", []),
+        ("ruby -r /agent/a.js -- /app/s.js", ["app/s.js"]),
+        ("perl -I /agent/a.js -MPOSIX /app/s.js", ["app/s.js"]),
+        ("sh -eo pipefail /app/s.js", ["app/s.js"]),
+        ("entry sh -e /app/s.js", ["usr/bin/entry", "app/s.js"]),
+        ("entry node -r /agent/a.js s.js", ["usr/bin/entry", "app/s.js"]),
+        ("sh /usr/bin/entry ./run.sh", ["usr/bin/entry", "app/run.sh"]),
+        ("busybox sh /app/s.js", ["app/s.js"]),
+        ("node --unknown word /app/s.js", ["app/s.js"]),
+        ("entry served /app/s.js", ["usr/bin/entry"]),
+        ("plain sh /app/s.js", ["usr/bin/plain"]),
+        ("entry", ["usr/bin/entry"]),
+        ("served /app/s.js", []),
+    ],
+)
+def test_the_script_is_found_behind_options_and_wrappers(
+    tmp_path: Path, words: str, expected: list[str]
+) -> None:
+    runners = ("busybox", "node", "python3", "ruby", "perl", "sh", "served")
+    tree = planted(tmp_path, {
+        **{f"usr/bin/{name}*": "\x7fELF" for name in runners}, "agent/a.js": "", "app/s.js": "",
+        "usr/bin/entry*": '#!/bin/sh\nset -e\nexec "$@"\n', "app/run.sh*": "#!/bin/sh\n",
+        "usr/bin/plain*": '#!/bin/sh\n# exec "$@"\necho $# args\n',
+    })  # fmt: skip
+    command = tuple(words.split())
+    service = Service(command, folder="/app")
+    assert scripts_started(tree, service, f"usr/bin/{command[0]}") == expected
+
+
 def test_folders_that_are_not_an_applications_are_not_kept_whole(tmp_path: Path) -> None:
     assert applied(tmp_path / "a", "own", "/srv/web/app.py").files() == []
     assert applied(tmp_path / "b", "gunicorn", "app:app", folder="/srv/web").files() == []
@@ -423,6 +556,55 @@ def test_other_peoples_closed_files_are_not_an_applications(tmp_path: Path) -> N
         keep_application(kept, Service(("python3", script)), "usr/bin/python3")
     assert set(kept.files()) == {"srv/a.py", "srv/open", "app/a.py", "app/own",
                                  "home/ann/web/a.py", "home/ann/web/open"}  # fmt: skip
+
+
+def test_closed_files_and_folders_of_others_in_an_application_are_not_its_own(
+    tmp_path: Path,
+) -> None:
+    tree = planted(tmp_path, {
+        "usr/bin/python3*": "", "app/a.py": "", "app/group": "", "app/theirs": "",
+        "app/own/x": "", "app/pg/dump": "", "app/open/x": "",
+    }, {"app/dump": "pg/dump", "app/x": "own/x"})  # fmt: skip
+    for name in ("app/group", "app/theirs"):
+        (tmp_path / name).chmod(0o640)
+    for name in ("app/own", "app/pg"):
+        (tmp_path / name).chmod(0o700)
+    others(tree, "app/theirs", "app/pg", "app/pg/dump", "app/open", "app/open/x")
+    kept = Kept(tree)
+    keep_application(kept, Service(("python3", "/app/a.py")), "usr/bin/python3")
+    assert set(kept.files()) == {"app/a.py", "app/group", "app/own/x", "app/open/x"}
+    assert "app/x" in kept.reasons and "app/dump" not in kept.reasons
+
+
+def test_a_link_out_of_an_application_is_judged_by_what_it_leads_to(tmp_path: Path) -> None:
+    tree = planted(
+        tmp_path,
+        {
+            "usr/bin/python3*": "", "opt/app/a.py": "", "home/ann/.ssh/id": "", "lib/x": "",
+            "var/lib/other/secret": "", "home/ann/.netrc": "", "opt/shared/p/about": "",
+            "opt/shared/p/key": "", "opt/shared/p/.git": "", "var/log/app/log": "",
+            "opt/app/.old/1/page": "", "opt/app/.old/2/page": "",
+        },
+        {
+            "opt/app/rsa": "/home/ann/.ssh/id", "opt/app/secret": "/var/lib/other/secret",
+            "opt/app/rc": "/home/ann/.netrc", "opt/app/x": "/lib/x", "opt/app/p": "../shared/p",
+            "opt/app/logs": "/var/log/app", "opt/app/all": "..", "opt/shared/p/round": "../../app",
+            "opt/app/root": "/", "opt/app/now": ".old/1",
+        },
+    )  # fmt: skip
+    for name in ("home/ann/.ssh/id", "opt/shared/p/key"):
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "var/lib/other").chmod(0o700)
+    tmp_path.chmod(0o755)
+    kept = Kept(tree)
+    keep_application(kept, Service(("python3", "/opt/app/a.py")), "usr/bin/python3")
+    assert set(kept.files()) == {"opt/app/a.py", "lib/x", "opt/shared/p/about",
+                                 "opt/app/.old/1/page"}  # fmt: skip
+    assert {"opt/app/p", "opt/app/x"} <= set(kept.reasons)
+    assert not {"opt/app/rsa", "opt/app/secret", "opt/app/rc"} & set(kept.reasons)
+    assert kept.passed_over == {"var/log/app": "where /opt/app/logs leads",
+                                "opt": "where /opt/app/all leads",
+                                "": "where /opt/app/root leads"}  # fmt: skip
 
 
 def test_memory_that_own_scripts_may_want_is_noted(tmp_path: Path) -> None:
@@ -464,3 +646,24 @@ def test_node_packages_come_whole_with_their_dependencies(tmp_path: Path) -> Non
     assert {f"{modules}/web/late.js", f"{modules}/deep/package.json", "app/lib/own.js"} <= files
     assert f"{modules}/@scope/thing/package.json" in files
     assert f"{modules}/unused/package.json" not in files
+
+
+def test_of_a_node_package_others_closed_files_are_not_kept(tmp_path: Path) -> None:
+    modules = "app/node_modules"
+    tree = planted(
+        tmp_path,
+        {
+            "app/app.js": "require('web'); require('linked')", f"{modules}/web/package.json": "{}",
+            f"{modules}/web/own": "", f"{modules}/web/key": "", "home/ann/keys/id": "",
+            "home/ann/keys/open": "",
+        },
+        {f"{modules}/linked": "/home/ann/keys", f"{modules}/web/id": "/home/ann/keys/id"},
+    )  # fmt: skip
+    for name in (f"{modules}/web/own", f"{modules}/web/key", "home/ann/keys/id"):
+        (tmp_path / name).chmod(0o600)
+    others(tree, f"{modules}/web/key")
+    kept = Kept(tree)
+    keep_observed(kept, seen("/app/app.js"))
+    keep_node(kept)
+    assert set(kept.files()) == {"app/app.js", f"{modules}/web/package.json", f"{modules}/web/own",
+                                 "home/ann/keys/open"}  # fmt: skip

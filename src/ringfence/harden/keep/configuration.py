@@ -7,14 +7,18 @@ kept for reading, and does not pull in what it names.
 No grammar is known: every word that is a path of the tree counts, absolute or beside the file
 that names it, wildcards included. That keeps a web server's documents whole, whichever of them
 an exercise asked for. Folders of the system are no content; where a web server's own words say
-that one is (`root /usr/share`), that is noted.
+that one is (`root /usr/share`), that is noted. What a wildcard or a variable stands for is a guess,
+and takes only what everybody may read.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 
 from ringfence.harden.keep.kept import Kept
+from ringfence.harden.keep.readable import open_along
 
 _WORD = re.compile(rb"[\w./+@%*?\[\]~-]{2,250}")
 SHARED = re.compile(
@@ -37,6 +41,7 @@ _SERVED = re.compile(
 _PLACE = re.compile(rb"(?<![^\s\"'=:])/[^\s\"';]*")
 _VARIABLE = re.compile(rb"\$\{\w+\}|\$\w+|%[-+.\w]+")
 """In the name of a folder: of nginx, of the environment, of Apache's mod_vhost_alias."""
+_WILD = re.compile(r"[*?\[]")
 MOST_TEXT = 4 << 20
 SYSTEM = re.compile(
     r"etc/(?:passwd|group|shadow|gshadow|services|protocols|hosts|nsswitch\.conf|ld\.so\..*|"
@@ -91,8 +96,9 @@ def _named(kept: Kept, path: str, data: bytes, places: tuple[str, ...]) -> list[
             found = [name for place in places for name in kept.tree.matching(f"{place}/{word}")]
         else:
             continue
+        fitting = partial(open_along, kept.tree) if _WILD.search(word) else None
         for name in found:
-            added += keep_path(kept, name, f"named by {path}")
+            added += keep_path(kept, name, f"named by {path}", fitting)
     for statement in _SERVED.findall(text):
         added += _served(kept, path, statement)
     return added
@@ -108,25 +114,35 @@ def _served(kept: Kept, path: str, statement: bytes) -> list[str]:
     if b"*" in word.split(b"/")[1]:
         return []  # of the whole tree it may be anything
     added: list[str] = []
+    fitting = partial(open_along, kept.tree) if b"*" in word else None
     for name in kept.tree.matching(word.decode("utf-8", "surrogateescape")):
         real = kept.tree.resolve(name)[0]
-        guessed = b"*" in word and PEOPLE.match(real)
-        if kept.tree.is_folder(real) and (not real or SHARED.match(real) or guessed):
+        personal = fitting is not None and PEOPLE.match(real)
+        if kept.tree.is_folder(real) and (not real or SHARED.match(real) or personal):
             kept.passed_over[real] = f"named as content by /{path}"
-        else:
-            added += keep_path(kept, name, f"named as content by {path}")
+            continue
+        added += keep_path(kept, name, f"named as content by {path}", fitting)
+        if fitting is not None and any(
+            file not in kept.reasons and not fitting(file) for file in kept.tree.below(real)
+        ):
+            kept.passed_over[real] = f"which a variable in /{path} may stand for"
     return added
 
 
-def keep_path(kept: Kept, path: str, reason: str) -> list[str]:
-    """Keep a named file, or a folder that is not one of the system's."""
+def keep_path(
+    kept: Kept, path: str, reason: str, fitting: Callable[[str], bool] | None = None
+) -> list[str]:
+    """Keep a named file, or a folder that is not one of the system's; where the name is a guess,
+    what of it is `fitting`, and no person's home."""
     real = kept.tree.resolve(path)[0]
     if kept.tree.is_folder(real):
-        if not real or SHARED.match(real):
+        if not real or SHARED.match(real) or (fitting is not None and PEOPLE.match(real)):
             return []
-        if not OF_MANY.match(real):
-            return kept.add_below(path, reason)
-        return kept.add_below(path, reason, kept.tree.open_to_all)
+        if OF_MANY.match(real):
+            return kept.add_below(path, reason, partial(open_along, kept.tree))
+        return kept.add_below(path, reason, fitting)
+    if fitting is not None and not fitting(path):
+        return []
     kept.live.add(real)
     new = kept.add(path, reason)
     return [new] if new is not None else []

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable
 
 from ringfence.collect.files.programs import class_of
+from ringfence.harden.keep.readable import leads_out, open_along
 from ringfence.harden.tree import Tree
 
 NEVER = ("proc", "sys", "dev")
@@ -28,6 +29,8 @@ class Kept:
         """Files that the service reads as its configuration, as far as that is known."""
         self.parsed: set[str] = set()
         """Sources whose imports are kept already."""
+        self.application: set[str] = set()
+        """Files that are kept for their place in the application's folder alone."""
         self.passed_over: dict[str, str] = {}
         """Folders that are meant as content and were not kept whole -> why."""
         self.memory: dict[str, str] = {}
@@ -60,13 +63,16 @@ class Kept:
     def add_below(
         self, folder: str, reason: str, fitting: Callable[[str], bool] | None = None
     ) -> list[str]:
-        """Keep a folder with all that is in it, or what of it (resolved paths) is `fitting`; the
-        files that were not kept before."""
+        """Keep a folder with all that is in it, or what of it (paths of files and links) is
+        `fitting`; the files that were not kept before. Of what links in it lead to elsewhere, only
+        what everybody may read."""
         real = self.tree.resolve(folder)[0]
         self.add(folder, reason)
         found = []
         for path in self.tree.below(real):
             if fitting is not None and not fitting(path):
+                continue
+            if leads_out(self.tree, path, real) and not open_along(self.tree, path):
                 continue
             added = self.add(path, reason)
             if added is not None:

@@ -4,9 +4,12 @@ and what the service's own scripts name: in `require` and `import`, and files in
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import PurePosixPath
 
+from ringfence.harden.keep.application import owned_with
 from ringfence.harden.keep.kept import Kept
+from ringfence.harden.keep.readable import open_along
 from ringfence.harden.keep.texts import keep_content, keep_texts
 from ringfence.untrusted import Undecodable, decode_json
 
@@ -69,10 +72,15 @@ def _find(kept: Kept, name: str, folder: str) -> str | None:
 
 
 def _package(kept: Kept, folder: str) -> list[str]:
-    """A package whole, and what its package.json depends on."""
+    """A package whole, without others' closed files, and what its package.json depends on."""
     if f"{folder}/package.json" in kept.reasons and folder in kept.reasons:
         return []
-    added = kept.add_below(folder, "the Node package is kept whole")
+    real = kept.tree.resolve(folder)[0]
+    own = _PACKAGE.match(real) is not None  # else a link leads out of all packages
+    fitting = (
+        owned_with(kept.tree, f"{real}/package.json") if own else partial(open_along, kept.tree)
+    )
+    added = kept.add_below(folder, "the Node package is kept whole", fitting)
     try:
         document = decode_json(kept.tree.read(f"{folder}/package.json", 1 << 20))
     except Undecodable:

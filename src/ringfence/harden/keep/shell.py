@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 
 from ringfence.harden.keep.configuration import keep_path
 from ringfence.harden.keep.kept import Kept
+from ringfence.harden.keep.readable import open_along
 from ringfence.harden.tree import Tree
 
 _WORD = re.compile(r"(?:^|[;&|(`!]|\$\(|\b(?:then|do|else|exec|if|while|until|command|env)\b)\s*"
@@ -60,9 +62,10 @@ def keep_scripts(kept: Kept, paths: list[str], search: tuple[str, ...]) -> list[
             names.append((argument, f"interpreter of {path}"))
         if _SHELLS.search(runner):
             text = re.sub(r"(?m)(^|\s)#.*$", "", data.decode("utf-8", "replace"))
+            fitting = partial(open_along, kept.tree)
             for match in dict.fromkeys(_PATH.findall(text)):
                 if kept.tree.is_file(match):
-                    added += keep_path(kept, match, f"named by the script {path}")
+                    added += keep_path(kept, match, f"named by the script {path}", fitting)
             names += [(word, f"called by the script {path}") for word in set(_WORD.findall(text))]
         for name, reason in names:
             place = kept.tree.program(name, search)
