@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -24,7 +25,7 @@ def unpacked(tree: Path) -> None:
     tar = CACHE / "systemd.tar"
     if not tar.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        part = CACHE / "systemd.part.tar"
+        part = CACHE / f"systemd.{os.getpid()}.tar"
         subprocess.run([program("mmdebstrap"), "--quiet", "--variant=minbase",
                         f"--include={PACKAGES}", "bookworm", str(part)], check=True)  # fmt: skip
         part.replace(tar)
