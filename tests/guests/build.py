@@ -116,7 +116,7 @@ VARIANTS: dict[str, Truth] = {
     "usertables": replace(RING3, user_tables=True),
     "usergdt": replace(RING3, user_gdt=True),
     "userports": replace(RING3, user_ports=True),
-    "lifted": replace(RING3, lifted=True),
+    "lifted": replace(RING3, lifted=True, sleeps=True),
 }
 
 # One whose stack and heap are not those of all that runs.

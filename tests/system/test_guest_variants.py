@@ -26,9 +26,10 @@ def seen(request: pytest.FixtureRequest) -> tuple[dict[str, Any], Truth]:
     """A variant under load over two or three boots, and the truth about it."""
     truth = VARIANTS[request.param]
     boots = 3 if truth.randomised_bits.code else 2
-    exercise = ask_on_serial("GET /", "200 hello", 0.3)
     # What comes rarely takes as many samples as users get.
-    with contextlib.nullcontext() if truth.helper or truth.lifted else hurried(100):
+    rare = truth.helper
+    exercise = ask_on_serial("GET /", "200 hello", 1.0 if rare else 0.3)
+    with contextlib.nullcontext() if rare else hurried(100):
         found = examined(kernel(request.param), "--boots", boots, "--memory", "64m", "--exercise",
                          exercise)  # fmt: skip
     assert (found["boots"], found["ends"], found["unseen"]) == (boots, [], [])
@@ -107,9 +108,11 @@ off where it was to be on."""
 
 @pytest.mark.parametrize("variant", JUDGED)
 def test_what_is_measured_of_it(variant: str, tmp_path: Path) -> None:
-    with hurried(40):
-        found = examined(kernel(variant), "--boots", 1, "--memory", "64m",
-                         "--exercise", ask_on_serial("GET /", "200 hello", 0.2))  # fmt: skip
+    rare = variant == "helper"
+    with hurried(400 if rare else 40):
+        exercise = ask_on_serial("GET /", "200 hello", 1.0 if rare else 0.2)
+        found = examined(kernel(variant), "--boots", 1, "--memory", "64m", "--exercise",
+                         exercise)  # fmt: skip
     path = tmp_path / "examined.json"
     path.write_text(json.dumps(found))
     deployment = deployment_of(collect(str(path), KNOWLEDGE), KNOWLEDGE)
