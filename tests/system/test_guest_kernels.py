@@ -188,6 +188,7 @@ def test_each_variant_has_one_property_of_its_own() -> None:
         frozenset({"nx", "wx_pages"}),
         frozenset({"wx_pages", "text_writable"}),
         frozenset({"guard", "stack"}),
+        frozenset({"lifted", "sleeps"}),
     }
     names = Truth.__struct_fields__
     for variant, truth in VARIANTS.items():
