@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Callable
 
 from ringfence.collect.process.credentials import CAPABILITIES
+from ringfence.collect.process.inside import setns
 from ringfence.collect.seccomp.tables import native_calls
 from ringfence.run import kernel
 from tests.seccomp import ALLOW, ERRNO, Instruction, install, native_refusing
@@ -197,7 +198,7 @@ def entered(pid: int, *kinds: str) -> Step:
 
     def step() -> None:
         handle = os.pidfd_open(pid)
-        kernel.setns(handle, sum(SPACES[kind] for kind in kinds))
+        setns(handle, sum(SPACES[kind] for kind in kinds))
         os.close(handle)
 
     return step

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ringfence.run.inside import in_network
+from ringfence.collect.process.inside import in_network
 from tests.system.conftest import CACHE, free_port, program
 from tests.system.hardening import NGINX, RINGFENCE, Done
 

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from ringfence.collect.process.inside import setns
 from ringfence.run import kernel
 from tests.system.conditions import (
     KILL_PROCESS,
@@ -179,7 +180,7 @@ def test_entering_the_namespace_of_process_1(first: int, kind: str) -> None:
 
 def _entered(kind: str) -> None:
     handle = os.open(f"/proc/1/ns/{kind}", os.O_RDONLY)
-    kernel.setns(handle, SPACES[kind])
+    setns(handle, SPACES[kind])
 
 
 def test_entering_the_pid_namespace_of_process_1(first: int) -> None:

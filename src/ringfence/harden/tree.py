@@ -96,13 +96,12 @@ class Tree:
         """Whether everybody may read a regular file (a resolved path) by its mode and those of the
         folders above it."""
         found = self.status(path)
-        parts = path.split("/")
-        above = [self.status("/".join(parts[:count])) for count in range(1, len(parts))]
-        return (
-            found is not None
-            and bool(found.st_mode & 0o004)
-            and all(folder and folder.st_mode & 0o001 for folder in above)
-        )
+        return found is not None and bool(found.st_mode & 0o004) and self.reached_by_all(path)
+
+    def reached_by_all(self, path: str) -> bool:
+        """Whether everybody may come to a resolved path by the modes of the folders above it."""
+        above = map(self.status, folders_above(path))
+        return all(folder is not None and folder.st_mode & 0o001 for folder in above)
 
     def read(self, path: str, most: int = 1 << 30) -> bytes:
         """The first bytes of the regular file that `path` leads to; nothing where it is none."""
@@ -165,3 +164,9 @@ class Tree:
             if found is not None and stat.S_ISREG(found.st_mode) and found.st_mode & 0o111:
                 return place.strip("/")
         return None
+
+
+def folders_above(path: str) -> Iterator[str]:
+    """The folders above a resolved path, but for the root."""
+    parts = path.split("/")
+    return ("/".join(parts[:count]) for count in range(1, len(parts)))

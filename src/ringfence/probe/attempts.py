@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from ringfence.probe.abi import Abi
-from ringfence.probe.definition import Inside, Outcome, Probe, Seen, undecided
+from ringfence.probe.definition import ABSENCE, Inside, Outcome, Probe, Seen, undecided
 from ringfence.probe.driven import Blocked, Driven, Killed, Worthless
-from ringfence.probe.layers import ABSENCE, by_filter, layer_of
+from ringfence.probe.layers import by_filter, layer_of
 from ringfence.probe.oracle import Answer, Oracle
 from ringfence.probe.priority import preferred
 from ringfence.probe.view import View

@@ -18,6 +18,7 @@ from ringfence.probe.definition import Probe, Seen
 from ringfence.probe.domain import layers
 from ringfence.probe.driven import Driven
 from ringfence.probe.join import joined
+from ringfence.probe.layers import by_filter
 from ringfence.probe.view import View
 from ringfence.run.tracee import InjectionFailed
 
@@ -56,7 +57,7 @@ def _refused(result: Result) -> bool:
     tried = result.outcome.tried
     return (
         result.outcome.seen is Seen.CLOSED and tried is not None and tried.name in HELD
-        and tried.errno in (errno.EPERM, errno.EACCES) and not result.layer.startswith("seccomp")
+        and tried.errno in (errno.EPERM, errno.EACCES) and not by_filter(result.layer)
     )  # fmt: skip
 
 

@@ -51,6 +51,8 @@ class Outcome(msgspec.Struct, frozen=True):
 ABSENT = frozenset({errno.ENOSYS, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ENOPROTOOPT,
                     errno.ESOCKTNOSUPPORT, errno.EOPNOTSUPP})  # fmt: skip
 """The kernel does not have it, if no filter says so in its place."""
+ABSENCE = "kernel without the feature"
+"""The layer that it is said to be stopped by then."""
 
 
 NOT_KNOWN = "not known: "
@@ -147,7 +149,7 @@ class Inside:
         if -result in FULL:
             return Outcome(Seen.UNSUPPORTED, detail, tried, layer="limit")
         if -result in absent and tried is not None and self._reaches(tried):
-            return Outcome(Seen.UNSUPPORTED, detail, tried, layer="kernel without the feature")
+            return Outcome(Seen.UNSUPPORTED, detail, tried, layer=ABSENCE)
         if tried is not None and self._other_form(tried):
             return undecided(f"a filter refuses some forms of {tried.name} and not all")
         return Outcome(Seen.CLOSED, detail, tried, capability)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ringfence.collect.process.inside import setns
 from ringfence.errors import InputError, MissingError
 from ringfence.probe.confinement import SPACES, Confinement
 from ringfence.probe.elf import program
@@ -125,7 +126,7 @@ def _outer(
                 notes.append(f"cgroup not joined: {error.strerror}")
         for kind, handle in handles.items():
             if kind != "user":
-                kernel.setns(handle, SPACES[kind])
+                setns(handle, SPACES[kind])
         os.fchdir(root)
         if os.geteuid() == 0:
             os.chroot(".")
@@ -159,7 +160,7 @@ def _inner(user: int | None, program: int, wanted: Confinement, tell: int) -> No
     try:
         kernel.die_with_parent()
         if user is not None:
-            kernel.setns(user, SPACES["user"])
+            setns(user, SPACES["user"])
             # In there it is nobody, and would lose what it has by executing (capabilities(7)).
             kernel.keep_capabilities()
         if wanted.label:

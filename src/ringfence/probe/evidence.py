@@ -16,8 +16,8 @@ from ringfence.knowledge.records import Knowledge
 from ringfence.model.deployment import Condition, Deployment
 from ringfence.model.evidence import Evidence, Grade
 from ringfence.model.need import All, Any, Need, State, leaves
-from ringfence.probe.definition import Seen
-from ringfence.probe.layers import ABSENCE, by_filter
+from ringfence.probe.definition import ABSENCE, Seen
+from ringfence.probe.layers import by_filter
 from ringfence.probe.probing import Probed
 from ringfence.probe.record import Attempt
 

@@ -11,7 +11,7 @@ import os
 
 from ringfence.model.mounts import covering
 from ringfence.model.process import Mount, PathFact
-from ringfence.probe.definition import Inside, Outcome, Tried
+from ringfence.probe.definition import ABSENCE, Inside, Outcome, Tried
 from ringfence.probe.view import View
 
 WORDS = {
@@ -19,14 +19,11 @@ WORDS = {
     errno.EROFS: "read-only mount", errno.ECONNREFUSED: "nobody listens",
     errno.ESRCH: "namespace (pid)", errno.ENOSPC: "limit",
     errno.EUSERS: "limit (nesting)", errno.EAGAIN: "limit", errno.EMFILE: "limit",
-    errno.ENOSYS: "kernel without the feature", errno.ENODEV: "kernel without the feature",
-    errno.EAFNOSUPPORT: "kernel without the feature", errno.ELOOP: "symlink",
-    errno.EPROTONOSUPPORT: "kernel without the feature", errno.ENOTTY: "no controlling terminal",
-    errno.ESOCKTNOSUPPORT: "kernel without the feature", errno.ENETUNREACH: "no route",
+    errno.ENOSYS: ABSENCE, errno.ENODEV: ABSENCE, errno.EAFNOSUPPORT: ABSENCE,
+    errno.EPROTONOSUPPORT: ABSENCE, errno.ESOCKTNOSUPPORT: ABSENCE,
+    errno.ELOOP: "symlink", errno.ENOTTY: "no controlling terminal",
+    errno.ENETUNREACH: "no route",
 }  # fmt: skip
-
-
-ABSENCE = "kernel without the feature"
 FILTER = "seccomp"
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from ringfence.collect.seccomp.bpf import ARGUMENTS, Call, Instruction, combine, parse, run
-from ringfence.collect.seccomp.tables import AUDIT_ARCH, native, native_calls
+from ringfence.collect.seccomp.tables import AUDIT_ARCH, native, native_names
 from ringfence.collect.seccomp.verdicts import native_words
 
 WORD = 0xFFFFFFFF
@@ -59,12 +59,7 @@ def passing(
 
 
 def _words(number: int, fixed: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-    return native_words(_names().get(number, ""), fixed)
-
-
-@functools.cache
-def _names() -> dict[int, str]:
-    return {number: name for name, number in native_calls().items()}
+    return native_words(native_names().get(number, ""), fixed)
 
 
 def _ordered(wanted: Iterable[int]) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from ringfence.probe.attempts import Result, attempted
 from ringfence.probe.battery import PROBES
 from ringfence.probe.battery import calls as call_group
 from ringfence.probe.beside import told_apart
-from ringfence.probe.definition import Probe, Seen
+from ringfence.probe.definition import ABSENCE, Probe, Seen
 from ringfence.probe.driven import Driven
 from ringfence.probe.expect import Expectations, questions
 from ringfence.probe.inject import Stopped, injected
@@ -171,7 +171,7 @@ def _attempt(probe: Probe, result: Result, expected: State, control: Control) ->
     seen = outcome.seen
     call = probe.id.removeprefix("call.").partition("[")[0]
     if probe.id.startswith("call.") and not control.table.get(call, True):
-        seen, layer = Seen.UNSUPPORTED, "kernel without the feature"
+        seen, layer = Seen.UNSUPPORTED, ABSENCE
     return Attempt(
         id=probe.id,
         group=probe.group,

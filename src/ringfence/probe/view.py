@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from ringfence.collect.process import procfs
+from ringfence.collect.process.inside import in_network
 from ringfence.collect.process.namespaces import inode_of
 from ringfence.collect.process.paths import resolve
 from ringfence.collect.seccomp.live import FilterUnreadable, read_programs
@@ -29,7 +30,6 @@ from ringfence.probe.folders import Folders
 from ringfence.probe.routes import Destination, destinations
 from ringfence.probe.ruleset import Ruleset
 from ringfence.probe.services import Service, services
-from ringfence.run.inside import in_network
 
 MOST_OTHERS = 256
 """Processes that are tried."""

@@ -6,14 +6,12 @@ import ctypes
 import os
 import struct
 
-CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET = 0x00020000, 0x20000000, 0x40000000
+CLONE_NEWNS = 0x00020000
 MS_REC, MS_PRIVATE, MNT_DETACH = 0x4000, 1 << 18, 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
 CAPABILITY_VERSION_3 = 0x20080522
 SIGKILL = 9
-SYS_PIDFD_GETFD = 438
-"""The same on all architectures (Linux 5.6)."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -27,11 +25,6 @@ def _checked(result: int, what: str) -> None:
 def unshare(flags: int) -> None:
     """unshare(2) for the calling thread. Raises OSError."""
     _checked(_libc.unshare(flags), "unshare")
-
-
-def setns(handle: int, kind: int) -> None:
-    """setns(2): the calling thread joins the namespace of a descriptor. Raises OSError."""
-    _checked(_libc.setns(handle, kind), "setns")
 
 
 def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
@@ -59,18 +52,6 @@ def die_with_parent() -> None:
 def undumpable() -> None:
     """This process and its children may be looked into by the first user namespace's root alone."""
     _checked(_libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl")
-
-
-def descriptor_of(pid: int, descriptor: int) -> int:
-    """Another process's descriptor as one of ours, closed on execve (pidfd_getfd(2)). Raises
-    OSError."""
-    handle = os.pidfd_open(pid)
-    try:
-        found: int = _libc.syscall(SYS_PIDFD_GETFD, handle, descriptor, 0)
-        _checked(found, "pidfd_getfd")
-    finally:
-        os.close(handle)
-    return found
 
 
 def keep_capabilities() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from ringfence.run.inside import in_namespace
+from ringfence.collect.process.inside import in_namespace
 
 SETTING = "/proc/sys/vm/memfd_noexec"
 _SCRIPT = f"exec 2>/dev/null; echo 2 >{SETTING}"

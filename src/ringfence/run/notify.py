@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ringfence.collect.seccomp.question import CONSTANTS
-from ringfence.collect.seccomp.tables import native_calls
+from ringfence.collect.seccomp.tables import native_calls, native_names
 from ringfence.run.complement import left_over
 
 NOTIF_RECV, NOTIF_SEND = 0xC0502100, 0xC0182101
@@ -96,7 +96,6 @@ class Listener:
         self._teller = threading.Thread(target=self._tell, args=(report,), daemon=True)
         if report is not None:
             self._teller.start()
-        self._names = {number: name for name, number in native_calls().items()}
         self._orders: queue.SimpleQueue[tuple[Callable[[], None], threading.Event] | None]
         self._orders = queue.SimpleQueue()
         self._woken, self._wake = os.pipe()
@@ -220,7 +219,7 @@ class Listener:
         with contextlib.suppress(OSError):
             fcntl.ioctl(handle, NOTIF_SEND, bytearray(_ANSWER.pack(number, 0, -EPERM, 0)))
         if not engine:
-            self._note(shown(self._names.get(call, str(call)), tuple(arguments)), pid)
+            self._note(shown(native_names().get(call, str(call)), tuple(arguments)), pid)
         return True
 
     def _note(self, name: str, pid: int) -> None:

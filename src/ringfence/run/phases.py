@@ -19,9 +19,9 @@ from typing import Any
 
 from ringfence.collect.process import procfs
 from ringfence.collect.process.apart import apart
+from ringfence.collect.process.descriptors import descriptor_of
 from ringfence.collect.process.tree import descendants
 from ringfence.errors import RingfenceError
-from ringfence.run import kernel
 from ringfence.run.compile import compiled
 from ringfence.run.inject import InjectionFailed, Prepared, call, stopped
 from ringfence.run.notify import Listener, notifying
@@ -83,7 +83,7 @@ def _install(pid: int, program: bytes, listener: Listener | None) -> None:
             if listener is None or result < 0:
                 return result
             try:
-                listener.listen(kernel.descriptor_of(pid, result))
+                listener.listen(descriptor_of(pid, result))
             finally:
                 call(pid, before, CLOSE, 16, lambda place: Prepared((result,), b""))
             return 0

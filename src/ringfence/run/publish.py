@@ -14,8 +14,8 @@ import threading
 
 import msgspec
 
+from ringfence.collect.process.inside import CLONE_NEWNET, setns
 from ringfence.errors import InputError
-from ringfence.run import kernel
 from ringfence.run.carry import carry
 
 PIECE = 1 << 16
@@ -69,7 +69,7 @@ class Publisher:
         except OSError:
             return  # it has ended already
         with os.fdopen(handle, "rb", 0):
-            kernel.setns(handle, kernel.CLONE_NEWNET)
+            setns(handle, CLONE_NEWNET)
         asyncio.run(self._listen())
 
     async def _listen(self) -> None:

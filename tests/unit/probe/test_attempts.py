@@ -7,8 +7,7 @@ import itertools
 import pytest
 
 from ringfence.probe.attempts import Result, united
-from ringfence.probe.definition import Outcome, Seen
-from ringfence.probe.layers import ABSENCE
+from ringfence.probe.definition import ABSENCE, Outcome, Seen
 
 FILTER, CAPABILITY = "seccomp (kill)", "capability CAP_SETUID"
 

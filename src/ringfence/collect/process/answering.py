@@ -31,21 +31,20 @@ MOST_ABOVE = 64
 
 def with_answers(members: tuple[Process, ...]) -> tuple[Process, ...]:
     """The processes, with what is known of who answers for their filters."""
-    return tuple(_answered(member) if _hands_on(member) else member for member in members)
+    return tuple(map(_with_answer, members))
 
 
-def _hands_on(member: Process) -> bool:
+def _with_answer(member: Process) -> Process:
     filters = member.seccomp.value
-    if filters is None:
-        return False
-    verdicts = (*filters.calls.values(), *filters.asked.values())
-    return any("notify" in verdict.actions for verdict in verdicts)
-
-
-def _answered(member: Process) -> Process:
-    filters = member.seccomp.value or Seccomp(0, 0, member.seccomp.evidence)
+    if filters is None or not _hands_on(filters):
+        return member
     known = msgspec.structs.replace(filters, answered=refusing(member.pid or 0))
     return msgspec.structs.replace(member, seccomp=Seen(known, member.seccomp.evidence))
+
+
+def _hands_on(filters: Seccomp) -> bool:
+    verdicts = (*filters.calls.values(), *filters.asked.values())
+    return any("notify" in verdict.actions for verdict in verdicts)
 
 
 def refusing(pid: int) -> Evidence | None:

@@ -8,17 +8,14 @@ descriptor, and getsockopt(2) tells of it; the process itself is not stopped and
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import socket
 
 import msgspec
 
 from ringfence.collect.process import procfs
-from ringfence.collect.seccomp.tables import native_calls
+from ringfence.collect.process.descriptors import descriptor_of
 
-PIDFD_THREAD = os.O_EXCL
-"""pidfd_open(2), since Linux 6.9: of any thread, not of a process alone."""
 KINDS = {socket.SOCK_STREAM: "tcp", socket.SOCK_DGRAM: "udp", socket.SOCK_RAW: "raw"}
 
 
@@ -37,7 +34,7 @@ def ask(thread: int, descriptor: int, inode: int) -> Taking | None:
     Raises OSError when it cannot be asked.
     """
     try:
-        copy = _copy(thread, descriptor)
+        copy = descriptor_of(thread, descriptor)
     except OSError:
         if _leads_to(thread, descriptor) != f"socket:[{inode}]":
             return None
@@ -54,23 +51,6 @@ def _leads_to(thread: int, descriptor: int) -> str:
         return procfs.link(thread, f"fd/{descriptor}")
     except (OSError, procfs.Vanished):
         return ""
-
-
-def _copy(thread: int, descriptor: int) -> int:
-    """A descriptor of ours for the same open file. Raises OSError."""
-    try:
-        handle = os.pidfd_open(thread, PIDFD_THREAD)
-    except OSError:
-        handle = os.pidfd_open(thread)
-    try:
-        call = ctypes.CDLL(None, use_errno=True).syscall
-        copy: int = call(native_calls()["pidfd_getfd"], handle, descriptor, 0)
-        if copy == -1:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-        return copy
-    finally:
-        os.close(handle)
 
 
 def _taking(asked: socket.socket) -> Taking | None:

@@ -20,6 +20,8 @@ from ringfence.collect.process import procfs
 from ringfence.collect.seccomp.tables import native_calls
 
 KCMP_FILES = 2
+PIDFD_THREAD = os.O_EXCL
+"""pidfd_open(2), since Linux 6.9: of any thread, not of a process alone."""
 RING_MAP = re.compile(
     rb"^[0-9a-f]+-[0-9a-f]+ [-rwxsp]{4} ([0-9a-f]+) [0-9a-f]+:[0-9a-f]+ [0-9]+ +"
     rb"anon_inode:\[io_uring\](?: \(deleted\))?$",
@@ -140,8 +142,25 @@ def _share(one: int, other: int) -> bool:
 
 @functools.cache
 def _syscall() -> Callable[..., int]:
-    made: Callable[..., int] = ctypes.CDLL(None).syscall
+    made: Callable[..., int] = ctypes.CDLL(None, use_errno=True).syscall
     return made
+
+
+def descriptor_of(thread: int, descriptor: int) -> int:
+    """Another thread's descriptor as one of ours for the same open file, closed on execve
+    (pidfd_getfd(2)). Raises OSError."""
+    try:
+        handle = os.pidfd_open(thread, PIDFD_THREAD)
+    except OSError:
+        handle = os.pidfd_open(thread)
+    try:
+        copy = _syscall()(native_calls()["pidfd_getfd"], handle, descriptor, 0)
+        if copy == -1:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return copy
+    finally:
+        os.close(handle)
 
 
 def _table(threads: list[int]) -> Table:

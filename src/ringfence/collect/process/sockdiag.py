@@ -6,15 +6,13 @@ kernel answers for the network namespace that the asking socket was made in, who
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 import struct
-import threading
 
+from ringfence.collect.process.inside import in_network
 from ringfence.collect.process.namespaces import inode_of
 
-CLONE_NEWNET = 0x40000000
 SOCK_DIAG = 4
 """NETLINK_SOCK_DIAG of linux/netlink.h."""
 BY_FAMILY = 20
@@ -102,26 +100,7 @@ def _asking_from(thread: int) -> socket.socket:
     """A socket of sock_diag in the thread's network namespace. Raises OSError."""
     if inode_of(thread, "net") == inode_of("self", "net"):
         return _socket()
-    answer: list[socket.socket | OSError] = []
-
-    def enter() -> None:
-        try:
-            with open(f"/proc/{thread}/ns/net", "rb", 0) as space:
-                if ctypes.CDLL(None, use_errno=True).setns(space.fileno(), CLONE_NEWNET) != 0:
-                    number = ctypes.get_errno()
-                    raise OSError(number, os.strerror(number))
-            answer.append(_socket())
-        except OSError as error:
-            answer.append(error)
-
-    # setns(2) moves the calling thread alone: this one ends there, and all others stay.
-    other = threading.Thread(target=enter)
-    other.start()
-    other.join()
-    (got,) = answer
-    if isinstance(got, OSError):
-        raise got
-    return got
+    return in_network(thread, _socket)
 
 
 def _socket() -> socket.socket:

@@ -53,3 +53,9 @@ def calls_of(architecture: str) -> dict[str, int]:
 def native_calls() -> dict[str, int]:
     """Name -> number of every system call of this machine."""
     return calls_of(native())
+
+
+@functools.cache
+def native_names() -> dict[int, str]:
+    """Number -> name of every system call of this machine."""
+    return {number: name for name, number in native_calls().items()}

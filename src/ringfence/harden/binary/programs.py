@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ringfence.collect.seccomp.tables import native_calls
+from ringfence.collect.seccomp.tables import native_names
 from ringfence.harden.binary.loaded import Loaded, Unreadable
 from ringfence.harden.binary.reach import Graph
 from ringfence.harden.keep.elf import Libraries
@@ -36,7 +36,7 @@ def reachable(tree: Tree, programs: list[str], files: list[str]) -> Reachable:
     # What no program is linked with is loaded by name: all that it offers may be called.
     plugins = frozenset(path for path in objects if path not in linked)
     found = Graph(objects, frozenset(programs) & objects.keys(), plugins).reached()
-    names = {number: name for name, number in native_calls().items()}
+    names = native_names()
     calls = {names[number]: place for number, place in found.numbers.items() if number in names}
     own = frozenset(names[number] for number in found.own if number in names)
     return Reachable(calls, own, (*unclear, *found.unclear))

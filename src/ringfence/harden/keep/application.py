@@ -16,10 +16,10 @@ from os import stat_result
 from ringfence.collect.files.programs import class_of
 from ringfence.harden.keep.configuration import OF_MANY, PEOPLE, SHARED
 from ringfence.harden.keep.kept import Kept
-from ringfence.harden.keep.readable import folders_above, leads_out, open_along
+from ringfence.harden.keep.readable import leads_out, open_along
 from ringfence.harden.keep.started import RUNNERS, scripts_started
 from ringfence.harden.service import Service
-from ringfence.harden.tree import Tree
+from ringfence.harden.tree import Tree, folders_above
 
 _CODE = re.compile(r"\.(?:py|js|mjs|cjs|rb|pl|php|lua|sh)\Z")
 _OF_OTHERS = ("__pycache__", "node_modules", "site-packages", "dist-packages")

@@ -7,8 +7,6 @@ only where everybody could read it, or where it is the application's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ringfence.harden.tree import Tree
 
 
@@ -16,20 +14,10 @@ def open_along(tree: Tree, path: str) -> bool:
     """Whether everybody may read what `path` leads to, by its mode and those of the folders above
     it and above every link on the way."""
     real, crossed = tree.resolve(path)
-    return tree.open_to_all(real) and all(
-        (found := tree.status(folder)) is not None and bool(found.st_mode & 0o001)
-        for link in crossed
-        for folder in folders_above(link)
-    )
+    return tree.open_to_all(real) and all(map(tree.reached_by_all, crossed))
 
 
 def leads_out(tree: Tree, path: str, folder: str) -> bool:
     """Whether `path` leads out of a folder (a real path) somewhere on its way."""
     real, crossed = tree.resolve(path)
     return bool(folder) and any(not place.startswith(f"{folder}/") for place in (real, *crossed))
-
-
-def folders_above(path: str) -> Iterator[str]:
-    """The folders above a resolved path, but for the root."""
-    parts = path.split("/")
-    return ("/".join(parts[:count]) for count in range(1, len(parts)))

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from ringfence.collect.process.inside import in_network
 from ringfence.errors import UsageError
-from ringfence.run.inside import in_network
 
 PATIENCE = 30.0
 MOST_BODY = 64 << 20

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ringfence.collect.seccomp.bpf import Call
 from ringfence.collect.seccomp.question import SIGCHLD, parse
-from ringfence.collect.seccomp.tables import AUDIT_ARCH, native, native_calls
+from ringfence.collect.seccomp.tables import AUDIT_ARCH, native, native_calls, native_names
 from ringfence.collect.seccomp.verdicts import words
 from ringfence.knowledge.loader import load
 from ringfence.knowledge.questions import call_questions
@@ -81,7 +81,7 @@ def _in_other_abis(
     """What becomes of a call that is refused whatever its arguments: they may be let through by
     another process that is asked, or in another ABI of the kernel's."""
     programs = inside.view.programs or ()
-    name = next((name for name, other in native_calls().items() if other == number), "")
+    name = native_names().get(number, "")
     given = dict(fixed)
     for fill in (0, -1):
         values = tuple(given.get(index, fill) for index in range(6))

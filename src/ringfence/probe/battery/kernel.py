@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from ringfence.probe.battery.privileges import sys_boot, sys_rawio
 from ringfence.probe.definition import (
+    ABSENCE,
     ABSENT,
     Inside,
     Outcome,
@@ -151,7 +152,7 @@ def _asked(inside: Inside, handle: int, message: bytes, capability: str) -> Outc
     if -error in (errno.EPERM, errno.EACCES):
         return closed(f"capability {capability}" if not inside.view.holds(capability)
                       else "user namespace", "the request is refused")  # fmt: skip
-    return unsupported(f"errno {-error}", "kernel without the feature")
+    return unsupported(f"errno {-error}", ABSENCE)
 
 
 def x_tables(inside: Inside) -> Outcome:
@@ -301,7 +302,7 @@ def landlock(inside: Inside) -> Outcome:
     passes, also where a filter refuses the questions."""
     found = version(inside.child)
     if found < 0:
-        return unsupported("no Landlock here", "kernel without the feature")
+        return unsupported("no Landlock here", ABSENCE)
     if not inside.view.owns:
         return unsupported("a Landlock domain is the process's own: --inject sees it")
     number = layers(inside.child)
