@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from ringfence.watch.baseline.targets import Target
-from ringfence.watch.live import company as module
+from ringfence.watch.live import roster
 from ringfence.watch.live.company import Company, company
 from ringfence.watch.live.verdicts import BEGUN, SEEN, UNKNOWN
 
@@ -74,7 +74,7 @@ def test_what_was_not_heard_is_not_guessed() -> None:
 
 
 def test_those_that_live_on_are_kept_among_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_KNOWN", 4)
+    monkeypatch.setattr(roster, "MOST_KNOWN", 4)
     found = made({GONE: True})
     found.started(1, GONE)
     for number in range(20):

@@ -10,6 +10,7 @@ import pytest
 
 from ringfence.collect.process import procfs
 from ringfence.watch.live import descent as module
+from ringfence.watch.live import roster
 from ringfence.watch.live.company import of_process
 from ringfence.watch.live.descent import Descent
 from ringfence.watch.live.looks import Stat
@@ -190,7 +191,7 @@ def test_depth_is_no_way_out(machine: Machine) -> None:
 def test_what_is_no_longer_remembered_is_not_dropped(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_KNOWN", 4)
+    monkeypatch.setattr(roster, "MOST_KNOWN", 4)
     found = watched()
     begin(machine, found, FIRST, CHILD)
     begin(machine, found, CHILD, DAEMON)
@@ -207,7 +208,7 @@ def test_without_the_kernels_word_all_are_looked_at_now_and_then(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = watched()
-    monkeypatch.setattr(module, "ROSTER_EVERY", 0.0)
+    monkeypatch.setattr(roster, "ROSTER_EVERY", 0.0)
     machine.begin(FIRST, CHILD)
     machine.begin(CHILD, DAEMON)
     found.stale()

@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
-from collections import OrderedDict
 from collections.abc import Callable
 
 import msgspec
 
 from ringfence.collect.container.members import inside_of
-from ringfence.collect.process import procfs
 from ringfence.watch.baseline.targets import Target
 from ringfence.watch.live.descent import Descent
 from ringfence.watch.live.looks import began_before, link, read_stat
+from ringfence.watch.live.roster import Roster
 from ringfence.watch.live.verdicts import BEGUN, SEEN, UNKNOWN
 
-MOST_KNOWN = 16_384
 DEEPEST = 64
 NS_GET_PARENT = 0xB702
 """linux/nsfs.h."""
-ROSTER_EVERY = 1.0
-"""Seconds between two looks at all processes, where the kernel does not tell of new ones."""
 Inside = Callable[[int], bool | None]
 """Whether a living process is of the target, None where there is none of this number."""
 
@@ -44,19 +39,17 @@ class Company:
 
     def __init__(self, inside: Inside) -> None:
         self._inside = inside
-        self._known: OrderedDict[int, _Kin] = OrderedDict()
-        self._looked = 0.0
+        self._known: Roster[_Kin] = Roster(lambda pid, _: bool(inside(pid)))
 
     def look(self) -> None:
         """See all that live now."""
-        self._looked = time.monotonic()
-        for pid in procfs.pids():
+        for pid in self._known.all_now():
             if self._inside(pid):
-                self._put(pid, _Kin(True, 0))
+                self._known.put(pid, _Kin(True, 0))
 
     def stale(self) -> None:
         """See all that live now, if that is long ago."""
-        if time.monotonic() - self._looked >= ROSTER_EVERY:
+        if self._known.due():
             self.look()
 
     def started(self, parent: int, pid: int) -> None:
@@ -70,9 +63,9 @@ class Company:
         if parent == 0:
             seen = self._inside(pid)
             if seen is not None:
-                self._put(pid, _Kin(seen, former.parent if former else 0))
+                self._known.put(pid, _Kin(seen, former.parent if former else 0))
         else:
-            self._put(pid, _Kin(self._inside(pid), parent))
+            self._known.put(pid, _Kin(self._inside(pid), parent))
 
     def judge(self, pid: int, wall: int) -> str | None:
         """Whether the process that had this number at `wall` (microseconds since 1970) is of the
@@ -94,18 +87,6 @@ class Company:
             if seen is not None:
                 return BEGUN if seen else None
         return UNKNOWN
-
-    def _put(self, pid: int, kin: _Kin) -> None:
-        self._known[pid] = kin
-        self._known.move_to_end(pid)
-        for _ in range(8):  # those that live on are kept: they are the ones that began the others
-            if len(self._known) <= MOST_KNOWN:
-                return
-            oldest, former = self._known.popitem(last=False)
-            if self._inside(oldest):
-                self._known[oldest] = former
-        while len(self._known) > MOST_KNOWN:
-            self._known.popitem(last=False)
 
 
 def company(target: Target, root: int) -> Company | Descent | None:

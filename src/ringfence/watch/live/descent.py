@@ -12,20 +12,14 @@ the target, may be of the target, unless it is known to be.
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
-
 import msgspec
 
-from ringfence.collect.process import procfs
 from ringfence.watch.live.looks import began_before, read_stat
+from ringfence.watch.live.roster import Roster
 from ringfence.watch.live.verdicts import ASIDE, BEGUN, SEEN, UNKNOWN
 
-MOST_KNOWN = 16_384
 DEEPEST = 4096
 """Generations: beyond that nothing is sure."""
-ROSTER_EVERY = 1.0
-"""Seconds between two looks at all processes, where the kernel does not tell of new ones."""
 
 
 class _Kin(msgspec.Struct, frozen=True):
@@ -45,30 +39,31 @@ class Descent:
         stat = read_stat(first)
         self._since = stat.started if stat is not None else 0
         self._above = _above(first)
-        self._known: OrderedDict[int, _Kin] = OrderedDict()
-        self._looked = 0.0
+        self._known: Roster[_Kin] = Roster(_lives)
 
     def look(self) -> None:
         """See all that live now."""
-        self._looked = time.monotonic()
-        for pid in procfs.pids():
+        for pid in self._known.all_now():
             # Of others the number could be given on unheard, where the kernel tells of nothing.
             if self._living(pid):
                 self._put(pid, True)
 
     def stale(self) -> None:
         """See all that live now, if that is long ago."""
-        if time.monotonic() - self._looked >= ROSTER_EVERY:
+        if self._known.due():
             self.look()
 
     def started(self, parent: int, pid: int) -> None:
         """`parent` began `pid`; 0 where it is the same process with another program; both 0 where
         not all of this was heard."""
         if pid == 0:
-            self._forget()
+            # What is known of those that have ended may be another one's by now: numbers are
+            # given on. The others are what they were.
+            self._known.forget_ended()
+            self.look()
         elif parent:
             self._put(pid, self._begun_by(parent, pid))
-        elif pid not in self._known and read_stat(pid) is not None:
+        elif self._known.get(pid) is None and read_stat(pid) is not None:
             self._put(pid, self._living(pid))
 
     def judge(self, pid: int, wall: int) -> str | None:
@@ -130,28 +125,14 @@ class Descent:
         stat = read_stat(pid)
         return stat is not None and stat.started == began
 
-    def _forget(self) -> None:
-        """What is known of those that have ended may be another one's by now: numbers are given
-        on. The others are what they were."""
-        for pid, kin in [*self._known.items()]:
-            stat = read_stat(pid)
-            if stat is None or stat.started != kin.began:
-                del self._known[pid]
-        self.look()
-
     def _put(self, pid: int, inside: bool | None) -> None:
         stat = read_stat(pid)
-        self._known[pid] = _Kin(inside, stat.started if stat is not None else None)
-        self._known.move_to_end(pid)
-        for _ in range(8):  # those that live on are kept: they are the ones that began the others
-            if len(self._known) <= MOST_KNOWN:
-                return
-            oldest, former = self._known.popitem(last=False)
-            stat = read_stat(oldest)
-            if stat is not None and stat.started == former.began:
-                self._known[oldest] = former
-        while len(self._known) > MOST_KNOWN:
-            self._known.popitem(last=False)
+        self._known.put(pid, _Kin(inside, stat.started if stat is not None else None))
+
+
+def _lives(pid: int, kin: _Kin) -> bool:
+    stat = read_stat(pid)
+    return stat is not None and stat.started == kin.began
 
 
 def _above(pid: int) -> dict[int, int]:
